@@ -1,0 +1,94 @@
+"""Alembic's environment: reads the options, finds the database, runs the command in one schema."""
+
+import logging.config
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from alembic import context
+from sqlalchemy import URL
+
+from models import Base
+from nexus_schema import autogenerate
+from nexus_schema.database import database_url, lock_migrations, migration_connection, parse_url
+from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
+from nexus_schema.errors import one_line_errors
+from nexus_schema.options import Options
+
+config = context.config
+command_line = hasattr(config.cmd_opts, "cmd")  # else a program calls alembic.command
+
+
+def configure(**connection: Any) -> None:
+    """Configure Alembic for the models and our additions to autogenerate."""
+    context.configure(
+        target_metadata=Base.metadata,
+        transaction_per_migration=True,
+        compare_server_default=True,
+        include_object=autogenerate.include_object,
+        process_revision_directives=autogenerate.process_revision_directives,
+        autogenerate_plugins=[
+            "alembic.autogenerate.*",
+            "alembic.ext.checkconstraint_byname",
+            autogenerate.PLUGIN,
+        ],
+        **connection,
+    )
+
+
+def run_offline(options: Options) -> None:
+    """Write SQL instead of running it: ``--sql``, and a new revision without ``--autogenerate``."""
+    # The paramstyle keeps psycopg's doubled percent signs out of the script.
+    configure(
+        dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True, as_sql=True
+    )
+    if options.schema is not None and context.is_offline_mode():
+        quoted = context.get_context().dialect.identifier_preparer.quote(options.schema)
+        context.execute(f"SET search_path TO {quoted}")
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_online(options: Options, stack: ExitStack) -> None:
+    """Run the command on the server that DATABASE_URL names, or on the embedded one."""
+    url = database_url() if "DATABASE_URL" in os.environ else start_embedded(stack)
+    connection = stack.enter_context(migration_connection(url, schema=options.schema))
+    if migrates():
+        lock_migrations(connection)
+    configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def start_embedded(stack: ExitStack) -> URL:
+    """Start the embedded PostgreSQL for this command and say so."""
+    root = Path(str(config.config_file_name)).resolve().parent
+    url = stack.enter_context(embedded_server(root / DATA_DIRECTORY))
+    sys.stderr.write(
+        f"DATABASE_URL is not set: using the embedded PostgreSQL in {DATA_DIRECTORY}/ ({url}) until this"
+        " command ends; to keep it running and connect: python -m nexus_schema.embedded\n"
+    )
+    return parse_url(url)
+
+
+def migrates() -> bool:
+    """Return whether the command changes the database: upgrade, downgrade, stamp."""
+    try:
+        context.get_revision_argument()
+    except KeyError:
+        return False
+    return True
+
+
+if command_line and config.config_file_name is not None:
+    logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
+# Only `alembic revision` has the option: without it there is nothing to compare, so no database is needed.
+plain_revision = getattr(config.cmd_opts, "autogenerate", None) is False
+with one_line_errors(exit_process=command_line), ExitStack() as exits:
+    chosen = Options.current()
+    if context.is_offline_mode() or plain_revision:
+        run_offline(chosen)
+    else:
+        run_online(chosen, exits)

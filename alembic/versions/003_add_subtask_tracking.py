@@ -1,0 +1,308 @@
+"""Which requests were started by a Task call of another one.
+
+What: parent_task_request_id, is_subtask and task_tool_invocation of api_requests, three indexes, and a
+backfill: the Task calls of every stored response, linked to the conversations that they started.
+Why: a sub-task is a conversation of its own, and dashboards show it under the request that spawned it.
+Each element of task_tool_invocation carries both forms in which programs look for it, {id, name, prompt,
+description} and {id, name, input} (D5), every call of a response is linked (D4), and no JSON makes the
+backfill fail (D3). The downgrade refuses when the columns hold what the backfill would not find again.
+
+Revision ID: 003
+Revises: 002
+Create Date: 2026-11-22
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+from nexus_schema.options import Options
+from nexus_schema.revisions import refuse_data_loss, verify
+
+revision: str = "003"
+down_revision: str | None = "002"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+def columns() -> list["sa.Column[object]"]:
+    """Return new column objects: each belongs to one table."""
+    return [
+        sa.Column(
+            "parent_task_request_id",
+            sa.Uuid(),
+            sa.ForeignKey("api_requests.request_id", name="api_requests_parent_task_request_id_fkey"),
+            comment="Request whose response made the Task call that started this conversation",
+        ),
+        sa.Column(
+            "is_subtask",
+            sa.Boolean(),
+            server_default=sa.false(),
+            comment="Whether the conversation was started by a Task call",
+        ),
+        sa.Column(
+            "task_tool_invocation",
+            JSONB(),
+            comment="Task calls of the response, each with the conversation it started",
+        ),
+    ]
+
+
+# Rule 1. Containment is true for exactly the responses meant: an object whose `content` is an array that
+# holds such an item. So the functions below, which fail on anything else, see nothing else.
+STORE_TASK_CALLS = """\
+UPDATE api_requests
+SET task_tool_invocation = (
+    SELECT jsonb_agg(
+        jsonb_build_object(
+            'id', item -> 'id',
+            'name', item -> 'name',
+            'prompt', CASE jsonb_typeof(item #> '{input,prompt}')
+                WHEN 'string' THEN item #> '{input,prompt}' ELSE '""' END,
+            'description', CASE jsonb_typeof(item #> '{input,description}')
+                WHEN 'string' THEN item #> '{input,description}' ELSE '""' END,
+            'input', item -> 'input'
+        )
+        ORDER BY position
+    )
+    FROM jsonb_array_elements(response_body -> 'content') WITH ORDINALITY AS content (item, position)
+    WHERE item @> '{"type": "tool_use", "name": "Task"}'
+)
+WHERE task_tool_invocation IS NULL
+  AND response_body @> '{"content": [{"type": "tool_use", "name": "Task"}]}'"""
+
+# Rules 2 to 5, in one statement, because a request may be a parent and a child at once. Each step sorts or
+# hashes what the step before left, so no prompt is ever compared with every first message; upgrade() bars
+# the nested loops by which a planner with wrong row counts could still do that.
+LINK_SUBTASKS = """\
+WITH RECURSIVE
+calls AS MATERIALIZED (  -- every Task call with a prompt, in either form; position is its place in the array
+    SELECT request_id AS parent_id, domain, timestamp, position, prompt,
+           call ->> 'linked_conversation_id' IS NOT NULL AS taken
+    FROM api_requests
+    CROSS JOIN LATERAL jsonb_array_elements(
+        CASE jsonb_typeof(task_tool_invocation) WHEN 'array' THEN task_tool_invocation ELSE '[]' END
+    ) WITH ORDINALITY AS invocation (call, position)
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN jsonb_typeof(call -> 'prompt') = 'string' AND call ->> 'prompt' <> '' THEN call ->> 'prompt'
+            WHEN jsonb_typeof(call #> '{input,prompt}') = 'string' THEN call #>> '{input,prompt}'
+        END COLLATE "C" AS prompt
+    ) AS form
+    WHERE task_tool_invocation IS NOT NULL AND call @> '{"name": "Task"}' AND prompt <> ''
+),
+firsts AS MATERIALIZED (  -- the first request of each conversation
+    SELECT DISTINCT ON (conversation_id) conversation_id, request_id, parent_task_request_id
+    FROM api_requests
+    WHERE conversation_id IS NOT NULL
+    ORDER BY conversation_id, timestamp, request_id
+),
+messages AS MATERIALIZED (  -- rule 2: those not linked yet whose first message is the user's
+    SELECT request_id AS child_id, request.conversation_id, domain, timestamp, message -> 'content' AS content
+    FROM firsts
+    JOIN api_requests AS request USING (request_id)
+    CROSS JOIN LATERAL (
+        SELECT CASE jsonb_typeof(body -> 'messages') WHEN 'array' THEN body #> '{messages,0}' END AS message
+    ) AS first_message
+    WHERE firsts.parent_task_request_id IS NULL AND message @> '{"role": "user"}'
+),
+texts AS MATERIALIZED (
+    SELECT DISTINCT child_id, conversation_id, domain, timestamp, text COLLATE "C" AS text
+    FROM messages
+    CROSS JOIN LATERAL (
+        SELECT content #>> '{}' AS text, true AS plain, true AS any_plain, 1 AS nth
+        WHERE jsonb_typeof(content) = 'string'
+        UNION ALL
+        SELECT item ->> 'text', reminder = 0, bool_or(reminder = 0) OVER (),
+               row_number() OVER (ORDER BY place)
+        FROM jsonb_array_elements(CASE jsonb_typeof(content) WHEN 'array' THEN content ELSE '[]' END)
+            WITH ORDINALITY AS items (item, place)
+        CROSS JOIN LATERAL strpos(item ->> 'text', '<system-reminder>') AS reminder
+        WHERE item @> '{"type": "text"}' AND jsonb_typeof(item -> 'text') = 'string'
+    ) AS candidates
+    WHERE plain OR (NOT any_plain AND nth = 1)
+),
+-- Rule 3. For each prompt of a domain, calls and children on one time line: a child belongs to the last call
+-- before it. A child is the first of its conversation, so an earlier request is of another conversation.
+timeline AS MATERIALIZED (
+    SELECT *, count(*) FILTER (WHERE is_call) OVER (
+        PARTITION BY domain, digest, prompt ORDER BY timestamp, is_call, request_id ROWS UNBOUNDED PRECEDING
+    ) AS last_call
+    FROM (
+        SELECT domain, md5(prompt) AS digest, prompt, timestamp, true AS is_call, parent_id AS request_id,
+               CAST(NULL AS uuid) AS conversation_id
+        FROM calls
+        UNION ALL
+        SELECT domain, md5(text), text, timestamp, false, child_id, conversation_id FROM texts
+    ) AS calls_and_children
+),
+pairs AS MATERIALIZED (
+    SELECT request_id AS child_id, conversation_id, timestamp, digest, prompt, parent_id, called_at
+    FROM (
+        SELECT *, first_value(request_id) OVER same_call AS parent_id,
+               first_value(timestamp) OVER same_call AS called_at
+        FROM timeline
+        WHERE last_call > 0
+        WINDOW same_call AS (
+            PARTITION BY domain, digest, prompt, last_call ORDER BY timestamp, is_call DESC, request_id
+        )
+    ) AS heard
+    WHERE NOT is_call AND timestamp - interval '30 seconds' < called_at
+),
+matches AS MATERIALIZED (  -- of several parents the latest; number is the child's turn at its parent
+    SELECT *, dense_rank() OVER (PARTITION BY parent_id ORDER BY timestamp, child_id) AS number
+    FROM (
+        SELECT *, rank() OVER (PARTITION BY child_id ORDER BY called_at DESC, parent_id DESC) AS place
+        FROM pairs
+    ) AS ranked
+    WHERE place = 1
+),
+-- Rule 4, from the side of the calls: children in order of time take the first free call each if and only if
+-- calls in their order take the first free child each. So no call needs more children than there are calls.
+queues AS MATERIALIZED (
+    SELECT parent_id, array_agg(position ORDER BY position) AS positions,
+           jsonb_agg(numbers ORDER BY position) AS waiting
+    FROM (
+        SELECT parent_id, position, jsonb_agg(number) AS numbers
+        FROM (
+            SELECT parent_id, prompt, number, free_calls,
+                   row_number() OVER (PARTITION BY parent_id, digest, prompt ORDER BY number) AS place
+            FROM matches
+            JOIN (
+                SELECT parent_id, count(*) AS free_calls FROM calls WHERE NOT taken GROUP BY parent_id
+            ) AS free USING (parent_id)
+        ) AS waiting_children
+        JOIN calls USING (parent_id, prompt)
+        WHERE place <= free_calls AND NOT taken
+        GROUP BY parent_id, position
+    ) AS calls_with_children
+    GROUP BY parent_id
+),
+taken_calls AS MATERIALIZED (
+    SELECT parent_id, positions[turn] AS position, number
+    FROM queues
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE turns (turn, number, served) AS (
+            SELECT 0, CAST(NULL AS bigint), CAST('{}' AS bigint[])
+            UNION ALL
+            SELECT turn + 1, next.number, served || next.number
+            FROM turns
+            CROSS JOIN LATERAL (
+                SELECT min(waiting_number::bigint) AS number
+                FROM jsonb_array_elements_text(waiting -> turn) AS waiting_number
+                WHERE waiting_number::bigint = ANY (served) IS NOT TRUE
+            ) AS next
+            WHERE turn < cardinality(positions)
+        )
+        SELECT turn, number FROM turns WHERE number IS NOT NULL
+    ) AS served_children
+),
+parents AS MATERIALIZED (
+    SELECT request_id, (
+        SELECT jsonb_agg(
+            CASE WHEN links ? position::text
+                THEN call || jsonb_build_object('linked_conversation_id', links -> position::text)
+                ELSE call
+            END
+            ORDER BY position
+        )
+        FROM jsonb_array_elements(task_tool_invocation) WITH ORDINALITY AS invocation (call, position)
+    ) AS invocation
+    FROM (
+        SELECT parent_id AS request_id, jsonb_object_agg(position, conversation_id) AS links
+        FROM taken_calls
+        JOIN (SELECT DISTINCT parent_id, number, conversation_id FROM matches) AS children
+            USING (parent_id, number)
+        GROUP BY parent_id
+    ) AS linked
+    JOIN api_requests USING (request_id)
+),
+children AS MATERIALIZED (  -- rule 5: every request of the conversation
+    SELECT request_id, parent_id
+    FROM (SELECT DISTINCT conversation_id, parent_id FROM matches) AS conversations
+    JOIN api_requests USING (conversation_id)
+)
+UPDATE api_requests AS request
+SET task_tool_invocation = coalesce(change.invocation, request.task_tool_invocation),
+    parent_task_request_id = coalesce(change.parent_id, request.parent_task_request_id),
+    is_subtask = change.parent_id IS NOT NULL OR request.is_subtask
+FROM (SELECT * FROM parents FULL JOIN children USING (request_id)) AS change
+WHERE request.request_id = change.request_id"""
+
+INDEXES = (
+    "idx_requests_parent_task_request_id",
+    "idx_requests_is_subtask",
+    "idx_requests_task_tool_invocation_gin",
+)
+
+
+def backfill() -> None:
+    """Store the Task calls of the responses and link the conversations that they started."""
+    op.execute(STORE_TASK_CALLS)
+    op.execute("SET LOCAL enable_nestloop = off")
+    op.execute(
+        "SET LOCAL jit = off"
+    )  # the ban counts as an immense cost, which would only start the compiler
+    op.execute(LINK_SUBTASKS)
+    op.execute("RESET enable_nestloop")
+    op.execute("RESET jit")
+
+
+def upgrade() -> None:
+    """Add the columns, fill them, then build the indexes."""
+    for column in columns():
+        # Inline, because PostgreSQL then knows that a new column of NULLs needs no check of its key.
+        op.add_column("api_requests", column, if_not_exists=True, inline_references=True)
+    backfill()
+    op.create_index(
+        "idx_requests_parent_task_request_id", "api_requests", ["parent_task_request_id"], if_not_exists=True
+    )
+    op.create_index("idx_requests_is_subtask", "api_requests", ["is_subtask"], if_not_exists=True)
+    op.create_index(
+        "idx_requests_task_tool_invocation_gin",
+        "api_requests",
+        ["task_tool_invocation"],
+        postgresql_using="gin",
+        postgresql_where=sa.text("task_tool_invocation IS NOT NULL"),
+        if_not_exists=True,
+    )
+    verify(
+        "api_requests",
+        columns=columns(),
+        indexes=INDEXES,
+        constraints=["api_requests_parent_task_request_id_fkey"],
+    )
+
+
+def downgrade() -> None:
+    """Drop the columns, unless they hold what the upgrade would not bring back.
+
+    To know, it empties the columns and runs the backfill again; the check fails with the values as they
+    were, because a failed downgrade is rolled back.
+    """
+    if not Options.current().allow_data_loss:
+        op.execute(
+            """\
+CREATE TABLE nexus_schema_003_kept AS
+SELECT request_id, parent_task_request_id, is_subtask, task_tool_invocation FROM api_requests
+WHERE parent_task_request_id IS NOT NULL OR is_subtask OR task_tool_invocation IS NOT NULL"""
+        )
+        op.execute(
+            """\
+UPDATE api_requests
+SET parent_task_request_id = NULL, is_subtask = false, task_tool_invocation = NULL
+WHERE parent_task_request_id IS NOT NULL OR is_subtask OR task_tool_invocation IS NOT NULL"""
+        )
+        backfill()
+        refuse_data_loss(
+            "requests with sub-task data that the upgrade did not compute",
+            """\
+FROM nexus_schema_003_kept AS kept JOIN api_requests AS now USING (request_id)
+WHERE (kept.parent_task_request_id, coalesce(kept.is_subtask, false), kept.task_tool_invocation)
+    IS DISTINCT FROM (now.parent_task_request_id, now.is_subtask, now.task_tool_invocation)""",
+        )
+        op.execute("DROP TABLE nexus_schema_003_kept")
+    for column in reversed(columns()):
+        op.drop_column("api_requests", column.name, if_exists=True)

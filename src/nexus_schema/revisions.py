@@ -1,0 +1,77 @@
+"""What several revisions need: proof at the end of an upgrade, and a guard before a downgrade."""
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from alembic import context, op
+
+from nexus_schema.errors import SchemaError
+from nexus_schema.options import Options
+
+
+def verify(
+    relation: str,
+    *,
+    columns: Iterable["sa.Column[object]"] = (),
+    indexes: Iterable[str] = (),
+    constraints: Iterable[str] = (),
+) -> None:
+    """Raise :class:`SchemaError`, and so undo the revision, unless what it was to create is there.
+
+    A table or view has to have each column with its type and nullability, each index (valid) and each
+    foreign key or unique constraint (validated). ``IF NOT EXISTS`` alone also accepts something else of
+    the same name. A ``--sql`` script is not verified: its statements run elsewhere, later.
+    """
+    if context.is_offline_mode():
+        return
+    inspector = sa.inspect(op.get_bind())
+    dialect = op.get_bind().dialect
+    wrong: list[str] = []
+    if not inspector.has_table(relation):
+        raise SchemaError(f"{relation} was not created")
+    found_columns = {column["name"]: column for column in inspector.get_columns(relation)}
+    for column in columns:
+        found = found_columns.get(column.name)
+        if found is None:
+            wrong.append(f"column {column.name} is missing")
+        elif found["type"].compile(dialect) != column.type.compile(dialect):
+            wrong.append(f"column {column.name} is {found['type'].compile(dialect)}")
+        elif found["nullable"] != column.nullable:
+            wrong.append(f"column {column.name} is {'nullable' if found['nullable'] else 'not nullable'}")
+    found_indexes = {index["name"]: index for index in inspector.get_indexes(relation)}
+    for name in indexes:
+        if name not in found_indexes:
+            wrong.append(f"index {name} is missing")
+        elif found_indexes[name].get("dialect_options", {}).get("postgresql_invalid"):
+            wrong.append(f"index {name} is invalid")
+    validated = set(op.get_bind().scalars(_VALIDATED_CONSTRAINTS, {"relation": relation}))
+    wrong += [f"constraint {name} is missing or not valid" for name in constraints if name not in validated]
+    if wrong:
+        raise SchemaError(f"{relation} is not what this revision makes: {', '.join(wrong)}")
+
+
+def refuse_data_loss(what: str, rows: str) -> None:
+    """Stop a downgrade with one line that counts what would be lost, unless -x allow_data_loss=true.
+
+    :param what: what is counted, for the message: "rows of conversation_metrics".
+    :param rows: the SQL that yields them, from FROM on. It runs in the database, also from a --sql script.
+    """
+    if Options.current().allow_data_loss:
+        return
+    op.execute(
+        sa.text(f"""\
+DO $guard$
+DECLARE lost bigint;
+BEGIN
+    SELECT count(*) INTO lost {rows};
+    IF lost > 0 THEN
+        RAISE EXCEPTION 'this downgrade would lose % {what}; back them up first, then repeat it'
+            ' with -x allow_data_loss=true', lost;
+    END IF;
+END $guard$""")
+    )
+
+
+_VALIDATED_CONSTRAINTS = sa.text(
+    "SELECT conname FROM pg_constraint WHERE conrelid = to_regclass(quote_ident(:relation)) AND convalidated"
+)
