@@ -1,0 +1,156 @@
+"""Alembic as people use it, in a copy of the project."""
+
+import ast
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT, Database, alembic_program, dump_schema, run_program, url_of
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project whose models a test may change."""
+    for name in ("alembic", "src"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("alembic.ini", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def alembic(project: Path, database: Database, *arguments: str, **environment: str) -> str:
+    result = alembic_program(
+        *arguments, url=url_of(database), cwd=project, PYTHONPATH=str(project / "src"), **environment
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+def new_file(project: Path) -> Path:
+    [file] = (project / "alembic" / "versions").glob("007_*.py")
+    return file
+
+
+def change(project: Path, file: str, old: str, new: str) -> None:
+    path = project / "src" / "models" / file
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_reading_commands(head: Database, project: Path) -> None:
+    assert "006 (head)" in alembic(project, head, "current")
+    history = alembic(project, head, "history")
+    assert history.index("005 -> 006 (head)") < history.index("<base> -> 000")
+    assert "No new upgrade operations detected." in alembic(project, head, "check")
+
+
+def test_downgrade_and_upgrade(head: Database, project: Path) -> None:
+    before = dump_schema(head)
+    alembic(project, head, "downgrade", "base")
+    assert "CREATE" not in dump_schema(head)
+    alembic(project, head, "upgrade", "head")
+    assert dump_schema(head) == before
+
+
+def test_with_nothing_changed_no_revision_is_written(head: Database, project: Path) -> None:
+    files = set(project.rglob("*.py"))
+    said = alembic(project, head, "revision", "--autogenerate", "-m", "nothing")
+    assert "models and database agree: no revision was written" in said
+    assert set(project.rglob("*.py")) == files
+
+
+def test_a_plain_revision_gets_the_next_number_and_needs_no_database(project: Path) -> None:
+    result = alembic_program(
+        "revision", "-m", "Add request tags!", url="postgresql://127.0.0.1:1/none", cwd=project
+    )
+    assert result.returncode == 0, result.stderr
+    file = new_file(project)
+    assert file.name == "007_add_request_tags.py"
+    text = file.read_text()
+    assert 'revision: str = "007"' in text
+    assert 'down_revision: str | None = "006"' in text
+    docstring = ast.get_docstring(ast.parse(text)) or ""
+    assert re.match(r"Add request tags!\.\n\nWhat: TODO.*\nWhy: TODO", docstring, re.DOTALL)
+    assert not (project / ".postgres").exists()
+
+
+def test_a_revision_needs_a_message(project: Path) -> None:
+    result = alembic_program("revision", cwd=project)
+    assert result.returncode == 1
+    assert [line[:33] for line in result.stderr.splitlines() if not line.startswith("INFO")] == [
+        "error: a revision needs a message"
+    ]
+
+
+NEW_TABLE = '''
+class Tag(Base):
+    """A tag."""
+
+    __tablename__ = "tags"
+    __table_args__ = (CheckConstraint("name <> ''", name="name"), {"comment": "Tags"})
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, comment="Key")
+    name: Mapped[str] = mapped_column(String(50), unique=True, comment="Name")
+'''
+
+
+def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path) -> None:
+    change(
+        project,
+        "conversation_metric.py",
+        "    created_at:",
+        '    tag_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("tags.id"), comment="Tag")\n'
+        "    created_at:",
+    )
+    change(
+        project, "conversation_metric.py", "import DateTime,", "import CheckConstraint, DateTime, ForeignKey,"
+    )
+    change(
+        project,
+        "conversation_metric.py",
+        'Index("idx_conversation_metrics_conversation", "conversation_id")',
+        'Index("idx_conversation_metrics_tag", "tag_id")',
+    )
+    path = project / "src" / "models" / "conversation_metric.py"
+    path.write_text(path.read_text() + "\n" + NEW_TABLE)
+    change(
+        project,
+        "hourly_stats.py",
+        'func.count().label("request_count"),',
+        'func.count().label("request_count"),\n        func.max(ApiRequest.duration_ms).label("slowest"),',
+    )
+    before = dump_schema(head)
+
+    alembic(project, head, "revision", "--autogenerate", "-m", "tags")
+    text = new_file(project).read_text()
+    created = re.findall(r"op\.(?:create_table|add_column|create_index)\(", text)
+    dropped = re.findall(r"op\.drop_\w+\(", text)
+    assert (text.count("if_not_exists=True"), text.count("if_exists=True")) == (len(created), len(dropped))
+    assert min(len(created), len(dropped)) >= 4
+    assert "slowest" in text
+    formatted = run_program(sys.executable, "-m", "ruff", "format", "--check", new_file(project), cwd=project)
+    assert formatted.returncode == 0, formatted.stdout
+
+    alembic(project, head, "upgrade", "head")
+    after = dump_schema(head)
+    assert "CREATE TABLE public.tags" in after
+    assert "max(duration_ms) AS slowest" in after
+    said = alembic(project, head, "revision", "--autogenerate", "-m", "again")
+    assert "no revision was written" in said
+    alembic(project, head, "stamp", "006")
+    alembic(project, head, "upgrade", "head")
+    assert dump_schema(head) == after, "the generated upgrade cannot run twice"
+    alembic(project, head, "downgrade", "006")
+    assert dump_schema(head) == before
+
+
+def test_offline_sql_is_pure_sql_and_needs_no_database(project: Path) -> None:
+    result = alembic_program("upgrade", "head", "--sql", cwd=project)
+    assert result.returncode == 0, result.stderr
+    assert "INFO" not in result.stdout
+    assert "%%" not in result.stdout
+    assert not (project / ".postgres").exists()
+    assert result.stdout.count("BEGIN;") == result.stdout.count("COMMIT;") == 7

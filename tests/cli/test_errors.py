@@ -1,0 +1,209 @@
+"""What can go wrong reads as one line, exits with a status, changes nothing and shows no password."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from support import Database, alembic_program, dump_schema, run_alembic, url_of
+
+from nexus_schema import database
+from nexus_schema.errors import SchemaError
+
+SECRET = "hunter2-s3cret"
+
+
+@pytest.fixture
+def role(empty: Database) -> Iterator[str]:
+    """A login role with a password and no rights of its own."""
+    name = f"nexus_test_{uuid.uuid4().hex[:12]}"
+    empty.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{SECRET}'")
+    yield name
+    empty.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def as_role(connection: Database, role: str, password: str = SECRET) -> str:
+    info = connection.info
+    return f"postgresql://{role}:{password}@/{info.dbname}?host={info.host}&port={info.port}"
+
+
+def assert_one_line(url: str, expected: str, *command: str) -> None:
+    """Run a command that has to fail with one line, and with a traceback as well under DEBUG=true."""
+    command = command or ("upgrade", "head")
+    plain = alembic_program(*command, url=url)
+    errors = [line for line in plain.stderr.splitlines() if not line.startswith("INFO")]
+    assert len(errors) == 1, plain.stderr
+    assert errors[0].startswith("error: ")
+    assert expected in errors[0]
+    assert plain.returncode == 1
+    debug = alembic_program(*command, url=url, DEBUG="true")
+    assert debug.returncode == 1
+    assert debug.stderr.splitlines()[-1] == errors[0]
+    assert "Traceback (most recent call last)" in debug.stderr
+    for output in (plain.stdout, plain.stderr, debug.stdout, debug.stderr):
+        assert SECRET not in output
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (f"postgresql://u:{SECRET}@127.0.0.1:1/d", "cannot reach the database"),
+        (f"postgresql://u:{SECRET}@/d?host=/nonexistent", "cannot reach the database"),
+        (f"postgresql://u:{SECRET}@no-such-host.invalid/d", "cannot reach the database"),
+        (f"postgresql://u:{SECRET}@h:port/d", "DATABASE_URL is malformed"),
+        (f"mysql://u:{SECRET}@h/d", "unsupported scheme mysql://"),
+        (SECRET, "DATABASE_URL is not a URL"),
+        ("", "DATABASE_URL is empty"),
+    ],
+)
+def test_a_database_that_cannot_be_reached(url: str, expected: str) -> None:
+    assert_one_line(url, expected)
+
+
+def test_a_database_that_does_not_exist(empty: Database) -> None:
+    info = empty.info
+    url = f"postgresql://{info.user}:{SECRET}@/no_such_database?host={info.host}&port={info.port}"
+    if "TEST_SERVER_IS_EMBEDDED" not in os.environ:
+        url = url.replace(SECRET, info.password or "")
+    assert_one_line(url, 'database "no_such_database" does not exist')
+
+
+def test_a_wrong_password(empty: Database, role: str) -> None:
+    if "TEST_SERVER_IS_EMBEDDED" in os.environ:
+        require_passwords(empty, role)
+    else:
+        try:
+            psycopg.connect(as_role(empty, role, "wrong")).close()
+        except psycopg.OperationalError:
+            pass
+        else:
+            pytest.skip("this server asks for no password")
+    psycopg.connect(as_role(empty, role)).close()
+    before = dump_schema(empty)
+    assert_one_line(
+        as_role(empty, role, f"not-{SECRET}"), f'password authentication failed for user "{role}"'
+    )
+    assert dump_schema(empty) == before
+
+
+def require_passwords(connection: Database, role: str) -> None:
+    row = connection.execute("SHOW hba_file").fetchone()
+    assert row is not None
+    hba = Path(row[0])
+    hba.write_text(f"local all {role} scram-sha-256\n{hba.read_text()}")
+    connection.execute("SELECT pg_reload_conf()")
+    for _ in range(100):  # the server reads its files in its own time
+        rules = connection.execute(
+            "SELECT count(*) FROM pg_hba_file_rules WHERE %s = ANY (user_name)", [role]
+        )
+        try:
+            assert rules.fetchone() == (1,)
+            psycopg.connect(as_role(connection, role, "wrong")).close()
+        except psycopg.OperationalError:
+            return
+    pytest.fail("the server did not take the new rule")
+
+
+def test_no_privilege_to_create(empty: Database, role: str) -> None:
+    empty.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    before = dump_schema(empty)
+    assert_one_line(as_role(empty, role), "missing privilege: permission denied for schema public")
+    assert dump_schema(empty) == before
+
+
+def test_a_lock_that_is_held(empty: Database) -> None:
+    run_alembic("upgrade", "005", url=url_of(empty))
+    run_alembic("upgrade", "004", url=url_of(empty))
+    before = dump_schema(empty)
+    run_alembic("downgrade", "004", url=url_of(empty))
+    with psycopg.connect(url_of(empty)) as other:
+        other.execute("LOCK TABLE api_requests IN ACCESS SHARE MODE")
+        assert_one_line(
+            url_of(empty, options="-c lock_timeout=100ms"),
+            "lock not obtained: canceling statement due to lock",
+        )
+    assert empty.execute("SELECT version_num FROM alembic_version").fetchall() == [("004",)]
+    run_alembic("upgrade", "005", url=url_of(empty))
+    assert dump_schema(empty) == before
+
+
+def test_another_migration_of_the_same_schema(empty: Database) -> None:
+    before = dump_schema(empty)
+    with psycopg.connect(url_of(empty)) as other:
+        other.execute("SELECT pg_advisory_lock(hashtextextended('nexus_schema public', 0))")
+        assert_one_line(
+            url_of(empty, options="-c lock_timeout=100ms"), "another migration of this schema is running"
+        )
+        alembic_current = alembic_program("current", url=url_of(empty))
+        assert alembic_current.returncode == 0, "reading needs no lock"
+    assert dump_schema(empty) == before
+
+
+def test_a_server_that_is_too_old(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No older server can be had here; to this one, the project is from the future."""
+    monkeypatch.setattr(database, "MINIMUM_SERVER_VERSION", 99)
+    before = dump_schema(empty)
+    with pytest.raises(SchemaError, match=r"the server is PostgreSQL \d+, older than 99; upgrade"):
+        run_alembic("upgrade", "head", url=url_of(empty))
+    assert dump_schema(empty) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        (
+            "allow_dataloss=true",
+            "unknown option -x allow_dataloss; there are: account_domains, allow_data_loss",
+        ),
+        ("allow_data_loss=maybe", "takes true or false"),
+        ("schema", "needs a value"),
+        ("schema=nowhere", 'no schema "nowhere" exists'),
+        ("account_domains=nowhere.toml", "cannot read the account domains file nowhere.toml: No such file"),
+    ],
+)
+def test_options_that_mean_nothing(empty: Database, option: str, expected: str) -> None:
+    before = dump_schema(empty)
+    assert_one_line(url_of(empty), expected, "-x", option, "upgrade", "head")
+    assert dump_schema(empty) == before
+
+
+def test_a_search_path_without_schema(empty: Database) -> None:
+    assert_one_line(url_of(empty, options="-c search_path=nowhere"), "no schema of the search_path exists")
+
+
+def test_a_revision_that_does_not_exist(empty: Database) -> None:
+    assert_one_line(url_of(empty), "Can't locate revision identified by '999'", "upgrade", "999")
+
+
+def test_a_program_gets_an_exception_with_the_same_line() -> None:
+    with pytest.raises(SchemaError, match="cannot reach the database"):
+        run_alembic("upgrade", "head", url=f"postgresql://u:{SECRET}@127.0.0.1:1/d")
+
+
+def test_debug_shows_the_sql(head: Database) -> None:
+    result = alembic_program("current", url=url_of(head), DEBUG="true")
+    assert "SELECT alembic_version.version_num" in result.stdout + result.stderr
+    assert "SELECT alembic_version" not in str(alembic_program("current", url=url_of(head)))
+
+
+def test_parallel_upgrades_do_not_disturb_each_other(empty: Database) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    url = url_of(empty, options="-c lock_timeout=30s")
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda _: alembic_program("upgrade", "head", url=url), range(3)))
+    assert [(result.returncode, result.stderr.count("Running upgrade")) for result in results].count(
+        (0, 7)
+    ) == 1
+    assert [(result.returncode, result.stderr.count("Running upgrade")) for result in results].count(
+        (0, 0)
+    ) == 2
+
+
+def test_the_url_of_these_tests_works(empty: Database) -> None:
+    given: dict[str, Any] = conninfo_to_dict(url_of(empty))
+    assert given["dbname"] == empty.info.dbname

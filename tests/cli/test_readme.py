@@ -1,0 +1,64 @@
+"""The README is true: its commands, its table of revisions, its Python."""
+
+import ast
+import re
+import sys
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from support import ROOT, Database, alembic_program, insert, run_program, url_of
+
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_its_two_commands_are_those_of_ci() -> None:
+    ci = (ROOT / ".ci" / "run").read_text().replace("--quiet ", "")
+    assert "pip install -e '.[embedded]' && alembic upgrade head\n" in README
+    assert "pip install -e '.[embedded]' && alembic upgrade head\n" in ci
+    assert "pip install -e '.[test]' && pytest\n" in README
+    assert re.search(r"pip install -e '\.\[test\]'\n.*\npytest -n auto\n", ci, re.DOTALL)
+
+
+def test_its_table_of_revisions_is_the_chain() -> None:
+    script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
+    chain = [revision.path.rpartition("/")[2].removesuffix(".py") for revision in script.walk_revisions()]
+    assert re.findall(r"^\| `(\d{3}_\w+)` \|", README, re.MULTILINE) == chain[::-1]
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"alembic ((?:-x \S+=\S+ )?[a-z]+)", README))))
+def test_its_commands_exist(head: Database, command: str) -> None:
+    name = command.split()[-1]
+    if name not in {"upgrade", "downgrade", "current", "history", "check", "revision"}:
+        assert name in {"chain", "knows"}, f"README speaks of alembic {name}"
+        return
+    assert alembic_program(name, "--help", url=url_of(head)).returncode == 0
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=["sync", "async"])
+def test_its_python_runs(head: Database, code: str) -> None:
+    insert(head, "api_requests", model="m")
+    result = run_program(sys.executable, "-c", code, url=url_of(head))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+def test_the_places_it_names_exist() -> None:
+    table = README.partition("## Where things are")[2].partition("##")[0]
+    for cell in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE):
+        folder = ""
+        for name in re.findall(r"`([^`]+)`", cell):
+            path = ROOT / (name if "/" in name else folder + name)
+            assert path.exists(), name
+            folder = name.rpartition("/")[0] + "/" if "/" in name else folder
+
+
+def test_every_option_is_in_it() -> None:
+    source = (ROOT / "src" / "nexus_schema" / "options.py").read_text()
+    known = next(
+        ast.literal_eval(node.value)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "known"
+    )
+    assert {option for option in known if f"-x {option}=" in README} == known

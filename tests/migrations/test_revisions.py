@@ -1,0 +1,236 @@
+"""Every revision: up, down and up again, twice over, and never a loss that was not asked for."""
+
+import uuid
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from psycopg.types.json import Jsonb
+from support import (
+    REVISIONS,
+    START,
+    Database,
+    alembic_program,
+    at,
+    dump_schema,
+    insert,
+    run_alembic,
+    run_sql_script,
+    task_response,
+    url_of,
+    user_message,
+)
+
+from nexus_schema.errors import SchemaError
+
+STEPS = list(zip(["base", *REVISIONS], REVISIONS, strict=False))
+
+
+def rows(database: Database) -> list[Any]:
+    tables = [
+        row[0] for row in database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    ]
+    return [
+        (table, database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall())
+        for table in sorted(tables)
+        if table != "alembic_version"
+    ]
+
+
+def fill(database: Database, revision: str) -> None:
+    """Insert rows that every backfill has something to do with."""
+    parent = insert(database, "api_requests", response_body=task_response("go"))
+    child = insert(database, "api_requests", timestamp=at(5), body=user_message("go"))
+    insert(database, "api_requests", domain="unknown.example")
+    insert(database, "streaming_chunks", request_id=parent, chunk_index=0, timestamp=START, data="x")
+    if revision >= "001":
+        database.execute(
+            "UPDATE api_requests SET conversation_id = %s WHERE request_id = %s", [uuid.uuid4(), child]
+        )
+    if revision >= "006":
+        insert(database, "conversation_metrics", user_id="u")
+
+
+@pytest.mark.parametrize(("before", "revision"), STEPS)
+@pytest.mark.parametrize("filled", [False, True], ids=["empty", "with rows"])
+def test_up_down_up(empty: Database, before: str, revision: str, filled: bool) -> None:
+    url = url_of(empty)
+    run_alembic("upgrade", before, url=url) if before != "base" else None
+    if filled and before != "base":
+        fill(empty, before)
+    schema, content = dump_schema(empty), rows(empty)
+    run_alembic("upgrade", revision, url=url)
+    upgraded = dump_schema(empty), rows(empty)
+    run_alembic("downgrade", before, url=url)
+    assert (dump_schema(empty), rows(empty)) == (schema, content)
+    run_alembic("upgrade", revision, url=url)
+    assert (dump_schema(empty), rows(empty)) == upgraded
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("at_head", [False, True], ids=["at its own revision", "at head"])
+def test_running_an_upgrade_twice_is_harmless(empty: Database, revision: str, at_head: bool) -> None:
+    run_alembic("upgrade", "head" if at_head else revision, url=url_of(empty))
+    schema = dump_schema(empty)
+    fill(empty, "006" if at_head else revision)
+    runs = []
+    for _ in range(2):  # the first of them fills the rows that are newer than the backfill
+        run_alembic("stamp", STEPS[REVISIONS.index(revision)][0], url=url_of(empty))
+        run_alembic("upgrade", revision, url=url_of(empty))
+        runs.append((dump_schema(empty), rows(empty)))
+    assert runs[0] == runs[1]
+    assert runs[0][0] == schema
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_it_proves_that_its_work_is_there(
+    empty: Database, revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every CREATE INDEX lost on its way, the revision raises and leaves nothing."""
+    previous = STEPS[REVISIONS.index(revision)][0]
+    run_alembic("upgrade", previous, url=url_of(empty)) if previous != "base" else None
+    schema = dump_schema(empty)
+    monkeypatch.setattr("alembic.op.create_index", lambda *_, **__: None)
+    with pytest.raises(SchemaError, match="is missing"):
+        run_alembic("upgrade", revision, url=url_of(empty))
+    assert dump_schema(empty) == schema
+    if previous != "base":
+        assert empty.execute("SELECT version_num FROM alembic_version").fetchall() == [(previous,)]
+
+
+@pytest.mark.parametrize(
+    ("revision", "column", "value", "lost"),
+    [
+        ("000", "domain", "d", "1 rows of api_requests"),
+        ("001", "current_message_hash", "a" * 64, "1 requests with conversation data"),
+        ("001", "parent_message_hash", "a" * 64, "1 requests with conversation data"),
+        ("001", "conversation_id", uuid.uuid4(), "1 requests with conversation data"),
+        ("001", "branch_id", "other", "1 requests with conversation data"),
+        ("001", "message_count", 3, "1 requests with conversation data"),
+        ("003", "is_subtask", True, "1 requests with sub-task data"),
+        ("003", "task_tool_invocation", Jsonb([{"name": "Task"}]), "1 requests with sub-task data"),
+        ("003", "parent_task_request_id", uuid.UUID(int=1), "1 requests with sub-task data"),
+        ("005", "account_id", "by hand", "1 requests with another account"),
+    ],
+)
+def test_a_downgrade_that_would_lose_values_stops(
+    empty: Database, revision: str, column: str, value: Any, lost: str
+) -> None:
+    run_alembic("upgrade", revision, url=url_of(empty))
+    insert(empty, "api_requests", **({"request_id": uuid.UUID(int=1)} | {column: value}))
+    before = dump_schema(empty), rows(empty)
+    with pytest.raises(SchemaError, match=f"would lose {lost}.*allow_data_loss=true"):
+        run_alembic("downgrade", "-1", url=url_of(empty))
+    assert (dump_schema(empty), rows(empty)) == before
+    run_alembic("downgrade", "-1", url=url_of(empty), x={"allow_data_loss": "true"})
+    assert column not in str(
+        dump_schema(empty).partition("CREATE TABLE public.api_requests")[2].partition(";")[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "revision"), [("conversation_metrics", "006"), ("streaming_chunks", "000")]
+)
+def test_a_downgrade_that_would_lose_rows_stops(empty: Database, table: str, revision: str) -> None:
+    run_alembic("upgrade", revision, url=url_of(empty))
+    if table == "conversation_metrics":
+        insert(empty, table, user_id="u")
+    else:
+        request = insert(empty, "api_requests")
+        insert(empty, table, request_id=request, chunk_index=0, timestamp=START, data="x")
+    with pytest.raises(SchemaError, match=f"would lose 1 rows of {table}"):
+        run_alembic("downgrade", "-1", url=url_of(empty))
+
+
+def test_a_linked_call_of_the_proxys_own_is_not_lost(empty: Database) -> None:
+    """The upgrade adds a link to a value that the proxy stored: dropping it would lose both."""
+    run_alembic("upgrade", "003", url=url_of(empty))
+    call = {"name": "Task", "input": {"prompt": "go"}}
+    insert(empty, "api_requests", task_tool_invocation=[call], response_body=task_response("go"))
+    with pytest.raises(SchemaError, match="would lose 1 requests with sub-task data"):
+        run_alembic("downgrade", "-1", url=url_of(empty))
+
+
+def test_the_guard_also_stands_in_a_sql_script(head: Database) -> None:
+    insert(head, "conversation_metrics", user_id="u")
+    script = alembic_program("downgrade", "006:005", "--sql", url=url_of(head)).stdout
+    result = run_sql_script(head, script)
+    assert result.returncode != 0
+    assert "this downgrade would lose 1 rows of conversation_metrics" in result.stderr
+    assert head.execute("SELECT count(*) FROM conversation_metrics").fetchone() == (1,)
+
+
+def test_each_revision_is_a_transaction_of_its_own(empty: Database) -> None:
+    insert_broken = "CREATE FUNCTION boom() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN\
+        IF tg_tag = 'CREATE INDEX' AND current_query() LIKE '%subtask%' THEN RAISE 'boom'; END IF; END $$"
+    empty.execute(insert_broken)
+    empty.execute("CREATE EVENT TRIGGER boom ON ddl_command_end EXECUTE FUNCTION boom()")
+    with pytest.raises(SchemaError, match="boom"):
+        run_alembic("upgrade", "head", url=url_of(empty))
+    assert empty.execute("SELECT version_num FROM alembic_version").fetchall() == [("002",)]
+    assert "is_subtask" not in dump_schema(empty)
+    empty.execute("DROP EVENT TRIGGER boom")
+    run_alembic("upgrade", "head", url=url_of(empty))
+
+
+class TestAccounts:
+    """The backfill of 005."""
+
+    MAPPING: ClassVar[dict[str | None, list[str]]] = {
+        "claude-1": ["claude-1.msldev.io", "localhost:3000", "localhost:3001"],
+        "claude-2": ["claude-prividium.msldev.io", "claude-ai-nexus.msldev.io", "claude-2.msldev.io"],
+        "claude-3": ["claude-kluster.msldev.io", "claude-reviews.msldev.io", "claude-3.msldev.io"],
+        "claude-4": ["claude-tanssi.msldev.io", "claude-datahaven.msldev.io", "claude-4.msldev.io"],
+        "claude-5": ["claude-moonbeam.msldev.io", "claude-5.msldev.io"],
+        None: ["unknown.example", "CLAUDE-1.msldev.io", "localhost"],
+    }
+
+    def accounts(self, database: Database) -> dict[str, str | None]:
+        return dict(database.execute("SELECT domain, account_id FROM api_requests").fetchall())
+
+    def test_the_built_in_mapping(self, empty: Database) -> None:
+        run_alembic("upgrade", "004", url=url_of(empty))
+        expected = {domain: account for account, domains in self.MAPPING.items() for domain in domains}
+        for domain in expected:
+            insert(empty, "api_requests", domain=domain)
+        run_alembic("upgrade", "005", url=url_of(empty))
+        assert self.accounts(empty) == expected
+
+    def test_an_account_that_is_there_is_kept(self, empty: Database) -> None:
+        run_alembic("upgrade", "005", url=url_of(empty))
+        insert(empty, "api_requests", account_id="mine")
+        run_alembic("stamp", "004", url=url_of(empty))
+        run_alembic("upgrade", "005", url=url_of(empty))
+        assert self.accounts(empty) == {"claude-1.msldev.io": "mine"}
+
+    @pytest.mark.parametrize("by", ["option", "variable", "script"])
+    def test_another_mapping_replaces_it(
+        self, empty: Database, tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = tmp_path / "accounts.toml"
+        file.write_text("[accounts]\n\"it's\" = ['unknown.example', '[::1]:3000']\n")
+        run_alembic("upgrade", "004", url=url_of(empty))
+        for domain in ("claude-1.msldev.io", "unknown.example", "[::1]:3000"):
+            insert(empty, "api_requests", domain=domain)
+        x = {"account_domains": str(file)}
+        if by == "option":
+            run_alembic("upgrade", "005", url=url_of(empty), x=x)
+        elif by == "variable":
+            monkeypatch.setenv("ACCOUNT_DOMAINS_FILE", str(file))
+            run_alembic("upgrade", "005", url=url_of(empty))
+        else:
+            script = alembic_program("-x", f"account_domains={file}", "upgrade", "004:005", "--sql")
+            assert run_sql_script(empty, script.stdout).returncode == 0
+        assert self.accounts(empty) == {
+            "claude-1.msldev.io": None,
+            "unknown.example": "it's",
+            "[::1]:3000": "it's",
+        }
+        run_alembic("downgrade", "004", url=url_of(empty), x=x)
+
+    def test_a_bad_file_is_an_error_before_anything_is_changed(self, empty: Database, tmp_path: Path) -> None:
+        before = dump_schema(empty)
+        with pytest.raises(SchemaError, match="cannot read the account domains file"):
+            run_alembic("upgrade", "head", url=url_of(empty), x={"account_domains": str(tmp_path / "none")})
+        assert dump_schema(empty) == before
+        assert empty.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)

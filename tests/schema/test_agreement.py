@@ -1,0 +1,84 @@
+"""Models, chain and --sql script make the same schema."""
+
+import difflib
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from support import ROOT, Database, alembic_program, dump_schema, run_alembic, run_sql_script, url_of
+
+from models import Base
+from nexus_schema.database import parse_url
+
+
+def assert_same(left: str, right: str) -> None:
+    assert left == right, "\n".join(difflib.unified_diff(left.splitlines(), right.splitlines(), lineterm=""))
+
+
+def test_models_make_what_the_chain_makes_byte_for_byte(head: Database, empty: Database) -> None:
+    engine = create_engine(parse_url(url_of(empty)))
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    assert "CREATE MATERIALIZED VIEW public.hourly_stats" in dump_schema(head)
+    assert_same(dump_schema(head), dump_schema(empty))
+
+
+def test_the_sql_script_makes_what_the_chain_makes_byte_for_byte(head: Database, empty: Database) -> None:
+    script = alembic_program("upgrade", "head", "--sql", url=url_of(empty))
+    assert script.returncode == 0, script.stderr
+    result = run_sql_script(empty, script.stdout)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert_same(dump_schema(head), dump_schema(empty))
+    assert empty.execute("SELECT version_num FROM alembic_version").fetchall() == [("006",)]
+
+
+def test_drop_all_leaves_nothing(empty: Database) -> None:
+    before = dump_schema(empty)
+    engine = create_engine(parse_url(url_of(empty)))
+    Base.metadata.create_all(engine)
+    Base.metadata.drop_all(engine)
+    engine.dispose()
+    assert_same(before, dump_schema(empty))
+
+
+def test_check_is_clean_at_head(head: Database) -> None:
+    result = alembic_program("check", url=url_of(head))
+    assert (result.returncode, result.stdout) == (0, "No new upgrade operations detected.\n")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DROP INDEX idx_requests_branch_id",
+        "ALTER TABLE api_requests ALTER branch_id DROP DEFAULT",
+        "ALTER TABLE api_requests ALTER path TYPE varchar(255)",
+        "ALTER TABLE api_requests ALTER headers DROP NOT NULL",
+        "COMMENT ON COLUMN api_requests.path IS 'another'",
+        "DROP TABLE conversation_metrics",
+        "DROP MATERIALIZED VIEW hourly_stats",
+        "DROP INDEX hourly_stats_hour_domain_model_key",
+        "COMMENT ON COLUMN hourly_stats.hour IS 'another'",
+        "COMMENT ON MATERIALIZED VIEW hourly_stats IS 'another'",
+        "DROP MATERIALIZED VIEW hourly_stats;"
+        " CREATE MATERIALIZED VIEW hourly_stats AS"
+        " SELECT date_trunc('hour', timestamp) AS hour, domain, model,"
+        " count(*) AS request_count FROM api_requests GROUP BY 1, 2, 3",
+    ],
+)
+def test_check_finds_what_differs(head: Database, change: str) -> None:
+    head.execute(change)
+    with pytest.raises(Exception, match="New upgrade operations detected"):
+        run_alembic("check", url=url_of(head))
+
+
+def test_check_leaves_nothing_behind_and_locks_no_view(head: Database) -> None:
+    before = dump_schema(head)
+    with head.transaction():  # a reader of the view is at work
+        head.execute("SELECT count(*) FROM hourly_stats")
+        run_alembic("check", url=url_of(head, options="-c lock_timeout=100ms"))
+    assert_same(before, dump_schema(head))
+
+
+def test_there_is_one_head() -> None:
+    assert ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_heads() == ["006"]

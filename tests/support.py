@@ -1,0 +1,179 @@
+"""What tests of several folders need: running Alembic, dumping a schema, making rows."""
+
+import os
+import subprocess
+import sys
+import uuid
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+from urllib.parse import quote
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from psycopg import sql
+from psycopg.types.json import Jsonb
+from sqlalchemy import Connection, create_engine
+
+from nexus_schema.database import parse_url
+from nexus_schema.embedded import load_pgserver
+
+ROOT = Path(__file__).resolve().parents[1]
+REVISIONS = ["000", "001", "002", "003", "004", "005", "006"]
+PROGRAMS: Path = load_pgserver().utils.POSTGRES_VERSIONS[18]  # the newest pg_dump dumps every older server
+START = datetime(2025, 6, 1, 12, tzinfo=UTC)
+
+Database = psycopg.Connection[Any]
+
+
+def url_of(connection: Database, **parameters: str) -> str:
+    """Return the URL of a connection's database, with further libpq parameters."""
+    info = connection.info
+    query = {"host": info.host, "port": str(info.port), **parameters}
+    user = quote(info.user, safe="") + (f":{quote(info.password, safe='')}" if info.password else "")
+    return f"postgresql://{user}@/{info.dbname}?" + "&".join(
+        f"{k}={quote(v, safe='')}" for k, v in query.items()
+    )
+
+
+def run_alembic(
+    name: str, *arguments: Any, url: str, x: Mapping[str, str] | None = None, **options: Any
+) -> Any:
+    """Run a command of Alembic in this process, as a program does."""
+    config = Config(ROOT / "alembic.ini")
+    if x:
+        config.cmd_opts = Namespace(x=[f"{key}={value}" for key, value in x.items()])
+    with mock.patch.dict(os.environ, DATABASE_URL=url):
+        return getattr(command, name)(config, *arguments, **options)
+
+
+def run_program(
+    *arguments: str | Path,
+    url: str | None = None,
+    cwd: Path = ROOT,
+    stdin: str | None = None,
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program as a user does, with DATABASE_URL set to url or not set at all."""
+    variables = {
+        k: v for k, v in os.environ.items() if k not in {"DATABASE_URL", "DEBUG", "ACCOUNT_DOMAINS_FILE"}
+    }
+    variables |= environment | ({"DATABASE_URL": url} if url is not None else {})
+    return subprocess.run(
+        [str(argument) for argument in arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=variables,
+        input=stdin,
+        timeout=120,
+    )
+
+
+def alembic_program(
+    *arguments: str, url: str | None = None, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the ``alembic`` of this virtual environment."""
+    return run_program(Path(sys.executable).with_name("alembic"), *arguments, url=url, cwd=cwd, **environment)
+
+
+def dump_schema(connection: Database, *arguments: str) -> str:
+    """Return pg_dump --schema-only of a database, without Alembic's own table."""
+    result = run_program(
+        PROGRAMS / "pg_dump",
+        "--schema-only",
+        "--restrict-key=nexus",
+        "--exclude-table=*.alembic_version",
+        *arguments,
+        url_of(connection),
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def run_sql_script(connection: Database, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with psql, stopping at the first error."""
+    return run_program(
+        PROGRAMS / "psql",
+        "-X",
+        "-q",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-d",
+        url_of(connection),
+        "-f",
+        "-",
+        stdin=script,
+    )
+
+
+def revision_module(revision: str) -> ModuleType:
+    """Return the module of a revision file."""
+    found = ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_revision(revision)
+    assert found is not None
+    return found.module
+
+
+@contextmanager
+def operations(connection: Database) -> Iterator[Connection]:
+    """Let functions of a revision run outside of Alembic's command, in one transaction."""
+    engine = create_engine(parse_url(url_of(connection)))
+    with engine.begin() as opened, Operations.context(MigrationContext.configure(opened)):
+        yield opened
+    engine.dispose()
+
+
+def at(seconds: float) -> datetime:
+    """Return the moment so many seconds after the start of the tests' time."""
+    return START + timedelta(seconds=seconds)
+
+
+def insert(connection: Database, table: str, **values: Any) -> uuid.UUID:
+    """Insert a row; what is NOT NULL and not given gets a plain value. Returns the request_id."""
+    row: dict[str, Any] = dict(values)
+    if table == "api_requests":
+        row = {
+            "request_id": uuid.uuid4(),
+            "timestamp": START,
+            "domain": "claude-1.msldev.io",
+            "method": "POST",
+            "path": "/v1/messages",
+            "headers": {},
+        } | row
+    columns = sql.SQL(", ").join(map(sql.Identifier, row))
+    marks = sql.SQL(", ").join(sql.Placeholder() * len(row))
+    connection.execute(
+        sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(sql.Identifier(table), columns, marks),
+        [Jsonb(value) if isinstance(value, dict | list) else value for value in row.values()],
+    )
+    return uuid.UUID(str(row.get("request_id", uuid.UUID(int=0))))
+
+
+def task_response(*prompts: str) -> dict[str, Any]:
+    """Return a response body that makes a Task call for each prompt."""
+    return {
+        "content": [
+            {
+                "type": "tool_use",
+                "id": f"toolu_{number}",
+                "name": "Task",
+                "input": {"prompt": prompt, "description": f"task {number}"},
+            }
+            for number, prompt in enumerate(prompts)
+        ]
+    }
+
+
+def user_message(content: Any) -> dict[str, Any]:
+    """Return a request body whose first message is the user's."""
+    return {"messages": [{"role": "user", "content": content}]}
