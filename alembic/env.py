@@ -11,7 +11,7 @@ from alembic import context
 from sqlalchemy import URL
 
 from models import Base
-from nexus_schema import autogenerate
+from nexus_schema import autogenerate, legacy
 from nexus_schema.database import database_url, lock_migrations, migration_connection, parse_url
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
 from nexus_schema.errors import one_line_errors
@@ -58,6 +58,9 @@ def run_online(options: Options, stack: ExitStack) -> None:
     if migrates():
         lock_migrations(connection)
     configure(connection=connection)
+    if not migrates() and not context.get_context().get_current_heads():
+        legacy.report(connection)
+    connection.rollback()
     with context.begin_transaction():
         context.run_migrations()
 

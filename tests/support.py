@@ -177,3 +177,41 @@ def task_response(*prompts: str) -> dict[str, Any]:
 def user_message(content: Any) -> dict[str, Any]:
     """Return a request body whose first message is the user's."""
     return {"messages": [{"role": "user", "content": content}]}
+
+
+# What makes a schema, in any order: relations, columns, constraints, indexes, comments, code, sequences.
+CATALOG = """
+WITH ours AS (
+    SELECT oid, relname, relkind FROM pg_class
+    WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+      AND relname <> 'alembic_version' AND relkind IN ('r', 'm', 'v', 'S')
+)
+SELECT 'relation', relname, format('%s %s', relkind, obj_description(oid, 'pg_class')) FROM ours
+UNION ALL
+SELECT 'column', format('%s.%s', relname, attname),
+    format('%s %s default %s, %s, %s', format_type(atttypid, atttypmod), attnotnull,
+        pg_get_expr(adbin, adrelid), attcollation::regcollation, col_description(attrelid, attnum))
+FROM ours JOIN pg_attribute ON attrelid = oid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attnum > 0 AND NOT attisdropped AND relkind <> 'S'
+UNION ALL
+SELECT 'constraint', format('%s.%s', relname, conname),
+    format('%s valid %s', pg_get_constraintdef(pg_constraint.oid), convalidated)
+FROM ours JOIN pg_constraint ON conrelid = ours.oid
+UNION ALL
+SELECT 'index', indexrelid::regclass::text, format('%s valid %s', pg_get_indexdef(indexrelid), indisvalid)
+FROM ours JOIN pg_index ON indrelid = oid
+UNION ALL
+SELECT 'view', relname, pg_get_viewdef(oid) FROM ours WHERE relkind IN ('m', 'v')
+UNION ALL
+SELECT 'function', proname,
+    format('%s %s', pg_get_functiondef(pg_proc.oid), obj_description(pg_proc.oid, 'pg_proc'))
+FROM pg_proc WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+UNION ALL
+SELECT 'sequence', relname, format('owned by %s column %s', refobjid::regclass, refobjsubid)
+FROM ours JOIN pg_depend ON objid = oid AND deptype = 'a' WHERE relkind = 'S'
+"""
+
+
+def catalog(connection: Database) -> dict[tuple[str, str], str]:
+    """Return everything that makes the schema, by kind and name; the order of columns is no part of it."""
+    return {(kind, name): definition for kind, name, definition in connection.execute(CATALOG)}

@@ -3,7 +3,8 @@
 What: api_requests, streaming_chunks, the materialized view hourly_stats, refresh_hourly_stats().
 Why: what the proxy needs to record a request. total_tokens, api_key_hash and first_token_ms belong here
 because the proxy writes them and 002 indexes the first (D1); the unique index on the view is what
-REFRESH ... CONCURRENTLY needs (D2). The downgrade drops everything, and refuses while there are rows.
+REFRESH ... CONCURRENTLY needs (D2). A database that was made without this chain is adopted here, before
+anything else (nexus_schema.legacy). The downgrade drops everything, and refuses while there are rows.
 
 Revision ID: 000
 Revises:
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from nexus_schema.legacy import adopt, drop_served_indexes
 from nexus_schema.revisions import refuse_data_loss, verify
 
 revision: str = "000"
@@ -156,7 +158,8 @@ END $$"""
 
 
 def upgrade() -> None:
-    """Create the tables, then the view over them, then the function that refreshes the view."""
+    """Settle what is there already, then create the tables, the view over them and its function."""
+    adopt(VIEW)
     op.create_table(
         "api_requests",
         *api_requests_columns(),
@@ -211,6 +214,8 @@ def upgrade() -> None:
         "COMMENT ON FUNCTION refresh_hourly_stats() IS"
         " 'Brings hourly_stats up to date without blocking its readers'"
     )
+
+    drop_served_indexes()
 
     verify("api_requests", columns=api_requests_columns(), indexes=INDEXES, constraints=["api_requests_pkey"])
     verify(

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from nexus_schema.legacy import drop_served_indexes
 from nexus_schema.options import Options
 from nexus_schema.revisions import refuse_data_loss, verify
 
@@ -65,6 +66,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("account_id IS NOT NULL"),
         if_not_exists=True,
     )
+    drop_served_indexes()
     op.execute("ANALYZE api_requests")
     verify("api_requests", columns=[account_id_column()], indexes=["idx_requests_account_timestamp"])
 

@@ -1,11 +1,15 @@
 """What we add to Alembic's autogenerate: views, idempotent operations, numbers for new revisions."""
 
+import ast
+import functools
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from alembic import context
 from alembic.autogenerate import renderers, rewriter
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
@@ -13,38 +17,42 @@ from alembic.runtime.migration import MigrationContext
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.schema import SchemaItem
 
 from nexus_schema.errors import SchemaError
+from nexus_schema.views import found_statements, rendered_statements
 
 PLUGIN = "nexus_schema.views"
 
-# The statements that make a view as it is in the database, and the names of its indexes.
-_FOUND_VIEW = sa.text("""\
-SELECT format('CREATE MATERIALIZED VIEW %I AS %s', relname, rtrim(pg_get_viewdef(oid), ';')) AS statement
-FROM pg_class WHERE oid = to_regclass(quote_ident(:view)) AND relkind = 'm'
-UNION ALL
-(SELECT pg_get_indexdef(indexrelid, 0, true)
-FROM pg_index WHERE indrelid = to_regclass(quote_ident(:view)) ORDER BY indexrelid::regclass::text)
-UNION ALL
-(SELECT format('COMMENT ON COLUMN %I.%I IS %L', :view, attname, col_description(attrelid, attnum))
-FROM pg_attribute
-WHERE attrelid = to_regclass(quote_ident(:view)) AND col_description(attrelid, attnum) IS NOT NULL
-ORDER BY attnum)
-UNION ALL
-SELECT format('COMMENT ON MATERIALIZED VIEW %I IS %L', :view, description) FROM pg_description
-WHERE objoid = to_regclass(quote_ident(:view)) AND classoid = 'pg_class'::regclass AND objsubid = 0""")
-
 
 def include_object(
-    item: object,
-    _name: str | None,
+    item: SchemaItem,
+    name: str | None,
     kind: str,
-    _reflected: bool,  # noqa: FBT001 - Alembic's signature
-    _compare_to: object,
+    reflected: bool,  # noqa: FBT001 - Alembic's signature
+    compare_to: SchemaItem | None,
 ) -> bool:
-    """Hide views from Alembic, which takes them for tables to be created; ``compare_views`` sees to them."""
-    return not (kind == "table" and isinstance(item, sa.Table) and item.is_view)
+    """Hide what Alembic must not touch: views, which ``compare_views`` compares, and the operator's own.
+
+    A table, column, index or constraint of the database that no model has is to be dropped when a
+    revision of the chain made it; otherwise it is the operator's own.
+    """
+    if kind == "table" and isinstance(item, sa.Table) and item.is_view:
+        return False
+    if not reflected or compare_to is not None:
+        return True
+    return name in _names_in_the_chain(Path(context.script.versions))
+
+
+@functools.cache
+def _names_in_the_chain(folder: Path) -> frozenset[str]:
+    """Return every string in the revision files; the name of whatever they made is among them."""
+    return frozenset(
+        node.value
+        for file in folder.glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
 
 
 class ReplaceViewOp(ops.MigrateOperation):
@@ -78,8 +86,8 @@ def compare_views(
     for table in context.sorted_tables:
         if table.is_view:
             wanted = _wanted_statements(table)
-            found = list(connection.scalars(_FOUND_VIEW, {"view": table.name}))
-            if _as_postgresql_writes_it(connection, table.name, wanted) != found:
+            found = found_statements(connection, table.name)
+            if rendered_statements(connection, table.name, wanted) != found:
                 upgrade_ops.ops.append(ReplaceViewOp(table.name, wanted=wanted, found=found))
     return PriorityDispatchResult.CONTINUE
 
@@ -98,27 +106,6 @@ def _wanted_statements(view: sa.Table) -> list[str]:
         "CREATE MATERIALIZED|COMMENT ON MATERIALIZED|COMMENT ON COLUMN|CREATE (UNIQUE )?INDEX"
     )
     return [statement for statement in statements if of_the_view.match(statement)]
-
-
-def _as_postgresql_writes_it(connection: sa.Connection, view: str, statements: list[str]) -> list[str]:
-    """Return the statements as the server writes them back: only its own rendering can be compared.
-
-    The view is made under another name and without data, in a savepoint that is undone, so that nobody
-    waits for the comparison. A view that cannot be made is different: the list is empty.
-    """
-    probe = "nexus_schema_probe"
-    with connection.begin_nested() as savepoint:
-        try:
-            for statement in statements:
-                renamed = re.sub(r"^(CREATE (?:UNIQUE )?INDEX )", rf"\1{probe}_", statement)
-                renamed = re.sub(rf"\b(?<!{probe}_){view}\b", probe, renamed, count=1)
-                tail = " WITH NO DATA" if statement.startswith("CREATE MATERIALIZED VIEW") else ""
-                connection.exec_driver_sql(renamed.replace("%", "%%") + tail)
-            found = list(connection.scalars(_FOUND_VIEW, {"view": probe}))
-        except ProgrammingError:  # it needs what the same revision adds
-            found = []
-        savepoint.rollback()
-    return [statement.replace(f"{probe}_", "").replace(probe, view) for statement in found]
 
 
 _idempotent = rewriter.Rewriter()

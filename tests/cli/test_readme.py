@@ -7,7 +7,8 @@ import sys
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from support import ROOT, Database, alembic_program, insert, run_program, url_of
+from legacy_databases import KINDS, build
+from support import ROOT, Database, alembic_program, insert, run_program, run_sql_script, url_of
 
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -42,6 +43,26 @@ def test_its_python_runs(head: Database, code: str) -> None:
     result = run_program(sys.executable, "-c", code, url=url_of(head))
     assert result.returncode == 0, result.stderr
     assert result.stdout
+
+
+@pytest.mark.parametrize("loss", [None, "DELETE FROM streaming_chunks WHERE chunk_index = 1"])
+def test_its_proof_that_nothing_was_lost(empty: Database, loss: str | None) -> None:
+    keep, prove = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    build(empty, KINDS["bootstrap"])
+    assert run_sql_script(empty, keep).returncode == 0
+    log = alembic_program("upgrade", "head", url=url_of(empty)).stderr
+    shown = re.search(r"```text\n(.*?)```", README, re.DOTALL)
+    assert shown is not None
+    assert "\n".join(line.strip() for line in shown[1].splitlines() if line.strip()) in log
+    if loss:
+        empty.execute(loss)
+    result = run_sql_script(empty, prove)
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = re.findall(r"^ +(\w+) \| +(\d+) \| +(\d+) \| +(\d+)$", result.stdout, re.MULTILINE)
+    assert rows == [
+        ("api_requests", "5", "5", "0"),
+        ("streaming_chunks", "4", "3" if loss else "4", "1" if loss else "0"),
+    ]
 
 
 def test_the_places_it_names_exist() -> None:

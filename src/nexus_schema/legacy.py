@@ -1,0 +1,576 @@
+"""Databases that existed before the chain, and how each difference from it is settled.
+
+The first part is data: what the revisions 000 to 006 make, and under which other names or definitions
+databases made by the hand-run scripts, by the proxy's own first start or by the translation service hold
+the same. The second part compares a database with it. ``adopt`` runs at the start of 000, in its
+transaction: it renames, widens, fills, tightens and adds until the revisions find what they expect, or
+stops before any change with one line that names what it does not understand. What is not named here is
+the operator's own and is left alone.
+
+The data is frozen like a revision: what later revisions add, they bring themselves.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from alembic import context, op
+
+from nexus_schema.errors import SchemaError
+from nexus_schema.views import found_statements, rendered_statements
+
+log = logging.getLogger(__name__)
+
+
+class Column(NamedTuple):
+    """A column as PostgreSQL describes it."""
+
+    type: str
+    nullable: bool = True
+    default: str | None = None
+
+
+ZONED = "timestamp with time zone"
+
+# By the revision that makes them.
+COLUMNS: dict[str, dict[str, dict[str, Column]]] = {
+    "000": {
+        "api_requests": {
+            "request_id": Column("uuid", nullable=False),
+            "timestamp": Column(ZONED, nullable=False),
+            "domain": Column("character varying(255)", nullable=False),
+            "method": Column("character varying(10)", nullable=False),
+            "path": Column("character varying(1024)", nullable=False),
+            "headers": Column("jsonb", nullable=False),
+            "body": Column("jsonb"),
+            "request_type": Column("character varying(50)"),
+            "api_key_id": Column("character varying(50)"),
+            "api_key_hash": Column("character varying(64)"),
+            "model": Column("character varying(100)"),
+            "ip_address": Column("character varying(45)"),
+            "response_status": Column("integer"),
+            "response_headers": Column("jsonb"),
+            "response_body": Column("jsonb"),
+            "response_streaming": Column("boolean", default="false"),
+            "duration_ms": Column("integer"),
+            "first_token_ms": Column("integer"),
+            "input_tokens": Column("integer"),
+            "output_tokens": Column("integer"),
+            "total_tokens": Column("integer", default="0"),
+            "cache_creation_input_tokens": Column("integer", default="0"),
+            "cache_read_input_tokens": Column("integer", default="0"),
+            "usage_data": Column("jsonb"),
+            "tool_call_count": Column("integer", default="0"),
+            "error": Column("text"),
+            "completed_at": Column(ZONED),
+            "created_at": Column(ZONED, default="now()"),
+        },
+        "streaming_chunks": {
+            "id": Column("integer", nullable=False, default="nextval('streaming_chunks_id_seq'::regclass)"),
+            "request_id": Column("uuid", nullable=False),
+            "chunk_index": Column("integer", nullable=False),
+            "timestamp": Column(ZONED, nullable=False),
+            "data": Column("text", nullable=False),
+            "token_count": Column("integer", default="0"),
+            "created_at": Column(ZONED, default="now()"),
+        },
+    },
+    "001": {
+        "api_requests": {
+            "current_message_hash": Column("character(64)"),
+            "parent_message_hash": Column("character(64)"),
+            "conversation_id": Column("uuid"),
+            "branch_id": Column("character varying(255)", default="'main'::character varying"),
+            "message_count": Column("integer", default="0"),
+        }
+    },
+    "003": {
+        "api_requests": {
+            "parent_task_request_id": Column("uuid"),
+            "is_subtask": Column("boolean", default="false"),
+            "task_tool_invocation": Column("jsonb"),
+        }
+    },
+    "005": {"api_requests": {"account_id": Column("character varying(255)")}},
+    "006": {
+        "conversation_metrics": {
+            "id": Column("uuid", nullable=False, default="gen_random_uuid()"),
+            "conversation_id": Column("character varying(255)"),
+            "user_id": Column("character varying(255)"),
+            "record_ms": Column("integer"),
+            "whisper_ms": Column("integer"),
+            "translate_ms": Column("integer"),
+            "tts_ms": Column("integer"),
+            "detected_lang": Column("character varying(10)"),
+            "target_lang": Column("character varying(10)"),
+            "voice_used": Column("character varying(50)"),
+            "created_at": Column("timestamp without time zone", default="now()"),
+        }
+    },
+}
+# The columns that 001, 003 and 005 add, they add themselves; these two make whole tables.
+TABLES_ARE_MADE_BY = ("000", "006")
+
+VIEW = "hourly_stats"
+VIEW_COLUMNS = {
+    "hour": ZONED,
+    "domain": "character varying(255)",
+    "model": "character varying(100)",
+    "request_count": "bigint",
+    "total_input_tokens": "bigint",
+    "total_output_tokens": "bigint",
+    "total_cache_creation_tokens": "bigint",
+    "total_cache_read_tokens": "bigint",
+    "avg_response_time": "numeric",
+    "total_tool_calls": "bigint",
+}
+SEQUENCE = "streaming_chunks_id_seq"
+
+CONSTRAINTS: dict[str, dict[str, str]] = {  # in the order in which they can be added
+    "api_requests": {
+        "api_requests_pkey": "PRIMARY KEY (request_id)",
+        "api_requests_parent_task_request_id_fkey": "FOREIGN KEY (parent_task_request_id)"
+        " REFERENCES api_requests(request_id)",
+    },
+    "streaming_chunks": {
+        "streaming_chunks_pkey": "PRIMARY KEY (id)",
+        "streaming_chunks_request_id_chunk_index_key": "UNIQUE (request_id, chunk_index)",
+        "streaming_chunks_request_id_fkey": "FOREIGN KEY (request_id)"
+        " REFERENCES api_requests(request_id) ON DELETE CASCADE",
+    },
+    "conversation_metrics": {"conversation_metrics_pkey": "PRIMARY KEY (id)"},
+}
+
+IN_CONVERSATION = " WHERE conversation_id IS NOT NULL"
+INDEXES = {
+    "idx_api_requests_domain": "INDEX ON api_requests USING btree (domain)",
+    "idx_api_requests_timestamp": 'INDEX ON api_requests USING btree ("timestamp")',
+    "idx_api_requests_model": "INDEX ON api_requests USING btree (model)",
+    "idx_api_requests_request_type": "INDEX ON api_requests USING btree (request_type)",
+    "idx_streaming_chunks_request_id": "INDEX ON streaming_chunks USING btree (request_id, chunk_index)",
+    "idx_hourly_stats_hour_domain": "INDEX ON hourly_stats USING btree (hour DESC, domain)",
+    "hourly_stats_hour_domain_model_key": "UNIQUE INDEX ON hourly_stats USING btree (hour, domain, model)",
+    "idx_requests_current_message_hash": "INDEX ON api_requests USING btree (current_message_hash)",
+    "idx_requests_parent_message_hash": "INDEX ON api_requests USING btree (parent_message_hash)",
+    "idx_requests_conversation_id": "INDEX ON api_requests USING btree (conversation_id)",
+    "idx_requests_branch_id": "INDEX ON api_requests USING btree (branch_id)",
+    "idx_requests_conversation_branch": "INDEX ON api_requests USING btree (conversation_id, branch_id)",
+    "idx_requests_message_count": "INDEX ON api_requests USING btree (message_count)",
+    "idx_requests_conversation_timestamp": "INDEX ON api_requests USING btree"
+    ' (conversation_id, "timestamp")' + IN_CONVERSATION,
+    "idx_requests_conversation_detail": "INDEX ON api_requests USING btree"
+    ' (conversation_id, "timestamp", request_id, domain, model, total_tokens, branch_id)' + IN_CONVERSATION,
+    "idx_requests_parent_task_request_id": "INDEX ON api_requests USING btree (parent_task_request_id)",
+    "idx_requests_is_subtask": "INDEX ON api_requests USING btree (is_subtask)",
+    "idx_requests_task_tool_invocation_gin": "INDEX ON api_requests USING gin (task_tool_invocation)"
+    " WHERE task_tool_invocation IS NOT NULL",
+    "idx_requests_conversation_timestamp_id": "INDEX ON api_requests USING btree"
+    ' (conversation_id, "timestamp" DESC, request_id DESC)' + IN_CONVERSATION,
+    "idx_requests_conversation_subtask": "INDEX ON api_requests USING btree"
+    ' (conversation_id, is_subtask, "timestamp", request_id)' + IN_CONVERSATION,
+    "idx_requests_request_id": "INDEX ON api_requests USING btree (request_id)",
+    "idx_requests_account_timestamp": 'INDEX ON api_requests USING btree (account_id, "timestamp" DESC)'
+    " WHERE account_id IS NOT NULL",
+    "idx_conversation_metrics_conversation": "INDEX ON conversation_metrics USING btree (conversation_id)",
+}
+
+# What legacy databases hold in another form.
+
+# The proxy's bootstrap gave these indexes other names: they are renamed, or dropped where both are there.
+RENAMED_INDEXES = {
+    "idx_requests_domain": "idx_api_requests_domain",
+    "idx_requests_timestamp": "idx_api_requests_timestamp",
+    "idx_requests_model": "idx_api_requests_model",
+    "idx_requests_request_type": "idx_api_requests_request_type",
+    "idx_requests_current_hash": "idx_requests_current_message_hash",
+    "idx_requests_parent_hash": "idx_requests_parent_message_hash",
+}
+# Bootstrap indexes that one of head serves as well, and that one: dropped as soon as it is there.
+SERVED_INDEXES = {
+    "idx_chunks_request_id": (
+        "INDEX ON streaming_chunks USING btree (request_id)",
+        "idx_streaming_chunks_request_id",
+    ),
+    "idx_requests_account_id": (
+        "INDEX ON api_requests USING btree (account_id)",
+        "idx_requests_account_timestamp",
+    ),
+}
+# Columns that are nullable in the bootstrap: NULLs become this value before the column is tightened.
+FILLED_COLUMNS = {("api_requests", "headers"): "'{}'"}
+# Bodies of refresh_hourly_stats() that the chain replaces: the scripts', and its own.
+REFRESH_BODIES = {"begin refresh materialized view concurrently hourly_stats; end"}
+# A varchar is widened, however narrow it is (the bootstrap has path varchar(255), api_key_hash varchar(50)):
+# PostgreSQL changes its catalog only. No other difference of type can be settled without a loss or a rewrite.
+WIDENED_TYPE = re.compile(r"character varying\((\d+)\)")
+
+TABLES = tuple(CONSTRAINTS)
+KINDS = {
+    "r": "a table", "v": "a view", "m": "a materialized view", "i": "an index", "S": "a sequence",
+    "f": "a foreign table", "p": "a partitioned table", "I": "a partitioned index", "c": "a composite type",
+}  # fmt: skip
+
+_RELATIONS = sa.text("""\
+SELECT relname AS name, relkind::text AS kind, relpersistence::text AS persistence,
+       relispartition AS partition, relispopulated AS populated, relacl IS NOT NULL AS granted,
+       pg_get_userbyid(relowner) AS owner, pg_has_role(relowner, 'USAGE') AS owned
+FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+  AND relname = ANY (:names)""")
+_COLUMNS = sa.text("""\
+SELECT relname AS table, attname AS name, format_type(atttypid, atttypmod) AS type, attnotnull AS not_null,
+       pg_get_expr(adbin, adrelid) AS default, attidentity <> '' OR attgenerated <> '' AS generated,
+       attcollation <> typcollation AS collated,
+       EXISTS (SELECT FROM pg_constraint WHERE conrelid = attrelid AND contype = 'n' AND NOT convalidated
+               AND conkey = ARRAY[attnum]) AS not_null_unproved
+FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid JOIN pg_type ON pg_type.oid = atttypid
+LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+  AND relname = ANY (:tables) AND attnum > 0 AND NOT attisdropped
+ORDER BY attnum""")
+_CONSTRAINTS = sa.text("""\
+SELECT relname AS table, conname AS name, contype::text AS kind, convalidated AS valid,
+       regexp_replace(pg_get_constraintdef(pg_constraint.oid), ' NOT VALID$', '') AS definition
+FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
+WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+  AND relname = ANY (:tables) AND contype <> 'n'""")
+_INDEXES = sa.text("""\
+SELECT index.relname AS name, indexed.relname AS table, indisvalid AS valid,
+       EXISTS (SELECT FROM pg_constraint
+               WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x')) AS constraint,
+       regexp_replace(pg_get_indexdef(indexrelid, 0, true), '^CREATE (UNIQUE )?INDEX .*? ON ', '\\1INDEX ON ')
+           AS definition
+FROM pg_index
+JOIN pg_class AS index ON index.oid = indexrelid
+JOIN pg_class AS indexed ON indexed.oid = indrelid
+WHERE index.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())""")
+_SEQUENCE_OWNED = sa.text("""\
+SELECT count(*) > 0 FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+WHERE classid = 'pg_class'::regclass AND objid = to_regclass(:sequence) AND deptype = 'a'
+  AND refobjid = to_regclass('streaming_chunks') AND attname = 'id'""")
+_FUNCTION = sa.text("""\
+SELECT prokind = 'f' AND prorettype = 'void'::regtype AND NOT prosecdef AND lanname = 'plpgsql' AS ours,
+       lower(trim(regexp_replace(prosrc, '[[:space:]]+', ' ', 'g'))) AS body,
+       pg_get_userbyid(proowner) AS owner, pg_has_role(proowner, 'USAGE') AS owned
+FROM pg_proc JOIN pg_language ON pg_language.oid = prolang
+WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+  AND proname = 'refresh_hourly_stats' AND pronargs = 0""")
+
+
+def adopt(view_statement: str) -> None:
+    """Bring the tables that are there to what the revisions expect; nothing happens in an empty database.
+
+    :param view_statement: the CREATE MATERIALIZED VIEW of 000.
+
+    Raises :class:`SchemaError`, before any change, for a known name with another definition. A --sql script
+    cannot look, so it stops at any database that has one of our tables.
+    """
+    if context.is_offline_mode():
+        op.execute(_SCRIPT_GUARD)
+        log.warning("a script cannot see its database: this one is for a database without our tables")
+        return
+    connection = op.get_bind()
+    database = _Database(connection)
+    plan = _Plan(database, connection, view_statement)
+    if plan.conflicts:
+        raise SchemaError(
+            f"nothing was changed: the upgrade cannot adopt this database: {'; '.join(plan.conflicts)}"
+        )
+    if database.has_tables():
+        log.info("found %s, made without this chain", database.summary())
+    for change in plan.changes:
+        rows = connection.execute(sa.text(change.sql)).rowcount
+        log.info("%s%s", change.what, f" in {rows} rows" if change.sql.startswith("UPDATE") else "")
+    for name in database.left_alone():
+        log.warning("left alone: %s", name)
+
+
+def drop_served_indexes() -> None:
+    """Drop the legacy indexes whose work an index of the chain, which is there by now, does as well."""
+    if context.is_offline_mode():
+        return
+    database = _Database(op.get_bind())
+    for name, (definition, serving) in SERVED_INDEXES.items():
+        found, served_by = database.indexes.get(name), database.indexes.get(serving)
+        if found and found.definition == definition and served_by and served_by.valid:
+            log.info("index %s dropped: %s serves its queries", name, serving)
+            op.drop_index(name, found.table)
+
+
+def report(connection: sa.Connection) -> None:
+    """Say of a database without a revision what can be known: which of our tables it has."""
+    database = _Database(connection)
+    if database.has_tables():
+        log.warning(
+            "no revision is recorded, but there is %s: which scripts made it cannot be known;"
+            " alembic upgrade head looks at what is there and adopts it",
+            database.summary(),
+        )
+
+
+class _Change(NamedTuple):
+    what: str
+    sql: str
+
+
+class _Database:
+    """What the catalog says of the schema, read once."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        names = [*TABLES, VIEW, SEQUENCE, *INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES]
+        names += [constraint for constraints in CONSTRAINTS.values() for constraint in constraints]
+        tables = [*TABLES, VIEW]
+        self.relations = {row.name: row for row in connection.execute(_RELATIONS, {"names": names})}
+        self.columns: dict[str, dict[str, Any]] = {}
+        for row in connection.execute(_COLUMNS, {"tables": tables}):
+            self.columns.setdefault(row.table, {})[row.name] = row
+        self.constraints = {
+            (row.table, row.name): row for row in connection.execute(_CONSTRAINTS, {"tables": tables})
+        }
+        self.indexes = {row.name: row for row in connection.execute(_INDEXES)}
+        self.sequence_owned = connection.execute(_SEQUENCE_OWNED, {"sequence": SEQUENCE}).scalar_one()
+        self.function = connection.execute(_FUNCTION).one_or_none()
+
+    def has_tables(self) -> bool:
+        """Return whether any of our tables is there, or something that has its name."""
+        return any(name in self.relations for name in TABLES)
+
+    def summary(self) -> str:
+        """Describe our tables by what they hold of ours, in one line."""
+        parts = []
+        for table in TABLES:
+            if table in self.relations:
+                known = _known_columns(table)
+                present = sum(name in self.columns[table] for name in known)
+                indexes = sum(
+                    row.table == table and row.name in {*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES}
+                    for row in self.indexes.values()
+                )
+                parts.append(f"{table} ({present} of {len(known)} columns, {indexes} known indexes)")
+        return ", ".join([*parts, *([VIEW] if VIEW in self.relations else [])])
+
+    def left_alone(self) -> Iterator[str]:
+        """Name what is the operator's own and not in order."""
+        known = {*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES}
+        for row in self.indexes.values():
+            if row.table in {*TABLES, VIEW} and not row.valid and row.name not in known:
+                yield f"index {row.name} of {row.table} is invalid; REINDEX INDEX makes it good"
+        for (table, name), row in self.constraints.items():
+            if not row.valid and name not in CONSTRAINTS.get(table, {}):
+                yield f"constraint {name} of {table} is not validated; ALTER TABLE ... VALIDATE makes it good"
+
+
+@dataclass
+class _Plan:
+    """What has to be done to a database, in order, or why it cannot be done."""
+
+    database: _Database
+    connection: sa.Connection
+    view_statement: str
+    conflicts: list[str] = field(default_factory=list)
+    changes: list[_Change] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._relations()
+        if self.conflicts:
+            return  # the rest would describe something else
+        self._indexes()
+        for table in TABLES:
+            if table in self.database.relations:
+                self._columns(table)
+        for table in TABLES:
+            if table in self.database.relations:
+                self._constraints(table)
+        self._view()
+        self._function()
+        if self.changes:
+            # Before the first change, so that no row comes between filling a column and tightening it.
+            tables = [table for table in TABLES if table in self.database.relations]
+            if tables:
+                lock = f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"
+                self.changes.insert(0, _Change(f"{', '.join(tables)} locked for the changes", lock))
+
+    def _change(self, what: str, sql: str) -> None:
+        self.changes.append(_Change(what, sql))
+
+    def _conflict(self, text: str) -> None:
+        self.conflicts.append(text)
+
+    def _relations(self) -> None:
+        expected = dict.fromkeys(TABLES, "r") | {VIEW: "m", SEQUENCE: "S"}
+        expected |= dict.fromkeys([*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES], "i")
+        expected |= {name: "i" for table in CONSTRAINTS.values() for name in table}
+        for name, row in self.database.relations.items():
+            if row.kind != expected[name]:
+                self._conflict(f'"{name}" is {KINDS[row.kind]}, not {KINDS[expected[name]]}')
+            elif row.persistence != "p" or row.partition:
+                self._conflict(f'"{name}" is unlogged or a partition')
+            elif not row.owned and row.kind in "rm":
+                self._conflict(f'"{name}" is owned by role "{row.owner}": connect as that role')
+        if SEQUENCE in self.database.relations and "streaming_chunks" not in self.database.relations:
+            self._conflict(f'sequence "{SEQUENCE}" is there without its table')
+        if not self.connection.scalar(
+            sa.text("SELECT has_schema_privilege(current_schema()::text, 'CREATE')")
+        ):
+            self._conflict("missing privilege: CREATE on the schema")
+
+    def _indexes(self) -> None:
+        of_constraints = {name: table for table, names in CONSTRAINTS.items() for name in names}
+        for name, row in self.database.indexes.items():
+            if name in of_constraints and (of_constraints[name], name) not in self.database.constraints:
+                self._conflict(f'index "{name}" is not that of the constraint of this name')
+            legacy = SERVED_INDEXES.get(name, ("",))[0] or INDEXES.get(RENAMED_INDEXES.get(name, name))
+            if legacy is None:
+                continue
+            if row.definition != legacy or row.constraint:
+                self._conflict(f'index "{name}" is "{row.definition}", not "{legacy}"')
+            elif not row.valid:
+                self._change(f"index {name} dropped: it is invalid", f"DROP INDEX {name}")
+            elif name in RENAMED_INDEXES:
+                self._rename_index(name, RENAMED_INDEXES[name])
+
+    def _rename_index(self, name: str, wanted: str) -> None:
+        there = self.database.indexes.get(wanted)
+        if there is not None and there.valid:
+            self._change(f"index {name} dropped: {wanted} is the same", f"DROP INDEX {name}")
+        else:
+            if there is not None:  # dropped here or in its own turn, whichever comes first
+                self._change(f"index {wanted} dropped: it is invalid", f"DROP INDEX IF EXISTS {wanted}")
+            self._change(f"index {name} renamed to {wanted}", f"ALTER INDEX {name} RENAME TO {wanted}")
+
+    def _columns(self, table: str) -> None:
+        found_columns = self.database.columns.get(table, {})
+        for revision, tables in COLUMNS.items():
+            for name, wanted in tables.get(table, {}).items():
+                found = found_columns.get(name)
+                if found is not None:
+                    self._column(table, name, found, wanted)
+                elif not wanted.nullable:
+                    self._conflict(f'"{table}" has no column "{name}", and its values cannot be invented')
+                elif revision in TABLES_ARE_MADE_BY:
+                    default = f" DEFAULT {wanted.default}" if wanted.default else ""
+                    self._change(
+                        f"{table}.{name} added",
+                        f"ALTER TABLE {table} ADD COLUMN {_quoted(name)} {wanted.type}{default}",
+                    )
+
+    def _column(self, table: str, name: str, found: Any, wanted: Column) -> None:
+        alter = f"ALTER TABLE {table} ALTER COLUMN {_quoted(name)}"
+        if found.generated or found.collated:
+            self._conflict(f'"{table}.{name}" is generated or has a collation of its own')
+            return
+        if found.type != wanted.type:
+            if not _wider(found.type, wanted.type):
+                self._conflict(f'"{table}.{name}" is {found.type}, not {wanted.type}')
+                return
+            self._change(
+                f"{table}.{name}: {found.type} widened to {wanted.type}", f"{alter} TYPE {wanted.type}"
+            )
+        if found.default != wanted.default:
+            if SEQUENCE in str(wanted.default):
+                self._conflict(f'"{table}.{name}" has the default {found.default}, not {wanted.default}')
+            elif wanted.default is None:
+                self._change(f"{table}.{name}: default {found.default} dropped", f"{alter} DROP DEFAULT")
+            else:
+                self._change(
+                    f"{table}.{name}: default {wanted.default} set", f"{alter} SET DEFAULT {wanted.default}"
+                )
+        elif SEQUENCE in str(wanted.default) and not self.database.sequence_owned:
+            self._change(
+                f"sequence {SEQUENCE} given to its column",
+                f"ALTER SEQUENCE {SEQUENCE} OWNED BY {table}.{name}",
+            )
+        if wanted.nullable and found.not_null:
+            self._change(f"{table}.{name}: NOT NULL dropped", f"{alter} DROP NOT NULL")
+        elif not wanted.nullable and (not found.not_null or found.not_null_unproved):
+            if found.not_null_unproved:  # SET NOT NULL would take it for proved
+                self._change(f"{table}.{name}: unproved NOT NULL dropped", f"{alter} DROP NOT NULL")
+            if (table, name) in FILLED_COLUMNS:
+                value = FILLED_COLUMNS[table, name]
+                self._change(
+                    f"{table}.{name}: NULL becomes {value}",
+                    f"UPDATE {table} SET {name} = {value} WHERE {name} IS NULL",  # noqa: S608 - our names
+                )
+            self._change(f"{table}.{name}: NOT NULL set", f"{alter} SET NOT NULL")
+
+    def _constraints(self, table: str) -> None:
+        here = {name: row for (of, name), row in self.database.constraints.items() if of == table}
+        for name, wanted in CONSTRAINTS[table].items():
+            found = here.get(name)
+            if found is not None:
+                if found.definition != wanted:
+                    self._conflict(f'constraint "{name}" is "{found.definition}", not "{wanted}"')
+                elif not found.valid:
+                    self._change(
+                        f"constraint {name} validated", f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}"
+                    )
+                continue
+            other_key = next((row.name for row in here.values() if row.kind == "p"), None)
+            if wanted.startswith("PRIMARY KEY") and other_key is not None:
+                self._conflict(
+                    f'"{table}" has the primary key "{other_key}" instead of "{name}": rename it, if it is'
+                    f" the same, with ALTER TABLE {table} RENAME CONSTRAINT {other_key} TO {name}"
+                )
+            elif name != "api_requests_parent_task_request_id_fkey" or (
+                "parent_task_request_id" in self.database.columns[table]  # else 003 adds both
+            ):
+                self._change(
+                    f"constraint {name} added", f"ALTER TABLE {table} ADD CONSTRAINT {name} {wanted}"
+                )
+
+    def _view(self) -> None:
+        view = self.database.relations.get(VIEW)
+        if view is None:
+            return
+        types = {name: row.type for name, row in self.database.columns.get(VIEW, {}).items()}
+        statement = self.view_statement.replace("IF NOT EXISTS ", "")
+        if types != VIEW_COLUMNS:
+            self._conflict(f'"{VIEW}" has other columns; drop it, the upgrade makes it anew')
+        elif (
+            rendered_statements(self.connection, VIEW, [statement])
+            != found_statements(self.connection, VIEW)[:1]
+        ):
+            own = [row.name for row in self.database.indexes.values() if row.table == VIEW]
+            if view.granted or not set(own) <= INDEXES.keys():
+                self._conflict(
+                    f'"{VIEW}" is another query and has indexes or grants of its own; drop it, the upgrade'
+                    " makes it anew"
+                )
+            else:
+                self._change(f"{VIEW} dropped: another query; made anew", f"DROP MATERIALIZED VIEW {VIEW}")
+        elif not view.populated:
+            self._change(f"{VIEW} filled for the first time", f"REFRESH MATERIALIZED VIEW {VIEW}")
+
+    def _function(self) -> None:
+        function = self.database.function
+        if function is None:
+            return
+        body = re.sub(r"\b\w+\.hourly_stats", "hourly_stats", function.body).removesuffix(";").strip()
+        if not function.ours or body not in REFRESH_BODIES:
+            self._conflict("function refresh_hourly_stats() is another one than ours; rename or drop it")
+        elif not function.owned:
+            self._conflict(f'function refresh_hourly_stats() is owned by role "{function.owner}"')
+
+
+def _known_columns(table: str) -> Sequence[str]:
+    return [name for tables in COLUMNS.values() for name in tables.get(table, {})]
+
+
+def _wider(found: str, wanted: str) -> bool:
+    narrow, wide = WIDENED_TYPE.fullmatch(found), WIDENED_TYPE.fullmatch(wanted)
+    return bool(narrow and wide and int(narrow[1]) < int(wide[1]))
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+_SCRIPT_GUARD = f"""\
+DO $$ BEGIN
+    IF num_nonnulls({", ".join(f"to_regclass('{name}')" for name in (*TABLES, VIEW))}) > 0 THEN
+        RAISE EXCEPTION 'this script is for a database without these tables; upgrade this one with:'
+            ' alembic upgrade head';
+    END IF;
+END $$"""

@@ -1,0 +1,51 @@
+"""Materialized views as PostgreSQL writes them back: only its own rendering of two can be compared."""
+
+import re
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ProgrammingError
+
+_PROBE = "nexus_schema_probe"
+
+# The statements that make a view as it is in the database: the view, its indexes, its comments.
+_FOUND = sa.text("""\
+SELECT format('CREATE MATERIALIZED VIEW %I AS %s', relname, rtrim(pg_get_viewdef(oid), ';')) AS statement
+FROM pg_class WHERE oid = to_regclass(quote_ident(:view)) AND relkind = 'm'
+UNION ALL
+(SELECT pg_get_indexdef(indexrelid, 0, true)
+FROM pg_index WHERE indrelid = to_regclass(quote_ident(:view)) ORDER BY indexrelid::regclass::text)
+UNION ALL
+(SELECT format('COMMENT ON COLUMN %I.%I IS %L', :view, attname, col_description(attrelid, attnum))
+FROM pg_attribute
+WHERE attrelid = to_regclass(quote_ident(:view)) AND col_description(attrelid, attnum) IS NOT NULL
+ORDER BY attnum)
+UNION ALL
+SELECT format('COMMENT ON MATERIALIZED VIEW %I IS %L', :view, description) FROM pg_description
+WHERE objoid = to_regclass(quote_ident(:view)) AND classoid = 'pg_class'::regclass AND objsubid = 0""")
+
+
+def found_statements(connection: sa.Connection, view: str) -> list[str]:
+    """Return the statements that make a materialized view as it is; none when there is no such view."""
+    return list(connection.scalars(_FOUND, {"view": view}))
+
+
+def rendered_statements(connection: sa.Connection, view: str, statements: Sequence[str]) -> list[str]:
+    """Return the statements that make a view as the server would write them back.
+
+    The view is made under another name and without data, in a savepoint that is undone, so that nobody
+    waits for the comparison. For a view that cannot be made (it needs a column that is not there yet) the
+    list is empty.
+    """
+    with connection.begin_nested() as savepoint:
+        try:
+            for statement in statements:
+                renamed = re.sub(r"^(CREATE (?:UNIQUE )?INDEX )", rf"\1{_PROBE}_", statement)
+                renamed = re.sub(rf"\b(?<!{_PROBE}_){view}\b", _PROBE, renamed, count=1)
+                tail = " WITH NO DATA" if statement.startswith("CREATE MATERIALIZED VIEW") else ""
+                connection.exec_driver_sql(renamed.replace("%", "%%") + tail)
+            rendered = found_statements(connection, _PROBE)
+        except ProgrammingError:
+            rendered = []
+        savepoint.rollback()
+    return [statement.replace(f"{_PROBE}_", "").replace(_PROBE, view) for statement in rendered]
