@@ -93,8 +93,7 @@ mutations = st.one_of(
 
 def is_own(kind: str, name: str, new: dict[tuple[str, str], str]) -> bool:
     """Return whether an object is of the operator's own: no part of a new database, and of no legacy name."""
-    # From PostgreSQL 18 on, NOT NULL is a constraint with a name; columns are compared with theirs anyway.
-    return (kind, name) not in new and name not in INDEXES and not name.endswith("_not_null")
+    return (kind, name) not in new and name not in INDEXES
 
 
 @settings(
