@@ -60,7 +60,7 @@ def run_online(options: Options, stack: ExitStack) -> None:
     configure(connection=connection)
     if not migrates() and not context.get_context().get_current_heads():
         legacy.report(connection)
-    connection.rollback()
+    connection.rollback()  # Alembic begins the transactions
     with context.begin_transaction():
         context.run_migrations()
 
@@ -87,11 +87,14 @@ def migrates() -> bool:
 
 if command_line and config.config_file_name is not None:
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
-# Only `alembic revision` has the option: without it there is nothing to compare, so no database is needed.
-plain_revision = getattr(config.cmd_opts, "autogenerate", None) is False
+# `alembic revision` without --autogenerate and `alembic history` without --indicate-current read files only.
+reads_files_only = (
+    getattr(config.cmd_opts, "autogenerate", None) is False
+    or getattr(config.cmd_opts, "indicate_current", None) is False
+)
 with one_line_errors(exit_process=command_line), ExitStack() as exits:
     chosen = Options.current()
-    if context.is_offline_mode() or plain_revision:
+    if context.is_offline_mode() or reads_files_only:
         run_offline(chosen)
     else:
         run_online(chosen, exits)

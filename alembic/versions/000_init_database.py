@@ -237,8 +237,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop everything; hourly_stats holds nothing that api_requests does not."""
-    refuse_data_loss("rows of streaming_chunks", "FROM streaming_chunks")
-    refuse_data_loss("rows of api_requests", "FROM api_requests")
+    refuse_data_loss("streaming_chunks", "rows of streaming_chunks", "FROM streaming_chunks")
+    refuse_data_loss("api_requests", "rows of api_requests", "FROM api_requests")
     op.execute("DROP FUNCTION IF EXISTS refresh_hourly_stats()")
     op.execute("DROP MATERIALIZED VIEW IF EXISTS hourly_stats")
     op.drop_table("streaming_chunks", if_exists=True)

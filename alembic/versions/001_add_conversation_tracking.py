@@ -63,6 +63,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop the columns; their indexes go with them."""
     refuse_data_loss(
+        "api_requests",
         "requests with conversation data (message hashes, conversation_id, branch_id, message_count)",
         "FROM api_requests WHERE num_nonnulls(current_message_hash, parent_message_hash, conversation_id) > 0"
         " OR branch_id <> 'main' OR message_count <> 0",

@@ -19,7 +19,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from nexus_schema.options import Options
-from nexus_schema.revisions import refuse_data_loss, verify
+from nexus_schema.revisions import backfill, refuse_data_loss, verify
 
 revision: str = "003"
 down_revision: str | None = "002"
@@ -238,14 +238,14 @@ INDEXES = (
 )
 
 
-def backfill() -> None:
+def fill() -> None:
     """Store the Task calls of the responses and link the conversations that they started."""
-    op.execute(STORE_TASK_CALLS)
+    backfill("responses with Task calls stored", STORE_TASK_CALLS)
     op.execute("SET LOCAL enable_nestloop = off")
     op.execute(
         "SET LOCAL jit = off"
     )  # the ban counts as an immense cost, which would only start the compiler
-    op.execute(LINK_SUBTASKS)
+    backfill("requests linked: parents and sub-tasks", LINK_SUBTASKS)
     op.execute("RESET enable_nestloop")
     op.execute("RESET jit")
 
@@ -255,7 +255,7 @@ def upgrade() -> None:
     for column in columns():
         # Inline, because PostgreSQL then knows that a new column of NULLs needs no check of its key.
         op.add_column("api_requests", column, if_not_exists=True, inline_references=True)
-    backfill()
+    fill()
     op.create_index(
         "idx_requests_parent_task_request_id", "api_requests", ["parent_task_request_id"], if_not_exists=True
     )
@@ -283,6 +283,7 @@ def downgrade() -> None:
     were, because a failed downgrade is rolled back.
     """
     if not Options.current().allow_data_loss:
+        op.execute("LOCK TABLE api_requests IN ACCESS EXCLUSIVE MODE")
         op.execute(
             """\
 CREATE TABLE nexus_schema_003_kept AS
@@ -295,8 +296,9 @@ UPDATE api_requests
 SET parent_task_request_id = NULL, is_subtask = false, task_tool_invocation = NULL
 WHERE parent_task_request_id IS NOT NULL OR is_subtask OR task_tool_invocation IS NOT NULL"""
         )
-        backfill()
+        fill()
         refuse_data_loss(
+            "api_requests",
             "requests with sub-task data that the upgrade did not compute",
             """\
 FROM nexus_schema_003_kept AS kept JOIN api_requests AS now USING (request_id)

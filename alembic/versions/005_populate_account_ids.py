@@ -17,7 +17,7 @@ from alembic import op
 
 from nexus_schema.legacy import drop_served_indexes
 from nexus_schema.options import Options
-from nexus_schema.revisions import refuse_data_loss, verify
+from nexus_schema.revisions import backfill, refuse_data_loss, verify
 
 revision: str = "005"
 down_revision: str | None = "004"
@@ -54,10 +54,11 @@ def upgrade() -> None:
         known = sa.values(
             sa.column("domain", sa.String), sa.column("account_id", sa.String), name="known"
         ).data(list(mapping.items()))
-        op.execute(
+        backfill(
+            "requests given the account of their domain",
             sa.update(requests)
             .values(account_id=known.c.account_id)
-            .where(requests.c.account_id.is_(None), requests.c.domain == known.c.domain)
+            .where(requests.c.account_id.is_(None), requests.c.domain == known.c.domain),
         )
     op.create_index(
         "idx_requests_account_timestamp",
@@ -78,6 +79,7 @@ def downgrade() -> None:
         + [f"({_literal(domain)}, {_literal(account)})" for domain, account in account_of_domain().items()]
     )
     refuse_data_loss(
+        "api_requests",
         "requests with another account than that of their domain",
         f"FROM api_requests LEFT JOIN (VALUES {known}) AS known (domain, account) USING (domain)"
         " WHERE account_id IS NOT NULL AND account_id IS DISTINCT FROM account",

@@ -79,5 +79,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the table."""
-    refuse_data_loss("rows of conversation_metrics", "FROM conversation_metrics")
+    refuse_data_loss("conversation_metrics", "rows of conversation_metrics", "FROM conversation_metrics")
     op.drop_table("conversation_metrics", if_exists=True)

@@ -19,8 +19,9 @@ from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import SchemaItem
 
+from nexus_schema import legacy
 from nexus_schema.errors import SchemaError
-from nexus_schema.views import found_statements, rendered_statements
+from nexus_schema.views import columns_read_by, found_statements, rendered_statements
 
 PLUGIN = "nexus_schema.views"
 
@@ -41,38 +42,116 @@ def include_object(
         return False
     if not reflected or compare_to is not None:
         return True
-    return name in _names_in_the_chain(Path(context.script.versions))
-
-
-@functools.cache
-def _names_in_the_chain(folder: Path) -> frozenset[str]:
-    """Return every string in the revision files; the name of whatever they made is among them."""
-    return frozenset(
-        node.value
-        for file in folder.glob("*.py")
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    table = item if isinstance(item, sa.Table) else getattr(item, "table", None)
+    return (kind.removesuffix("_constraint"), table.name if table is not None else None, name) in (
+        _made_by_the_chain(Path(context.script.versions))
     )
 
 
-class ReplaceViewOp(ops.MigrateOperation):
-    """Drop a materialized view, if it is there, and run the statements that make the wanted one, if any."""
+# What each operation of a revision makes, and where its name and its table stand among the arguments.
+_MAKING = {
+    "create_index": ("index", 0, 1),
+    "create_unique_constraint": ("unique", 0, 1),
+    "create_foreign_key": ("foreign_key", 0, 1),
+    "create_check_constraint": ("check", 0, 1),
+}
 
-    def __init__(self, name: str, *, wanted: Sequence[str], found: Sequence[str]) -> None:
-        self.name, self.wanted, self.found = name, wanted, found
 
-    def reverse(self) -> "ReplaceViewOp":
-        """Return the operation that brings back what was found."""
-        return ReplaceViewOp(self.name, wanted=self.found, found=self.wanted)
+@functools.cache
+def _made_by_the_chain(folder: Path) -> frozenset[tuple[str, str, str]]:
+    """Return kind, table and name of whatever the revisions made.
+
+    000 to 006 are in the data of ``legacy``; the later ones are read: autogenerate writes their names as
+    literals.
+    """
+    made = {("table", table, table) for table in legacy.TABLES}
+    made |= {
+        ("column", table, name)
+        for tables in legacy.COLUMNS.values()
+        for table, columns in tables.items()
+        for name in columns
+    }
+    made |= {("index", text.split(" ON ")[1].split()[0], name) for name, text in legacy.INDEXES.items()}
+    made |= {
+        ("foreign_key" if text.startswith("FOREIGN") else "unique", table, name)
+        for table, constraints in legacy.CONSTRAINTS.items()
+        for name, text in constraints.items()
+    }
+    for file in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("op."):
+                made |= _made_by(node)
+    return frozenset(made)
+
+
+def _made_by(call: ast.Call) -> set[tuple[str, str, str]]:
+    operation = ast.unparse(call.func).removeprefix("op.")
+    texts = [_text(argument) for argument in call.args]
+    if operation in _MAKING:
+        kind, name, table = _MAKING[operation]
+        return {(kind, texts[table] or "", texts[name] or "")} if len(texts) > table else set()
+    if operation not in {"create_table", "add_column"} or not texts or texts[0] is None:
+        return set()
+    made = {("table", texts[0], texts[0])} if operation == "create_table" else set()
+    for inner in (
+        node for argument in call.args for node in ast.walk(argument) if isinstance(node, ast.Call)
+    ):
+        of = ast.unparse(inner.func).rpartition(".")[2]
+        if of == "Column" and inner.args:
+            made.add(("column", texts[0], _text(inner.args[0]) or ""))
+        for keyword in inner.keywords:
+            if keyword.arg == "name":
+                kind = {"UniqueConstraint": "unique", "CheckConstraint": "check"}.get(of, "foreign_key")
+                made.add((kind, texts[0], _text(keyword.value) or ""))
+    return made
+
+
+def _text(node: ast.expr) -> str | None:
+    """Return the text of a literal, also one wrapped in op.f()."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "op.f" and node.args:
+        node = node.args[0]
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+class MakeViewOp(ops.MigrateOperation):
+    """Make a materialized view with its indexes and comments."""
+
+    def __init__(self, name: str, statements: Sequence[str]) -> None:
+        self.name, self.statements = name, statements
+
+    def reverse(self) -> "DropViewOp":
+        """Return the operation that drops it."""
+        return DropViewOp(self.name, self.statements)
 
     def to_diff_tuple(self) -> tuple[str, str]:
         """Describe the difference, for ``alembic check``."""
-        return ("replace_view", self.name)
+        return ("make_view", self.name)
 
 
-@renderers.dispatch_for(ReplaceViewOp)
-def _render_replace_view(_context: AutogenContext, operation: ReplaceViewOp) -> list[str]:
-    statements = [f"DROP MATERIALIZED VIEW IF EXISTS {operation.name}", *operation.wanted]
+class DropViewOp(ops.MigrateOperation):
+    """Drop a materialized view; its statements are those that bring it back."""
+
+    def __init__(self, name: str, statements: Sequence[str]) -> None:
+        self.name, self.statements = name, statements
+
+    def reverse(self) -> MakeViewOp:
+        """Return the operation that brings it back."""
+        return MakeViewOp(self.name, self.statements)
+
+    def to_diff_tuple(self) -> tuple[str, str]:
+        """Describe the difference, for ``alembic check``."""
+        return ("drop_view", self.name)
+
+
+@renderers.dispatch_for(DropViewOp)
+def _render_drop_view(_context: AutogenContext, operation: DropViewOp) -> str:
+    return f"op.execute({f'DROP MATERIALIZED VIEW IF EXISTS {operation.name}'!r})"
+
+
+@renderers.dispatch_for(MakeViewOp)
+def _render_make_view(_context: AutogenContext, operation: MakeViewOp) -> list[str]:
+    # First dropped, because the statements that follow have no IF NOT EXISTS.
+    statements = [f"DROP MATERIALIZED VIEW IF EXISTS {operation.name}", *operation.statements]
     escaped = [re.sub(r"(?<![:\w]):(?=\w)", r"\:", statement) for statement in statements]  # not a parameter
     return [f"op.execute({statement!r})" for statement in escaped]
 
@@ -80,16 +159,35 @@ def _render_replace_view(_context: AutogenContext, operation: ReplaceViewOp) -> 
 def compare_views(
     context: AutogenContext, upgrade_ops: ops.UpgradeOps, _schemas: set[str | None]
 ) -> PriorityDispatchResult:
-    """Compare the materialized views of the models with the database's, with their indexes and comments."""
+    """Compare the materialized views of the models with the database's, with their indexes and comments.
+
+    A view that differs, or stands in the way of a change to a column that it reads, is dropped before all
+    else and made after all else.
+    """
     connection = context.connection
     assert connection is not None  # noqa: S101 - autogenerate always has one
     for table in context.sorted_tables:
         if table.is_view:
             wanted = _wanted_statements(table)
             found = found_statements(connection, table.name)
-            if rendered_statements(connection, table.name, wanted) != found:
-                upgrade_ops.ops.append(ReplaceViewOp(table.name, wanted=wanted, found=found))
+            in_the_way = _changed_columns(upgrade_ops) & columns_read_by(connection, table.name)
+            if in_the_way or rendered_statements(connection, table.name, wanted) != found:
+                if found:
+                    upgrade_ops.ops.insert(0, DropViewOp(table.name, found))
+                upgrade_ops.ops.append(MakeViewOp(table.name, wanted))
     return PriorityDispatchResult.CONTINUE
+
+
+def _changed_columns(upgrade_ops: ops.UpgradeOps) -> set[tuple[str, str]]:
+    """Return table and name of the columns that change their type or go."""
+    return {
+        (operation.table_name, operation.column_name)
+        for table in upgrade_ops.ops
+        if isinstance(table, ops.ModifyTableOps)
+        for operation in table.ops
+        if isinstance(operation, ops.DropColumnOp)
+        or (isinstance(operation, ops.AlterColumnOp) and operation.modify_type is not None)
+    }
 
 
 def _wanted_statements(view: sa.Table) -> list[str]:
@@ -145,6 +243,8 @@ def process_revision_directives(
     command_line = getattr(environment and environment.config.cmd_opts, "autogenerate", None)
     if command_line is None and arguments["message"] is None:
         return  # alembic check, which writes nothing
+    # Expressions are rendered by this dialect; psycopg's doubles the percent signs.
+    context.impl.dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
     script = directives[0]
     if arguments["autogenerate"] and script.upgrade_ops is not None and script.upgrade_ops.is_empty():
         directives.clear()

@@ -19,12 +19,25 @@ LOCK_TIMEOUT = "5s"
 only then does the server cancel an autovacuum that stands in the way."""
 
 _SCHEMES = {"postgres", "postgresql", "postgresql+psycopg"}
+# SQLAlchemy hides the password of a URL, and no other parameter.
+_SECRETS = {"sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 _EXAMPLE = "postgresql://user:password@host:5432/database"
 
 # One migration at a time in each schema. Polled, because a blocking wait holds a snapshot, for which a
 # concurrent index build of the other migration would wait in turn.
 _TRY_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('nexus_schema ' || current_schema(), 0))")
 _LOCK_TIMEOUT_MS = text("SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'")
+
+# The first schema of the search_path that has one of our tables, when it is not the first of all.
+_TABLES_LATER_ON_THE_PATH = """
+SELECT nspname
+FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (nspname, place)
+JOIN pg_namespace USING (nspname) JOIN pg_class ON relnamespace = pg_namespace.oid
+WHERE relname IN ('api_requests', 'streaming_chunks', 'conversation_metrics') AND relkind IN ('r', 'p', 'v')
+GROUP BY nspname HAVING min(place) > 1 AND NOT EXISTS (
+    SELECT FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+      AND relname IN ('api_requests', 'streaming_chunks', 'conversation_metrics'))
+ORDER BY min(place) LIMIT 1"""
 
 
 def parse_url(value: str) -> URL:
@@ -44,11 +57,19 @@ def parse_url(value: str) -> URL:
         parameters = {**conninfo_to_dict(f"postgresql://{rest}")}
     except psycopg.ProgrammingError:
         parameters = None
-    if parameters is None or not re.fullmatch(r"[0-9,]*", str(parameters.get("port", ""))):
+    authority, _, path = rest.partition("?")[0].partition("/")
+    # An @ too many ends the password early, and the rest of it would be shown as the host or database.
+    misread = authority.count("@") > 1 or "@" in path
+    if parameters is None or misread or not re.fullmatch(r"[0-9,]*", str(parameters.get("port", ""))):
         # Raised outside the handler: libpq's own message repeats parts of the URL.
         raise SchemaError(
             f"DATABASE_URL is malformed; expected {_EXAMPLE}, with special characters in the"
             " user name and password percent-encoded (@ as %40, / as %2F)"
+        )
+    for name in sorted(_SECRETS & parameters.keys()):
+        raise SchemaError(
+            f"DATABASE_URL holds {name}, which logs would show; put it into a connection service file and"
+            " name the service: ?service=NAME"
         )
     return URL.create(
         "postgresql+psycopg",
@@ -90,6 +111,8 @@ def migration_connection(url: URL, *, schema: str | None = None) -> Iterator[Con
         dbapi_connection.autocommit = True
         _check_server(dbapi_connection.info.server_version)
         _narrow_search_path(dbapi_connection, schema)
+        # An error instead of rows that a policy hides and a backfill would miss.
+        dbapi_connection.execute("SET row_security = off")
         dbapi_connection.execute(
             "SELECT set_config('lock_timeout', %s, false) WHERE current_setting('lock_timeout') = '0'",
             [LOCK_TIMEOUT],
@@ -141,4 +164,11 @@ def _narrow_search_path(connection: psycopg.Connection[Any], schema: str | None)
         raise SchemaError(
             f"{missing} exists in this database; create it, or name another with -x schema=NAME"
         )
+    if schema is None:
+        elsewhere = connection.execute(_TABLES_LATER_ON_THE_PATH).fetchone()
+        if elsewhere is not None:
+            raise SchemaError(
+                f'the tables are in schema "{elsewhere[0]}", but the search_path begins with "{row[0]}",'
+                f" where new ones would hide them; say which is meant: -x schema={elsewhere[0]} or {row[0]}"
+            )
     connection.execute("SELECT set_config('search_path', quote_ident(%s), false)", [row[0]])

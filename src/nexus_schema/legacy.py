@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from alembic import context, op
+from sqlalchemy.exc import DBAPIError
 
-from nexus_schema.errors import SchemaError
-from nexus_schema.views import found_statements, rendered_statements
+from nexus_schema.errors import SchemaError, describe
+from nexus_schema.views import columns_read_by, found_statements, rendered_statements
 
 log = logging.getLogger(__name__)
 
@@ -214,8 +215,11 @@ KINDS = {
 }  # fmt: skip
 
 _RELATIONS = sa.text("""\
-SELECT relname AS name, relkind::text AS kind, relpersistence::text AS persistence,
-       relispartition AS partition, relispopulated AS populated, relacl IS NOT NULL AS granted,
+SELECT relname AS name, reltype, relkind::text AS kind,
+       relforcerowsecurity AND relrowsecurity AS row_security, relpersistence::text AS persistence,
+       relispartition AS partition, relispopulated AS populated, relacl IS NOT NULL OR EXISTS (
+           SELECT FROM pg_attribute WHERE attrelid = pg_class.oid AND attacl IS NOT NULL) AS granted,
+       reloptions IS NOT NULL AS options,
        pg_get_userbyid(relowner) AS owner, pg_has_role(relowner, 'USAGE') AS owned
 FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
   AND relname = ANY (:names)""")
@@ -250,6 +254,34 @@ _SEQUENCE_OWNED = sa.text("""\
 SELECT count(*) > 0 FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
 WHERE classid = 'pg_class'::regclass AND objid = to_regclass(:sequence) AND deptype = 'a'
   AND refobjid = to_regclass('streaming_chunks') AND attname = 'id'""")
+# What makes PostgreSQL refuse another type for a column: views, triggers, policies, generated columns and
+# publications that name it.
+_DEPENDENTS = sa.text("""\
+SELECT DISTINCT relname AS table, attname AS column, pg_describe_object(classid, objid, objsubid) AS dependent
+FROM pg_depend JOIN pg_class ON pg_class.oid = refobjid
+JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+  AND relname = ANY (:tables) AND refclassid = 'pg_class'::regclass
+  AND classid IN ('pg_rewrite'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass,
+                  'pg_attrdef'::regclass, 'pg_publication_rel'::regclass)
+  AND NOT EXISTS (SELECT FROM pg_attrdef WHERE classid = 'pg_attrdef'::regclass AND pg_attrdef.oid = objid
+                  AND adrelid = refobjid AND adnum = refobjsubid)""")
+# Columns of the type that a table's rows have: PostgreSQL refuses some changes of the table then.
+_ROW_TYPES = sa.text("""\
+SELECT relname AS table, format('column %I of %s', attname, attrelid::regclass) AS dependent
+FROM pg_class JOIN pg_type ON pg_type.oid = reltype
+JOIN pg_attribute ON atttypid IN (pg_type.oid, typarray) AND NOT attisdropped
+WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+  AND relname = ANY (:tables)""")
+_TYPES = sa.text("""\
+SELECT typname FROM pg_type WHERE typrelid = 0 AND typname = ANY (:tables)
+  AND typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())""")
+_SEQUENCE = sa.text("""\
+SELECT seqtypid = 'integer'::regtype AND seqincrement = 1 AND seqmin = 1 AND seqmax = 2147483647
+    AND NOT seqcycle
+FROM pg_sequence WHERE seqrelid = to_regclass(:sequence)""")
+_BYPASSES_ROW_SECURITY = sa.text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
+_MAY_CREATE = sa.text("SELECT has_schema_privilege(current_schema()::text, 'CREATE')")
 _FUNCTION = sa.text("""\
 SELECT prokind = 'f' AND prorettype = 'void'::regtype AND NOT prosecdef AND lanname = 'plpgsql' AS ours,
        lower(trim(regexp_replace(prosrc, '[[:space:]]+', ' ', 'g'))) AS body,
@@ -273,18 +305,42 @@ def adopt(view_statement: str) -> None:
         return
     connection = op.get_bind()
     database = _Database(connection)
+    _stop_at(database.conflicts())
+    tables = [table for table in TABLES if table in database.relations]
+    if tables:
+        # Before they are compared, so that nothing changes between looking and doing, and no row comes
+        # between filling a column and tightening it.
+        connection.execute(sa.text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
+        # What deferred triggers have to do, they do at once: ALTER TABLE does not wait for it.
+        connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
+        database = _Database(connection)
+        _stop_at(database.conflicts())
     plan = _Plan(database, connection, view_statement)
-    if plan.conflicts:
-        raise SchemaError(
-            f"nothing was changed: the upgrade cannot adopt this database: {'; '.join(plan.conflicts)}"
-        )
-    if database.has_tables():
+    _stop_at(plan.conflicts)
+    done = [_run(connection, change) for change in plan.changes]
+    if tables:
         log.info("found %s, made without this chain", database.summary())
-    for change in plan.changes:
-        rows = connection.execute(sa.text(change.sql)).rowcount
-        log.info("%s%s", change.what, f" in {rows} rows" if change.sql.startswith("UPDATE") else "")
+        log.info("missing, and added by the revisions: %s", ", ".join(database.missing()) or "nothing")
+    for what in done:
+        log.info("%s", what)
     for name in database.left_alone():
         log.warning("left alone: %s", name)
+
+
+def _stop_at(conflicts: Sequence[str]) -> None:
+    if conflicts:
+        raise SchemaError(
+            f"nothing was changed: the upgrade cannot adopt this database: {'; '.join(conflicts)}"
+        )
+
+
+def _run(connection: sa.Connection, change: "_Change") -> str:
+    """Make a change, and return what to log of it."""
+    try:
+        result = connection.execute(sa.text(change.sql))
+    except DBAPIError as error:
+        raise SchemaError(f'nothing was changed: "{change.what}" fails: {describe(error)}') from error
+    return f"{change.what} in {result.rowcount} rows" if change.sql.startswith("UPDATE") else change.what
 
 
 def drop_served_indexes() -> None:
@@ -331,6 +387,16 @@ class _Database:
         }
         self.indexes = {row.name: row for row in connection.execute(_INDEXES)}
         self.sequence_owned = connection.execute(_SEQUENCE_OWNED, {"sequence": SEQUENCE}).scalar_one()
+        self.dependents: dict[tuple[str, str], list[str]] = {}
+        for row in connection.execute(_DEPENDENTS, {"tables": tables}):
+            self.dependents.setdefault((row.table, row.column), []).append(row.dependent)
+        self.row_types = {
+            row.table: row.dependent for row in connection.execute(_ROW_TYPES, {"tables": tables})
+        }
+        self.types = list(connection.scalars(_TYPES, {"tables": tables}))
+        self.sequence_is_serial = connection.execute(_SEQUENCE, {"sequence": SEQUENCE}).scalar()
+        self.bypasses_row_security = connection.execute(_BYPASSES_ROW_SECURITY).scalar_one()
+        self.may_create = connection.execute(_MAY_CREATE).scalar_one()
         self.function = connection.execute(_FUNCTION).one_or_none()
 
     def has_tables(self) -> bool:
@@ -343,13 +409,55 @@ class _Database:
         for table in TABLES:
             if table in self.relations:
                 known = _known_columns(table)
-                present = sum(name in self.columns[table] for name in known)
+                present = sum(name in self.columns.get(table, {}) for name in known)
                 indexes = sum(
                     row.table == table and row.name in {*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES}
                     for row in self.indexes.values()
                 )
                 parts.append(f"{table} ({present} of {len(known)} columns, {indexes} known indexes)")
         return ", ".join([*parts, *([VIEW] if VIEW in self.relations else [])])
+
+    def conflicts(self) -> list[str]:
+        """Say which of our names belong to something else, or to somebody else."""
+        expected = dict.fromkeys(TABLES, "r") | {VIEW: "m", SEQUENCE: "S"}
+        expected |= dict.fromkeys([*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES], "i")
+        expected |= {name: "i" for table in CONSTRAINTS.values() for name in table}
+        found = [f'"{name}" is a type, and a table of this name would need one' for name in self.types]
+        for name, row in self.relations.items():
+            if row.kind != expected[name]:
+                found.append(f'"{name}" is {KINDS[row.kind]}, not {KINDS[expected[name]]}')
+            elif row.persistence != "p" or row.partition:
+                found.append(f'"{name}" is unlogged or a partition')
+            elif not row.owned and row.kind in "rmS":
+                found.append(f'"{name}" is owned by role "{row.owner}": connect as that role')
+            elif row.row_security and not self.bypasses_row_security:
+                found.append(f'"{name}" has FORCE ROW LEVEL SECURITY: connect as a role with BYPASSRLS')
+        if SEQUENCE in self.relations and "streaming_chunks" not in self.relations:
+            found.append(f'sequence "{SEQUENCE}" is there without its table')
+        if "streaming_chunks" in self.relations and "api_requests" not in self.relations:
+            found.append('"streaming_chunks" is there without "api_requests"; drop it if it is empty')
+        if not self.may_create:
+            found.append("missing privilege: CREATE on the schema")
+        return found
+
+    def missing(self) -> list[str]:
+        """Name what the revisions will add: tables, indexes, columns of later revisions, the view."""
+        found = [name for name in (*TABLES, VIEW) if name not in self.relations]
+        found += [
+            f"{table}.{name}"
+            for table in TABLES
+            if table in self.relations
+            for name in _known_columns(table)
+            if name not in self.columns.get(table, {})
+        ]
+        renamed = {RENAMED_INDEXES[name] for name in self.indexes if name in RENAMED_INDEXES}
+        return found + [
+            name
+            for name in INDEXES
+            if name not in self.indexes
+            and name not in renamed
+            and name != "idx_requests_conversation_timestamp"
+        ]
 
     def left_alone(self) -> Iterator[str]:
         """Name what is the operator's own and not in order."""
@@ -373,24 +481,14 @@ class _Plan:
     changes: list[_Change] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._relations()
-        if self.conflicts:
-            return  # the rest would describe something else
+        tables = [table for table in TABLES if table in self.database.relations]
         self._indexes()
-        for table in TABLES:
-            if table in self.database.relations:
-                self._columns(table)
-        for table in TABLES:
-            if table in self.database.relations:
-                self._constraints(table)
+        for table in tables:
+            self._columns(table)
+        for table in tables:
+            self._constraints(table)
         self._view()
         self._function()
-        if self.changes:
-            # Before the first change, so that no row comes between filling a column and tightening it.
-            tables = [table for table in TABLES if table in self.database.relations]
-            if tables:
-                lock = f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"
-                self.changes.insert(0, _Change(f"{', '.join(tables)} locked for the changes", lock))
 
     def _change(self, what: str, sql: str) -> None:
         self.changes.append(_Change(what, sql))
@@ -398,29 +496,13 @@ class _Plan:
     def _conflict(self, text: str) -> None:
         self.conflicts.append(text)
 
-    def _relations(self) -> None:
-        expected = dict.fromkeys(TABLES, "r") | {VIEW: "m", SEQUENCE: "S"}
-        expected |= dict.fromkeys([*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES], "i")
-        expected |= {name: "i" for table in CONSTRAINTS.values() for name in table}
-        for name, row in self.database.relations.items():
-            if row.kind != expected[name]:
-                self._conflict(f'"{name}" is {KINDS[row.kind]}, not {KINDS[expected[name]]}')
-            elif row.persistence != "p" or row.partition:
-                self._conflict(f'"{name}" is unlogged or a partition')
-            elif not row.owned and row.kind in "rm":
-                self._conflict(f'"{name}" is owned by role "{row.owner}": connect as that role')
-        if SEQUENCE in self.database.relations and "streaming_chunks" not in self.database.relations:
-            self._conflict(f'sequence "{SEQUENCE}" is there without its table')
-        if not self.connection.scalar(
-            sa.text("SELECT has_schema_privilege(current_schema()::text, 'CREATE')")
-        ):
-            self._conflict("missing privilege: CREATE on the schema")
-
     def _indexes(self) -> None:
         of_constraints = {name: table for table, names in CONSTRAINTS.items() for name in names}
         for name, row in self.database.indexes.items():
             if name in of_constraints and (of_constraints[name], name) not in self.database.constraints:
                 self._conflict(f'index "{name}" is not that of the constraint of this name')
+            elif name in of_constraints and self.database.relations[name].options:
+                self._conflict(f'index "{name}" has storage parameters; ALTER INDEX {name} RESET them')
             legacy = SERVED_INDEXES.get(name, ("",))[0] or INDEXES.get(RENAMED_INDEXES.get(name, name))
             if legacy is None:
                 continue
@@ -449,6 +531,8 @@ class _Plan:
                     self._column(table, name, found, wanted)
                 elif not wanted.nullable:
                     self._conflict(f'"{table}" has no column "{name}", and its values cannot be invented')
+                elif wanted.default and table in self.database.row_types:
+                    self._conflict(self._refusal(table, name, self.database.row_types[table]))
                 elif revision in TABLES_ARE_MADE_BY:
                     default = f" DEFAULT {wanted.default}" if wanted.default else ""
                     self._change(
@@ -465,6 +549,12 @@ class _Plan:
             if not _wider(found.type, wanted.type):
                 self._conflict(f'"{table}.{name}" is {found.type}, not {wanted.type}')
                 return
+            dependents = sorted(self.database.dependents.get((table, name), []))
+            if table in self.database.row_types:
+                dependents.append(self.database.row_types[table])
+            if dependents:
+                self._conflict(self._refusal(table, name, ", ".join(dependents)))
+                return
             self._change(
                 f"{table}.{name}: {found.type} widened to {wanted.type}", f"{alter} TYPE {wanted.type}"
             )
@@ -477,6 +567,10 @@ class _Plan:
                 self._change(
                     f"{table}.{name}: default {wanted.default} set", f"{alter} SET DEFAULT {wanted.default}"
                 )
+        elif SEQUENCE in str(wanted.default) and not self.database.sequence_is_serial:
+            self._conflict(
+                f'sequence "{SEQUENCE}" is not as a serial column makes it: integer, by 1, no cycle'
+            )
         elif SEQUENCE in str(wanted.default) and not self.database.sequence_owned:
             self._change(
                 f"sequence {SEQUENCE} given to its column",
@@ -494,6 +588,12 @@ class _Plan:
                     f"UPDATE {table} SET {name} = {value} WHERE {name} IS NULL",  # noqa: S608 - our names
                 )
             self._change(f"{table}.{name}: NOT NULL set", f"{alter} SET NOT NULL")
+
+    def _refusal(self, table: str, name: str, dependents: str) -> str:
+        return (
+            f'PostgreSQL does not let "{table}.{name}" be changed or added because of: {dependents};'
+            " drop that, upgrade, and make it again"
+        )
 
     def _constraints(self, table: str) -> None:
         here = {name: row for (of, name), row in self.database.constraints.items() if of == table}
@@ -514,7 +614,7 @@ class _Plan:
                     f" the same, with ALTER TABLE {table} RENAME CONSTRAINT {other_key} TO {name}"
                 )
             elif name != "api_requests_parent_task_request_id_fkey" or (
-                "parent_task_request_id" in self.database.columns[table]  # else 003 adds both
+                "parent_task_request_id" in self.database.columns.get(table, {})  # else 003 adds both
             ):
                 self._change(
                     f"constraint {name} added", f"ALTER TABLE {table} ADD CONSTRAINT {name} {wanted}"
@@ -533,7 +633,9 @@ class _Plan:
             != found_statements(self.connection, VIEW)[:1]
         ):
             own = [row.name for row in self.database.indexes.values() if row.table == VIEW]
-            if view.granted or not set(own) <= INDEXES.keys():
+            if {table for table, _ in columns_read_by(self.connection, VIEW)} != {"api_requests"}:
+                self._conflict(f'"{VIEW}" is a view of something else')
+            elif view.granted or not set(own) <= INDEXES.keys():
                 self._conflict(
                     f'"{VIEW}" is another query and has indexes or grants of its own; drop it, the upgrade'
                     " makes it anew"

@@ -1,5 +1,6 @@
 """What several revisions need: proof at the end of an upgrade, and a guard before a downgrade."""
 
+import logging
 from collections.abc import Iterable
 
 import sqlalchemy as sa
@@ -7,6 +8,8 @@ from alembic import context, op
 
 from nexus_schema.errors import SchemaError
 from nexus_schema.options import Options
+
+log = logging.getLogger(__name__)
 
 
 def verify(
@@ -50,14 +53,31 @@ def verify(
         raise SchemaError(f"{relation} is not what this revision makes: {', '.join(wrong)}")
 
 
-def refuse_data_loss(what: str, rows: str) -> None:
+def backfill(what: str, statement: str | sa.Executable) -> None:
+    """Run a statement that fills rows, and log how many.
+
+    :param what: what was filled, for the log: "responses with Task calls stored".
+    """
+    if context.is_offline_mode():
+        op.execute(statement)
+        return
+    # Deferred triggers of the operator's own have to run before the next ALTER TABLE or CREATE INDEX.
+    op.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    result = op.get_bind().execute(sa.text(statement) if isinstance(statement, str) else statement)
+    log.info("%s %s", result.rowcount, what)
+
+
+def refuse_data_loss(table: str, what: str, rows: str) -> None:
     """Stop a downgrade with one line that counts what would be lost, unless -x allow_data_loss=true.
 
+    :param table: the table whose rows or columns will go. It is locked before the count, so that no
+        session adds a row between the count and the loss.
     :param what: what is counted, for the message: "rows of conversation_metrics".
     :param rows: the SQL that yields them, from FROM on. It runs in the database, also from a --sql script.
     """
     if Options.current().allow_data_loss:
         return
+    op.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
     op.execute(
         sa.text(f"""\
 DO $guard$

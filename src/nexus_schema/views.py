@@ -1,12 +1,12 @@
 """Materialized views as PostgreSQL writes them back: only its own rendering of two can be compared."""
 
 import re
+import uuid
 from collections.abc import Sequence
 
 import sqlalchemy as sa
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy.exc import ProgrammingError
-
-_PROBE = "nexus_schema_probe"
 
 # The statements that make a view as it is in the database: the view, its indexes, its comments.
 _FOUND = sa.text("""\
@@ -24,10 +24,22 @@ UNION ALL
 SELECT format('COMMENT ON MATERIALIZED VIEW %I IS %L', :view, description) FROM pg_description
 WHERE objoid = to_regclass(quote_ident(:view)) AND classoid = 'pg_class'::regclass AND objsubid = 0""")
 
+_COLUMNS_READ = sa.text("""\
+SELECT DISTINCT relname AS table, attname AS name
+FROM pg_rewrite JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
+JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid JOIN pg_class ON pg_class.oid = attrelid
+WHERE ev_class = to_regclass(quote_ident(:view)) AND refobjid <> ev_class
+  AND refclassid = 'pg_class'::regclass""")
+
 
 def found_statements(connection: sa.Connection, view: str) -> list[str]:
     """Return the statements that make a materialized view as it is; none when there is no such view."""
     return list(connection.scalars(_FOUND, {"view": view}))
+
+
+def columns_read_by(connection: sa.Connection, view: str) -> set[tuple[str, str]]:
+    """Return table and name of the columns that a view reads."""
+    return {(row.table, row.name) for row in connection.execute(_COLUMNS_READ, {"view": view})}
 
 
 def rendered_statements(connection: sa.Connection, view: str, statements: Sequence[str]) -> list[str]:
@@ -37,15 +49,18 @@ def rendered_statements(connection: sa.Connection, view: str, statements: Sequen
     waits for the comparison. For a view that cannot be made (it needs a column that is not there yet) the
     list is empty.
     """
+    probe = f"probe_{uuid.uuid4().hex[:8]}"  # no relation of the operator's own; short, for index names
     with connection.begin_nested() as savepoint:
         try:
             for statement in statements:
-                renamed = re.sub(r"^(CREATE (?:UNIQUE )?INDEX )", rf"\1{_PROBE}_", statement)
-                renamed = re.sub(rf"\b(?<!{_PROBE}_){view}\b", _PROBE, renamed, count=1)
+                renamed = re.sub(r"^(CREATE (?:UNIQUE )?INDEX )", rf"\1{probe}_", statement)
+                renamed = re.sub(rf"\b(?<!{probe}_){view}\b", probe, renamed, count=1)
                 tail = " WITH NO DATA" if statement.startswith("CREATE MATERIALIZED VIEW") else ""
                 connection.exec_driver_sql(renamed.replace("%", "%%") + tail)
-            rendered = found_statements(connection, _PROBE)
-        except ProgrammingError:
+            rendered = found_statements(connection, probe)
+        except ProgrammingError as error:
+            if isinstance(error.orig, InsufficientPrivilege):
+                raise
             rendered = []
         savepoint.rollback()
-    return [statement.replace(f"{_PROBE}_", "").replace(_PROBE, view) for statement in rendered]
+    return [statement.replace(f"{probe}_", "").replace(probe, view) for statement in rendered]

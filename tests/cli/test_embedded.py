@@ -95,6 +95,17 @@ def test_a_data_directory_that_is_broken(project: Path) -> None:
     assert "remove the directory to start afresh" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["with space", "it's", "a=b", "a&b"])
+def test_a_path_that_it_cannot_live_in(project: Path, name: str) -> None:
+    odd = project / name
+    odd.mkdir()
+    shutil.copytree(project / "alembic", odd / "alembic")
+    shutil.copy(project / "alembic.ini", odd)
+    result = alembic_program("upgrade", "head", cwd=odd)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "cannot live in a path with spaces or special characters" in result.stderr
+
+
 def test_the_server_to_keep_is_started_in_the_project_only(tmp_path: Path) -> None:
     result = run_program(sys.executable, "-m", "nexus_schema.embedded", cwd=tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)

@@ -1,6 +1,10 @@
 """What can go wrong reads as one line, exits with a status, changes nothing and shows no password."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-from support import Database, alembic_program, dump_schema, run_alembic, url_of
+from support import ROOT, Database, alembic_program, dump_schema, run_alembic, url_of
 
 from nexus_schema import database
 from nexus_schema.errors import SchemaError
@@ -202,6 +206,45 @@ def test_parallel_upgrades_do_not_disturb_each_other(empty: Database) -> None:
     assert [(result.returncode, result.stderr.count("Running upgrade")) for result in results].count(
         (0, 0)
     ) == 2
+
+
+def test_an_interrupted_migration_is_undone(empty: Database) -> None:
+    run_alembic("upgrade", "005", url=url_of(empty))
+    before = dump_schema(empty)
+    with psycopg.connect(url_of(empty)) as other:
+        other.execute("CREATE TABLE conversation_metrics (id int)")  # not committed: the migration waits
+        url = url_of(empty, options="-c lock_timeout=60s")
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("alembic"), "upgrade", "head"],
+            cwd=ROOT,
+            env=os.environ | {"DATABASE_URL": url},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while empty.execute(waiting).fetchone() == (0,) and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        other.rollback()
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert stderr.splitlines()[-1] == "interrupted: what was not finished is undone"
+    assert dump_schema(empty) == before
+
+
+def test_the_server_goes_away(empty: Database) -> None:
+    """A connection that dies in the middle is one line, too."""
+    empty.execute(
+        "CREATE FUNCTION die() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$"
+    )
+    empty.execute(
+        "CREATE EVENT TRIGGER die ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION die()"
+    )
+    before = dump_schema(empty)
+    assert_one_line(url_of(empty), "terminating connection due to administrator command")
+    assert dump_schema(empty) == before
 
 
 def test_the_url_of_these_tests_works(empty: Database) -> None:

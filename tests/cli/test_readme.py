@@ -47,13 +47,26 @@ def test_its_python_runs(head: Database, code: str) -> None:
 
 @pytest.mark.parametrize("loss", [None, "DELETE FROM streaming_chunks WHERE chunk_index = 1"])
 def test_its_proof_that_nothing_was_lost(empty: Database, loss: str | None) -> None:
-    keep, prove = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    keep, prove, prove_filled = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
     build(empty, KINDS["bootstrap"])
     assert run_sql_script(empty, keep).returncode == 0
     log = alembic_program("upgrade", "head", url=url_of(empty)).stderr
     shown = re.search(r"```text\n(.*?)```", README, re.DOTALL)
     assert shown is not None
     assert "\n".join(line.strip() for line in shown[1].splitlines() if line.strip()) in log
+    filled = run_sql_script(empty, prove_filled)
+    assert re.findall(r"^ +(\w+) \| +(\d+)$", filled.stdout, re.MULTILINE) == [
+        ("account_id", "0"),
+        ("is_subtask", "0"),
+        ("parent_task_request_id", "0"),
+        ("task_tool_invocation", "0"),
+    ]
+    empty.execute("UPDATE api_requests SET is_subtask = false, account_id = NULL WHERE account_id LIKE '2%'")
+    filled = run_sql_script(empty, prove_filled)
+    assert re.findall(r"^ +(\w+) \| +(\d+)$", filled.stdout, re.MULTILINE)[:2] == [
+        ("account_id", "1"),
+        ("is_subtask", "1"),
+    ]
     if loss:
         empty.execute(loss)
     result = run_sql_script(empty, prove)

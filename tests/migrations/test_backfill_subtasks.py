@@ -48,7 +48,7 @@ def database(connection_at_003: Database) -> Database:
 
 def backfill(database: Database) -> None:
     with operations(database):
-        REVISION.backfill()
+        REVISION.fill()
 
 
 def invocation(database: Database, request_id: uuid.UUID) -> Any:
@@ -466,7 +466,7 @@ def work(database: Database) -> float:
             return statement, parameters
 
         event.listen(connection, "before_cursor_execute", explain, retval=True)
-        REVISION.backfill()
+        REVISION.fill()
         connection.rollback()
     assert settings_seen == ["off"], "a planner with wrong row counts may compare all with all"
     return touched[0]
@@ -485,7 +485,7 @@ def test_the_planner_is_left_as_it_was(database: Database) -> None:
     with operations(database) as connection:
         show = text("SELECT current_setting('enable_nestloop'), current_setting('jit')")
         before = connection.execute(show).one()
-        REVISION.backfill()
+        REVISION.fill()
         assert connection.execute(show).one() == before
 
 

@@ -1,7 +1,9 @@
 """Every kind of database that existed before the chain ends as a new one does, with every row."""
 
 import logging
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -346,8 +348,71 @@ CONFLICTS = {
     ),
     "a view on a column that has to be widened": (
         bootstrap(None),
-        "CREATE VIEW mine AS SELECT path FROM api_requests",
-        "depends on column",
+        "CREATE VIEW mine AS SELECT * FROM api_requests",
+        "because of: rule _RETURN on view mine; drop that, upgrade, and make it again",
+    ),
+    "a trigger on such a column": (
+        bootstrap(None),
+        "CREATE TRIGGER mine BEFORE UPDATE OF path ON api_requests"
+        " FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "because of: trigger mine on table api_requests",
+    ),
+    "a policy on such a column": (
+        bootstrap(None),
+        "CREATE POLICY mine ON api_requests USING (path LIKE '/v1%')",
+        "because of: policy mine on table api_requests",
+    ),
+    "a generated column of such a column": (
+        bootstrap(None),
+        "ALTER TABLE api_requests ADD mine text GENERATED ALWAYS AS (lower(path)) STORED",
+        "column mine of table api_requests",
+    ),
+    "a column of the type of the rows": (
+        scripts(2, by_hand=True),
+        "DROP INDEX idx_requests_conversation_detail; ALTER TABLE api_requests DROP message_count;"
+        " CREATE TABLE history (request api_requests)",
+        "because of: column request of history",
+    ),
+    "a type of a table's name": (
+        bootstrap(None),
+        "CREATE TYPE conversation_metrics AS ENUM ('a')",
+        '"conversation_metrics" is a type',
+    ),
+    "a table without columns": (
+        [],
+        "CREATE TABLE api_requests ()",
+        '"api_requests" has no column "request_id"',
+    ),
+    "chunks without requests": (
+        scripts(0, by_hand=False),
+        "DROP TABLE api_requests CASCADE",
+        '"streaming_chunks" is there without "api_requests"',
+    ),
+    "a view of something else": (
+        [],
+        SCRIPT_000.partition(";")[0].replace("api_requests", "mine", 1)
+        + ";"
+        + SCRIPT_000_REST[SCRIPT_000_REST.index("CREATE MATERIALIZED") :]
+        .partition(";")[0]
+        .replace("FROM api_requests", "FROM mine"),
+        '"hourly_stats" is a view of something else',
+    ),
+    "another query with a grant on a column": (
+        scripts(0, by_hand=False),
+        "DROP MATERIALIZED VIEW hourly_stats;"
+        + SCRIPT_000_REST.replace("7 days", "8 days")
+        + "GRANT SELECT (hour) ON hourly_stats TO PUBLIC",
+        '"hourly_stats" is another query and has indexes or grants',
+    ),
+    "a sequence that is no serial's": (
+        bootstrap(None),
+        "ALTER SEQUENCE streaming_chunks_id_seq AS bigint INCREMENT 5",
+        'sequence "streaming_chunks_id_seq" is not as a serial',
+    ),
+    "storage parameters of a key": (
+        bootstrap(None),
+        "ALTER INDEX api_requests_pkey SET (fillfactor = 70)",
+        'index "api_requests_pkey" has storage parameters',
     ),
     "a sequence without its table": (
         [],
@@ -450,6 +515,45 @@ def test_what_is_not_ours_and_not_in_order_is_reported(
     ]
 
 
+OWN_COLUMNS = (
+    "ALTER TABLE api_requests ADD user_id text, ADD id int; CREATE TABLE model (name int, known int)"
+)
+
+
+def test_autogenerate_leaves_own_objects_whatever_their_names(empty: Database) -> None:
+    """Names that occur in the revisions, but of other things."""
+    build(empty, bootstrap(None))
+    empty.execute(OWN_COLUMNS)
+    run_alembic("upgrade", "head", url=url_of(empty))
+    run_alembic("check", url=url_of(empty))
+
+
+def test_deferred_triggers_are_not_in_the_way(empty: Database, new: dict[tuple[str, str], str]) -> None:
+    build(empty, bootstrap(None))
+    insert(empty, "api_requests", headers=None)
+    empty.execute(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        " CREATE CONSTRAINT TRIGGER mine AFTER UPDATE ON api_requests DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION note()"
+    )
+    run_alembic("upgrade", "head", url=url_of(empty))
+    assert catalog(empty).items() >= new.items()
+
+
+def test_what_is_compared_is_locked_before(empty: Database) -> None:
+    """An index that somebody builds at the same time is seen, although it was not there at first."""
+    build(empty, bootstrap(None))
+    with psycopg.connect(url_of(empty)) as other, ThreadPoolExecutor() as pool:
+        other.execute("CREATE INDEX idx_requests_is_subtask ON api_requests (path)")
+        upgrade = pool.submit(alembic_program, "upgrade", "head", url=url_of(empty))
+        while empty.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+            time.sleep(0.05)
+        other.commit()
+        result = upgrade.result()
+    assert 'index "idx_requests_is_subtask" is "INDEX ON api_requests USING btree (path)"' in result.stderr
+    assert empty.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
+
+
 def test_the_log_says_what_was_found_and_what_was_changed(empty: Database) -> None:
     build(empty, bootstrap(None))
     log = alembic_program("upgrade", "head", url=url_of(empty)).stderr
@@ -457,6 +561,7 @@ def test_the_log_says_what_was_found_and_what_was_changed(empty: Database) -> No
         "found api_requests (34 of 37 columns, 14 known indexes),"
         " streaming_chunks (7 of 7 columns, 1 known indexes),"
         " made without this chain",
+        "missing, and added by the revisions: conversation_metrics, hourly_stats, api_requests.api_key_id,",
         "index idx_requests_domain renamed to idx_api_requests_domain",
         "api_requests.path: character varying(255) widened to character varying(1024)",
         "api_requests.headers: NULL becomes '{}' in 1 rows",
@@ -495,7 +600,7 @@ class TestSchemas:
                 run_alembic("upgrade", "head", url=url_of(empty), x={"schema": schema})
                 run_alembic("check", url=url_of(empty), x={"schema": schema})
             else:
-                path = f'-c search_path="{schema}",public'.replace(" 2", "\\ 2")
+                path = f'-c search_path="{schema}",nowhere'.replace(" 2", "\\ 2")
                 run_alembic("upgrade", "head", url=url_of(empty, options=path))
                 run_alembic("check", url=url_of(empty, options=path))
             empty.execute(sql.SQL("SET search_path = {}").format(sql.Identifier(schema)))
@@ -509,6 +614,20 @@ class TestSchemas:
         assert catalog(empty) == new
         run_alembic("downgrade", "base", url=url_of(empty), x={"schema": "Two 2"})
         assert catalog(empty) == new
+
+    def test_tables_later_on_the_search_path_are_not_hidden(self, empty: Database) -> None:
+        build(empty, bootstrap(None))
+        empty.execute("CREATE SCHEMA app")
+        before = dump_schema(empty)
+        path = "-c search_path=app,public"
+        with pytest.raises(
+            SchemaError, match=r'the tables are in schema "public", but .* -x schema=public or app'
+        ):
+            run_alembic("upgrade", "head", url=url_of(empty, options=path))
+        assert dump_schema(empty) == before
+        run_alembic("upgrade", "head", url=url_of(empty, options=path), x={"schema": "public"})
+        run_alembic("upgrade", "head", url=url_of(empty, options=path), x={"schema": "app"})
+        run_alembic("check", url=url_of(empty, options=path))
 
     def test_a_script_for_another_schema(self, empty: Database, new: dict[tuple[str, str], str]) -> None:
         empty.execute('CREATE SCHEMA "Two 2"')
@@ -561,6 +680,23 @@ class TestRoles:
             run_alembic("downgrade", "base", url=self.url(empty, owner), x=x)
             run_alembic("upgrade", "head", url=self.url(empty, owner))
             run_alembic("downgrade", "base", url=self.url(empty, owner))
+
+    def test_rows_that_a_policy_hides_are_not_passed_over(self, empty: Database, owner: str) -> None:
+        with psycopg.connect(self.url(empty, owner), autocommit=True) as connection:
+            build(connection, bootstrap(None))
+            connection.execute(
+                "ALTER TABLE api_requests ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+                " CREATE POLICY mine ON api_requests USING (domain = 'mine')"
+            )
+            before = dump_schema(empty)
+            with pytest.raises(SchemaError, match='"api_requests" has FORCE ROW LEVEL SECURITY: connect as'):
+                run_alembic("upgrade", "head", url=self.url(empty, owner))
+            assert dump_schema(empty) == before
+            connection.execute("ALTER TABLE api_requests NO FORCE ROW LEVEL SECURITY")
+            run_alembic("upgrade", "005", url=self.url(empty, owner))
+            connection.execute("ALTER TABLE api_requests FORCE ROW LEVEL SECURITY")
+            with pytest.raises(SchemaError, match="row-level security"):
+                run_alembic("downgrade", "004", url=self.url(empty, owner))
 
     def test_tables_of_another_role_are_one_clear_line(self, empty: Database, owner: str) -> None:
         build(empty, bootstrap(None))

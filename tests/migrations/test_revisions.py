@@ -1,9 +1,12 @@
 """Every revision: up, down and up again, twice over, and never a loss that was not asked for."""
 
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 from support import (
@@ -140,6 +143,17 @@ def test_a_downgrade_that_would_lose_rows_stops(empty: Database, table: str, rev
         insert(empty, table, request_id=request, chunk_index=0, timestamp=START, data="x")
     with pytest.raises(SchemaError, match=f"would lose 1 rows of {table}"):
         run_alembic("downgrade", "-1", url=url_of(empty))
+
+
+def test_a_row_that_another_session_is_writing_is_not_lost(head: Database) -> None:
+    with psycopg.connect(url_of(head)) as other, ThreadPoolExecutor() as pool:
+        other.execute("INSERT INTO conversation_metrics (user_id) VALUES ('u')")
+        downgrade = pool.submit(alembic_program, "downgrade", "005", url=url_of(head))
+        while head.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+            time.sleep(0.05)
+        other.commit()
+        assert "would lose 1 rows of conversation_metrics" in downgrade.result().stderr
+    assert head.execute("SELECT count(*) FROM conversation_metrics").fetchone() == (1,)
 
 
 def test_a_linked_call_of_the_proxys_own_is_not_lost(empty: Database) -> None:

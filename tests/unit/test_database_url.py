@@ -58,6 +58,10 @@ def test_parameters_of_libpq(value: str, expected: dict[str, str]) -> None:
         ("postgresql://u:secret/with#slash@h/d", "malformed"),
         ("postgresql://u:%zzsecret@h/d", "malformed"),
         ("postgresql://u:secret@h/d?nonsense=1", "malformed"),
+        ("postgresql://u:p@secret@h/d", "malformed"),
+        ("postgresql://u:12/secret@h/d", "malformed"),
+        ("postgresql://u:p@secret/x@h/d", "malformed"),
+        ("postgresql://h/d?sslpassword=secret", "sslpassword"),
     ],
 )
 def test_what_is_refused_never_shows_the_password(value: str, reason: str) -> None:
