@@ -12,7 +12,7 @@ Create Date: 2026-11-22
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from alembic import context, op
+from alembic import op
 
 from nexus_schema.revisions import verify
 
@@ -38,7 +38,7 @@ INDEXES = {
 def upgrade() -> None:
     """Build the indexes, then tell the planner what the columns hold."""
     wanted = dict(INDEXES)
-    if not context.is_offline_mode():
+    if not op.get_context().as_sql:
         existing = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes("api_requests")}
         if "idx_requests_conversation_timestamp_id" in existing:  # of 004
             del wanted["idx_requests_conversation_timestamp"]

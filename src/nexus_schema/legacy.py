@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from alembic import context, op
+from alembic import op
 from sqlalchemy.exc import DBAPIError
 
 from nexus_schema.errors import SchemaError, describe
@@ -299,7 +299,7 @@ def adopt(view_statement: str) -> None:
     Raises :class:`SchemaError`, before any change, for a known name with another definition. A --sql script
     cannot look, so it stops at any database that has one of our tables.
     """
-    if context.is_offline_mode():
+    if op.get_context().as_sql:
         op.execute(_SCRIPT_GUARD)
         log.warning("a script cannot see its database: this one is for a database without our tables")
         return
@@ -345,7 +345,7 @@ def _run(connection: sa.Connection, change: "_Change") -> str:
 
 def drop_served_indexes() -> None:
     """Drop the legacy indexes whose work an index of the chain, which is there by now, does as well."""
-    if context.is_offline_mode():
+    if op.get_context().as_sql:
         return
     database = _Database(op.get_bind())
     for name, (definition, serving) in SERVED_INDEXES.items():

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 
 import sqlalchemy as sa
-from alembic import context, op
+from alembic import op
 
 from nexus_schema.errors import SchemaError
 from nexus_schema.options import Options
@@ -25,7 +25,7 @@ def verify(
     foreign key or unique constraint (validated). ``IF NOT EXISTS`` alone also accepts something else of
     the same name. A ``--sql`` script is not verified: its statements run elsewhere, later.
     """
-    if context.is_offline_mode():
+    if op.get_context().as_sql:
         return
     inspector = sa.inspect(op.get_bind())
     dialect = op.get_bind().dialect
@@ -58,7 +58,7 @@ def backfill(what: str, statement: str | sa.Executable) -> None:
 
     :param what: what was filled, for the log: "responses with Task calls stored".
     """
-    if context.is_offline_mode():
+    if op.get_context().as_sql:
         op.execute(statement)
         return
     # Deferred triggers of the operator's own have to run before the next ALTER TABLE or CREATE INDEX.
