@@ -55,6 +55,7 @@ _MAKING = {
     "create_foreign_key": ("foreign_key", 0, 1),
     "create_check_constraint": ("check", 0, 1),
 }
+_INDEX_IN_SQL = re.compile(r"CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?(\w+) ON (\w+)")
 
 
 @functools.cache
@@ -90,6 +91,8 @@ def _made_by(call: ast.Call) -> set[tuple[str, str, str]]:
     if operation in _MAKING:
         kind, name, table = _MAKING[operation]
         return {(kind, texts[table] or "", texts[name] or "")} if len(texts) > table else set()
+    if operation == "execute" and texts:
+        return {("index", table, name) for name, table in _INDEX_IN_SQL.findall(texts[0] or "")}
     if operation not in {"create_table", "add_column"} or not texts or texts[0] is None:
         return set()
     made = {("table", texts[0], texts[0])} if operation == "create_table" else set()
@@ -157,25 +160,34 @@ def _render_make_view(_context: AutogenContext, operation: MakeViewOp) -> list[s
 
 
 def compare_views(
-    context: AutogenContext, upgrade_ops: ops.UpgradeOps, _schemas: set[str | None]
+    autogen_context: AutogenContext, upgrade_ops: ops.UpgradeOps, _schemas: set[str | None]
 ) -> PriorityDispatchResult:
     """Compare the materialized views of the models with the database's, with their indexes and comments.
 
     A view that differs, or stands in the way of a change to a column that it reads, is dropped before all
     else and made after all else.
     """
-    connection = context.connection
+    connection = autogen_context.connection
     assert connection is not None  # noqa: S101 - autogenerate always has one
-    for table in context.sorted_tables:
+    for table in autogen_context.sorted_tables:
         if table.is_view:
             wanted = _wanted_statements(table)
             found = found_statements(connection, table.name)
+            own = _own_indexes(table.name, found)
+            ours = [statement for statement in found if statement not in own]
             in_the_way = _changed_columns(upgrade_ops) & columns_read_by(connection, table.name)
-            if in_the_way or rendered_statements(connection, table.name, wanted) != found:
+            if in_the_way or rendered_statements(connection, table.name, wanted) != ours:
                 if found:
                     upgrade_ops.ops.insert(0, DropViewOp(table.name, found))
-                upgrade_ops.ops.append(MakeViewOp(table.name, wanted))
+                upgrade_ops.ops.append(MakeViewOp(table.name, wanted + own))
     return PriorityDispatchResult.CONTINUE
+
+
+def _own_indexes(view: str, statements: Sequence[str]) -> list[str]:
+    """Return the statements of the indexes of a view that no revision made: the operator's own."""
+    made = _made_by_the_chain(Path(context.script.versions))
+    named = [(_INDEX_IN_SQL.match(statement), statement) for statement in statements]
+    return [statement for index, statement in named if index and ("index", view, index[1]) not in made]
 
 
 def _changed_columns(upgrade_ops: ops.UpgradeOps) -> set[tuple[str, str]]:

@@ -122,6 +122,12 @@ def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path)
         'func.count().label("request_count"),',
         'func.count().label("request_count"),\n        func.max(ApiRequest.duration_ms).label("slowest"),',
     )
+    change(
+        project,
+        "hourly_stats.py",
+        'Index("idx_hourly_stats_hour_domain"',
+        'Index("idx_hourly_stats_model", hourly_stats.c.model)\nIndex("idx_hourly_stats_hour_domain"',
+    )
     before = dump_schema(head)
 
     alembic(project, head, "revision", "--autogenerate", "-m", "tags")
@@ -142,6 +148,9 @@ def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path)
     assert "%%" not in text
     said = alembic(project, head, "revision", "--autogenerate", "-m", "again")
     assert "no revision was written" in said
+    change(project, "hourly_stats.py", 'Index("idx_hourly_stats_model", hourly_stats.c.model)\n', "")
+    dropping = alembic_program("check", url=url_of(head), cwd=project, PYTHONPATH=str(project / "src"))
+    assert "make_view" in dropping.stdout, "an index that a revision made is no operator's own"
     alembic(project, head, "stamp", "006")
     alembic(project, head, "upgrade", "head")
     assert dump_schema(head) == after, "the generated upgrade cannot run twice"

@@ -80,5 +80,10 @@ def test_check_leaves_nothing_behind_and_locks_no_view(head: Database) -> None:
     assert_same(before, dump_schema(head))
 
 
+def test_an_own_index_of_the_view_is_no_difference(head: Database) -> None:
+    head.execute("CREATE INDEX mine ON hourly_stats (model)")
+    run_alembic("check", url=url_of(head))
+
+
 def test_there_is_one_head() -> None:
     assert ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_heads() == ["006"]
