@@ -55,15 +55,18 @@ _MAKING = {
     "create_foreign_key": ("foreign_key", 0, 1),
     "create_check_constraint": ("check", 0, 1),
 }
-_INDEX_IN_SQL = re.compile(r"CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?(\w+) ON (\w+)")
+_NAME = r'(?:"((?:[^"]|"")+)"|(\w+))'
+_INDEX_IN_SQL = re.compile(rf"CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?{_NAME} ON {_NAME}")
+# Before a statement in a revision that makes again what is the operator's own; it stays the operator's own.
+_OWN = "/* the operator's own */ "
 
 
 @functools.cache
 def _made_by_the_chain(folder: Path) -> frozenset[tuple[str, str, str]]:
-    """Return kind, table and name of whatever the revisions made.
+    """Return kind, table and name of whatever the revisions made and did not drop again.
 
-    000 to 006 are in the data of ``legacy``; the later ones are read: autogenerate writes their names as
-    literals.
+    000 to 006 are in the data of ``legacy``; the upgrades of the later ones are read: autogenerate writes
+    their names as literals.
     """
     made = {("table", table, table) for table in legacy.TABLES}
     made |= {
@@ -72,17 +75,39 @@ def _made_by_the_chain(folder: Path) -> frozenset[tuple[str, str, str]]:
         for table, columns in tables.items()
         for name in columns
     }
-    made |= {("index", text.split(" ON ")[1].split()[0], name) for name, text in legacy.INDEXES.items()}
+    made |= {
+        ("index", text.split(" ON ")[1].split()[0], name)
+        for name, text in legacy.INDEXES.items()
+        if name != legacy.DROPPED_AGAIN
+    }
     made |= {
         ("foreign_key" if text.startswith("FOREIGN") else "unique", table, name)
         for table, constraints in legacy.CONSTRAINTS.items()
         for name, text in constraints.items()
     }
-    for file in folder.glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("op."):
-                made |= _made_by(node)
+    for file in sorted(folder.glob("*.py")):
+        if file.name[:3] in legacy.REVISIONS:
+            continue
+        for function in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(function, ast.FunctionDef) and function.name == "upgrade":
+                for statement in function.body:
+                    for node in ast.walk(statement):
+                        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("op."):
+                            made = (made - _dropped_by(node, made)) | _made_by(node)
     return frozenset(made)
+
+
+def _dropped_by(call: ast.Call, made: set[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+    operation = ast.unparse(call.func).removeprefix("op.")
+    texts = [_text(argument) for argument in call.args]
+    match operation, texts:
+        case "drop_table", [table, *_]:
+            return {item for item in made if item[1] == table}
+        case "drop_column", [table, column, *_]:
+            return {("column", str(table), str(column))}
+        case (("drop_index" | "drop_constraint"), [name, *_]):
+            return {item for item in made if item[2] == name and item[0] not in {"table", "column"}}
+    return set()
 
 
 def _made_by(call: ast.Call) -> set[tuple[str, str, str]]:
@@ -92,7 +117,8 @@ def _made_by(call: ast.Call) -> set[tuple[str, str, str]]:
         kind, name, table = _MAKING[operation]
         return {(kind, texts[table] or "", texts[name] or "")} if len(texts) > table else set()
     if operation == "execute" and texts:
-        return {("index", table, name) for name, table in _INDEX_IN_SQL.findall(texts[0] or "")}
+        index = _index_of(texts[0] or "")
+        return {index} if index else set()
     if operation not in {"create_table", "add_column"} or not texts or texts[0] is None:
         return set()
     made = {("table", texts[0], texts[0])} if operation == "create_table" else set()
@@ -173,21 +199,24 @@ def compare_views(
         if table.is_view:
             wanted = _wanted_statements(table)
             found = found_statements(connection, table.name)
-            own = _own_indexes(table.name, found)
-            ours = [statement for statement in found if statement not in own]
+            made = _made_by_the_chain(Path(context.script.versions))
+            ours = [statement for statement in found if _index_of(statement) in {None, *made}]
+            own = [_OWN + statement for statement in found if statement not in ours]
             in_the_way = _changed_columns(upgrade_ops) & columns_read_by(connection, table.name)
             if in_the_way or rendered_statements(connection, table.name, wanted) != ours:
                 if found:
-                    upgrade_ops.ops.insert(0, DropViewOp(table.name, found))
+                    upgrade_ops.ops.insert(0, DropViewOp(table.name, ours + own))
                 upgrade_ops.ops.append(MakeViewOp(table.name, wanted + own))
     return PriorityDispatchResult.CONTINUE
 
 
-def _own_indexes(view: str, statements: Sequence[str]) -> list[str]:
-    """Return the statements of the indexes of a view that no revision made: the operator's own."""
-    made = _made_by_the_chain(Path(context.script.versions))
-    named = [(_INDEX_IN_SQL.match(statement), statement) for statement in statements]
-    return [statement for index, statement in named if index and ("index", view, index[1]) not in made]
+def _index_of(statement: str) -> tuple[str, str, str] | None:
+    """Return kind, table and name of the index that a statement makes, if it makes one."""
+    found = _INDEX_IN_SQL.match(statement)
+    if found is None:
+        return None
+    quoted_name, name, quoted_table, table = found.groups()
+    return ("index", table or quoted_table.replace('""', '"'), name or quoted_name.replace('""', '"'))
 
 
 def _changed_columns(upgrade_ops: ops.UpgradeOps) -> set[tuple[str, str]]:

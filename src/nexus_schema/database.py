@@ -111,6 +111,8 @@ def migration_connection(url: URL, *, schema: str | None = None) -> Iterator[Con
         dbapi_connection.autocommit = True
         _check_server(dbapi_connection.info.server_version)
         _narrow_search_path(dbapi_connection, schema)
+        # A lock has to be followed by a look at what is there then, not at what was there before it.
+        dbapi_connection.execute("SET default_transaction_isolation = 'read committed'")
         # An error instead of rows that a policy hides and a backfill would miss.
         dbapi_connection.execute("SET row_security = off")
         dbapi_connection.execute(

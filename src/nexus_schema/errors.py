@@ -39,8 +39,10 @@ def describe(error: BaseException) -> str | None:
     primary = error.diag.message_primary
     if primary is None:  # no answer from a server: libpq's own words
         return f"cannot reach the database: {_one_line(str(error))}; check DATABASE_URL and the server"
-    detail = f" ({_one_line(error.diag.message_detail)})" if error.diag.message_detail else ""
-    said = _one_line(primary) + detail
+    # The detail of these two is the whole row, with what it holds of headers and bodies.
+    shows_row = isinstance(error, pg.NotNullViolation | pg.CheckViolation)
+    detail = error.diag.message_detail if not shows_row else None
+    said = _one_line(primary) + (f" ({_one_line(detail)})" if detail else "")
     match error:
         case pg.RaiseException():
             raised_by = _one_line(error.diag.context or "")

@@ -145,6 +145,8 @@ CONSTRAINTS: dict[str, dict[str, str]] = {  # in the order in which they can be 
     "conversation_metrics": {"conversation_metrics_pkey": "PRIMARY KEY (id)"},
 }
 
+REVISIONS = ("000", "001", "002", "003", "004", "005", "006")
+
 IN_CONVERSATION = " WHERE conversation_id IS NOT NULL"
 INDEXES = {
     "idx_api_requests_domain": "INDEX ON api_requests USING btree (domain)",
@@ -177,6 +179,7 @@ INDEXES = {
     " WHERE account_id IS NOT NULL",
     "idx_conversation_metrics_conversation": "INDEX ON conversation_metrics USING btree (conversation_id)",
 }
+DROPPED_AGAIN = "idx_requests_conversation_timestamp"  # made by 002, replaced by 004
 
 # What legacy databases hold in another form.
 
@@ -454,9 +457,7 @@ class _Database:
         return found + [
             name
             for name in INDEXES
-            if name not in self.indexes
-            and name not in renamed
-            and name != "idx_requests_conversation_timestamp"
+            if name not in self.indexes and name not in renamed and name != DROPPED_AGAIN
         ]
 
     def left_alone(self) -> Iterator[str]:

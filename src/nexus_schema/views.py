@@ -53,7 +53,7 @@ def rendered_statements(connection: sa.Connection, view: str, statements: Sequen
     with connection.begin_nested() as savepoint:
         try:
             for statement in statements:
-                renamed = re.sub(r"^(CREATE (?:UNIQUE )?INDEX )", rf"\1{probe}_", statement)
+                renamed = re.sub(r'^(CREATE (?:UNIQUE )?INDEX "?)', rf"\1{probe}_", statement)
                 renamed = re.sub(rf"\b(?<!{probe}_){view}\b", probe, renamed, count=1)
                 tail = " WITH NO DATA" if statement.startswith("CREATE MATERIALIZED VIEW") else ""
                 connection.exec_driver_sql(renamed.replace("%", "%%") + tail)

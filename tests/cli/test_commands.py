@@ -128,6 +128,7 @@ def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path)
         'Index("idx_hourly_stats_hour_domain"',
         'Index("idx_hourly_stats_model", hourly_stats.c.model)\nIndex("idx_hourly_stats_hour_domain"',
     )
+    head.execute('CREATE INDEX "My Own" ON hourly_stats (domain)')
     before = dump_schema(head)
 
     alembic(project, head, "revision", "--autogenerate", "-m", "tags")
@@ -146,6 +147,7 @@ def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path)
     assert re.search(r"max\(.*duration_ms\) AS slowest", after)
     assert "% 2" in after
     assert "%%" not in text
+    assert 'CREATE INDEX "My Own" ON public.hourly_stats' in after
     said = alembic(project, head, "revision", "--autogenerate", "-m", "again")
     assert "no revision was written" in said
     change(project, "hourly_stats.py", 'Index("idx_hourly_stats_model", hourly_stats.c.model)\n', "")

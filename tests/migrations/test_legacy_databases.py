@@ -346,6 +346,12 @@ CONFLICTS = {
         " VALUES (gen_random_uuid(), now(), '', '', '{}')",
         'column "domain"',
     ),
+    "a row that may not be shown": (
+        bootstrap(None),
+        "ALTER TABLE api_requests ADD CONSTRAINT mine CHECK (headers <> '{}') NOT VALID",
+        'fails: the database refused: new row for relation "api_requests" violates check constraint "mine"'
+        " [SQLSTATE 23514]",
+    ),
     "a view on a column that has to be widened": (
         bootstrap(None),
         "CREATE VIEW mine AS SELECT * FROM api_requests",

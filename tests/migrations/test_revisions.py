@@ -145,7 +145,9 @@ def test_a_downgrade_that_would_lose_rows_stops(empty: Database, table: str, rev
         run_alembic("downgrade", "-1", url=url_of(empty))
 
 
-def test_a_row_that_another_session_is_writing_is_not_lost(head: Database) -> None:
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_a_row_that_another_session_is_writing_is_not_lost(head: Database, isolation: str) -> None:
+    head.execute(f"ALTER DATABASE {head.info.dbname} SET default_transaction_isolation = '{isolation}'")
     with psycopg.connect(url_of(head)) as other, ThreadPoolExecutor() as pool:
         other.execute("INSERT INTO conversation_metrics (user_id) VALUES ('u')")
         downgrade = pool.submit(alembic_program, "downgrade", "005", url=url_of(head))

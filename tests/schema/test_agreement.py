@@ -80,8 +80,16 @@ def test_check_leaves_nothing_behind_and_locks_no_view(head: Database) -> None:
     assert_same(before, dump_schema(head))
 
 
-def test_an_own_index_of_the_view_is_no_difference(head: Database) -> None:
-    head.execute("CREATE INDEX mine ON hourly_stats (model)")
+@pytest.mark.parametrize(
+    "own",
+    [
+        "CREATE INDEX mine ON hourly_stats (model)",
+        'CREATE INDEX "My Odd" ON hourly_stats (model)',
+        "CREATE INDEX idx_requests_conversation_timestamp ON api_requests (conversation_id)",
+    ],
+)
+def test_an_own_index_is_no_difference(head: Database, own: str) -> None:
+    head.execute(own)
     run_alembic("check", url=url_of(head))
 
 
