@@ -17,6 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 from sqlalchemy.schema import SchemaItem
 
 from nexus_schema import legacy
@@ -181,8 +182,19 @@ def _render_drop_view(_context: AutogenContext, operation: DropViewOp) -> str:
 def _render_make_view(_context: AutogenContext, operation: MakeViewOp) -> list[str]:
     # First dropped, because the statements that follow have no IF NOT EXISTS.
     statements = [f"DROP MATERIALIZED VIEW IF EXISTS {operation.name}", *operation.statements]
-    escaped = [re.sub(r"(?<![:\w]):(?=\w)", r"\:", statement) for statement in statements]  # not a parameter
-    return [f"op.execute({statement!r})" for statement in escaped]
+    return [f"op.execute({_as_text(statement)!r})" for statement in statements]
+
+
+def _as_text(sql: str) -> str:
+    """Return SQL as it has to stand in text(), where a colon before a word would be a parameter."""
+    return re.sub(r"(?<![:\w\\]):(?=\w)", r"\:", sql)
+
+
+class _RevisionCompiler(PGCompiler_psycopg):
+    """Renders the expressions of a revision: check constraints, defaults, predicates."""
+
+    def __str__(self) -> str:
+        return _as_text(super().__str__())
 
 
 def compare_views(
@@ -285,7 +297,9 @@ def process_revision_directives(
     if command_line is None and arguments["message"] is None:
         return  # alembic check, which writes nothing
     # Expressions are rendered by this dialect; psycopg's doubles the percent signs.
-    context.impl.dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+    dialect.statement_compiler = _RevisionCompiler
+    context.impl.dialect = dialect
     script = directives[0]
     if arguments["autogenerate"] and script.upgrade_ops is not None and script.upgrade_ops.is_empty():
         directives.clear()

@@ -90,7 +90,10 @@ class Tag(Base):
     """A tag."""
 
     __tablename__ = "tags"
-    __table_args__ = (CheckConstraint("length(name) % 2 = 0", name="name"), {"comment": "Tags"})
+    __table_args__ = (
+        CheckConstraint(r"length(name) % 2 = 0 AND name <> '\\:bad'", name="name"),
+        {"comment": "Tags"},
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, comment="Key")
     name: Mapped[str] = mapped_column(String(50), unique=True, comment="Name")
@@ -146,6 +149,7 @@ def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path)
     assert "CREATE TABLE public.tags" in after
     assert re.search(r"max\(.*duration_ms\) AS slowest", after)
     assert "% 2" in after
+    assert "':bad'" in after
     assert "%%" not in text
     assert 'CREATE INDEX "My Own" ON public.hourly_stats' in after
     said = alembic(project, head, "revision", "--autogenerate", "-m", "again")
