@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pytest_postgresql import factories
-from support import run_alembic, url_of
+from support import upgraded_to
 
 from nexus_schema.embedded import embedded_server
 
@@ -42,15 +42,8 @@ def pytest_unconfigure() -> None:
         directory.cleanup()
 
 
-def _upgrade_to_head(**connection: Any) -> None:
-    connection.pop("autocommit", None)
-    with psycopg.connect(**connection) as opened:
-        url = url_of(opened)
-    run_alembic("upgrade", "head", url=url)
-
-
 empty_server = factories.postgresql_noproc(dbname="nexus_empty")
-head_server = factories.postgresql_noproc(dbname="nexus_head", load=[_upgrade_to_head])
+head_server = factories.postgresql_noproc(dbname="nexus_head", load=[upgraded_to("head")])
 
 empty_connection = factories.postgresql("empty_server")
 head_connection = factories.postgresql("head_server")

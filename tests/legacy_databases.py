@@ -6,6 +6,19 @@ from typing import Any
 
 from support import START, Database, insert
 
+# The scripts and the proxy made this table alike.
+STREAMING_CHUNKS = """
+CREATE TABLE streaming_chunks (
+    id SERIAL PRIMARY KEY,
+    request_id UUID NOT NULL REFERENCES api_requests(request_id) ON DELETE CASCADE,
+    chunk_index INTEGER NOT NULL,
+    timestamp TIMESTAMPTZ NOT NULL,
+    data TEXT NOT NULL,
+    token_count INTEGER DEFAULT 0,
+    created_at TIMESTAMPTZ DEFAULT NOW(),
+    UNIQUE (request_id, chunk_index)
+);
+"""
 # The scripts, after what remains of each when it had run.
 SCRIPT_000 = """
 CREATE TABLE api_requests (
@@ -35,17 +48,8 @@ CREATE TABLE api_requests (
     completed_at TIMESTAMPTZ,
     created_at TIMESTAMPTZ DEFAULT NOW()
 );
-CREATE TABLE streaming_chunks (
-    id SERIAL PRIMARY KEY,
-    request_id UUID NOT NULL REFERENCES api_requests(request_id) ON DELETE CASCADE,
-    chunk_index INTEGER NOT NULL,
-    timestamp TIMESTAMPTZ NOT NULL,
-    data TEXT NOT NULL,
-    token_count INTEGER DEFAULT 0,
-    created_at TIMESTAMPTZ DEFAULT NOW(),
-    UNIQUE (request_id, chunk_index)
-);
 """
+SCRIPT_000 += STREAMING_CHUNKS
 SCRIPT_000_REST = """
 CREATE INDEX IF NOT EXISTS idx_api_requests_domain ON api_requests(domain);
 CREATE INDEX IF NOT EXISTS idx_api_requests_timestamp ON api_requests(timestamp);
@@ -156,16 +160,9 @@ CREATE TABLE api_requests (
     is_subtask BOOLEAN DEFAULT FALSE,
     task_tool_invocation JSONB
 );
-CREATE TABLE streaming_chunks (
-    id SERIAL PRIMARY KEY,
-    request_id UUID NOT NULL REFERENCES api_requests(request_id) ON DELETE CASCADE,
-    chunk_index INTEGER NOT NULL,
-    timestamp TIMESTAMPTZ NOT NULL,
-    data TEXT NOT NULL,
-    token_count INTEGER DEFAULT 0,
-    created_at TIMESTAMPTZ DEFAULT NOW(),
-    UNIQUE (request_id, chunk_index)
-);
+"""
+BOOTSTRAP += STREAMING_CHUNKS
+BOOTSTRAP += """
 CREATE INDEX idx_requests_domain ON api_requests(domain);
 CREATE INDEX idx_requests_timestamp ON api_requests(timestamp);
 CREATE INDEX idx_requests_model ON api_requests(model);

@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
+import time
 import uuid
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -131,6 +132,24 @@ def operations(connection: Database) -> Iterator[Connection]:
     with engine.begin() as opened, Operations.context(MigrationContext.configure(opened)):
         yield opened
     engine.dispose()
+
+
+def wait_until_a_session_waits(connection: Database) -> None:
+    """Return when some session of the server waits for a lock."""
+    while connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+        time.sleep(0.05)
+
+
+def upgraded_to(revision: str) -> Callable[..., None]:
+    """Return what pytest-postgresql calls to bring a template database to a revision."""
+
+    def load(**connection: Any) -> None:
+        connection.pop("autocommit", None)
+        with psycopg.connect(**connection) as opened:
+            url = url_of(opened)
+        run_alembic("upgrade", revision, url=url)
+
+    return load
 
 
 def at(seconds: float) -> datetime:

@@ -242,9 +242,8 @@ def fill() -> None:
     """Store the Task calls of the responses and link the conversations that they started."""
     backfill("responses with Task calls stored", STORE_TASK_CALLS)
     op.execute("SET LOCAL enable_nestloop = off")
-    op.execute(
-        "SET LOCAL jit = off"
-    )  # the ban counts as an immense cost, which would only start the compiler
+    # The ban counts as an immense cost, which would only start the compiler.
+    op.execute("SET LOCAL jit = off")
     backfill("requests linked: parents and sub-tasks", LINK_SUBTASKS)
     op.execute("RESET enable_nestloop")
     op.execute("RESET jit")

@@ -49,12 +49,12 @@ def include_object(
     )
 
 
-# What each operation of a revision makes, and where its name and its table stand among the arguments.
+# What the operations of a revision make whose first two arguments are its name and its table.
 _MAKING = {
-    "create_index": ("index", 0, 1),
-    "create_unique_constraint": ("unique", 0, 1),
-    "create_foreign_key": ("foreign_key", 0, 1),
-    "create_check_constraint": ("check", 0, 1),
+    "create_index": "index",
+    "create_unique_constraint": "unique",
+    "create_foreign_key": "foreign_key",
+    "create_check_constraint": "check",
 }
 _NAME = r'(?:"((?:[^"]|"")+)"|(\w+))'
 _INDEX_IN_SQL = re.compile(rf"CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?{_NAME} ON {_NAME}")
@@ -115,8 +115,7 @@ def _made_by(call: ast.Call) -> set[tuple[str, str, str]]:
     operation = ast.unparse(call.func).removeprefix("op.")
     texts = [_text(argument) for argument in call.args]
     if operation in _MAKING:
-        kind, name, table = _MAKING[operation]
-        return {(kind, texts[table] or "", texts[name] or "")} if len(texts) > table else set()
+        return {(_MAKING[operation], texts[1] or "", texts[0] or "")} if len(texts) > 1 else set()
     if operation == "execute" and texts:
         index = _index_of(texts[0] or "")
         return {index} if index else set()
@@ -143,11 +142,15 @@ def _text(node: ast.expr) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
-class MakeViewOp(ops.MigrateOperation):
-    """Make a materialized view with its indexes and comments."""
+class _ViewOp(ops.MigrateOperation):
+    """A materialized view, and the statements that make it with its indexes and comments."""
 
     def __init__(self, name: str, statements: Sequence[str]) -> None:
         self.name, self.statements = name, statements
+
+
+class MakeViewOp(_ViewOp):
+    """Make a materialized view with its indexes and comments."""
 
     def reverse(self) -> "DropViewOp":
         """Return the operation that drops it."""
@@ -158,11 +161,8 @@ class MakeViewOp(ops.MigrateOperation):
         return ("make_view", self.name)
 
 
-class DropViewOp(ops.MigrateOperation):
+class DropViewOp(_ViewOp):
     """Drop a materialized view; its statements are those that bring it back."""
-
-    def __init__(self, name: str, statements: Sequence[str]) -> None:
-        self.name, self.statements = name, statements
 
     def reverse(self) -> MakeViewOp:
         """Return the operation that brings it back."""

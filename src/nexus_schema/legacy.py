@@ -203,6 +203,7 @@ SERVED_INDEXES = {
         "idx_requests_account_timestamp",
     ),
 }
+KNOWN_INDEXES = {*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES}
 # Columns that are nullable in the bootstrap: NULLs become this value before the column is tightened.
 FILLED_COLUMNS = {("api_requests", "headers"): "'{}'"}
 # Bodies of refresh_hourly_stats() that the chain replaces: the scripts', and its own.
@@ -378,7 +379,7 @@ class _Database:
     """What the catalog says of the schema, read once."""
 
     def __init__(self, connection: sa.Connection) -> None:
-        names = [*TABLES, VIEW, SEQUENCE, *INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES]
+        names = [*TABLES, VIEW, SEQUENCE, *KNOWN_INDEXES]
         names += [constraint for constraints in CONSTRAINTS.values() for constraint in constraints]
         tables = [*TABLES, VIEW]
         self.relations = {row.name: row for row in connection.execute(_RELATIONS, {"names": names})}
@@ -414,8 +415,7 @@ class _Database:
                 known = _known_columns(table)
                 present = sum(name in self.columns.get(table, {}) for name in known)
                 indexes = sum(
-                    row.table == table and row.name in {*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES}
-                    for row in self.indexes.values()
+                    row.table == table and row.name in KNOWN_INDEXES for row in self.indexes.values()
                 )
                 parts.append(f"{table} ({present} of {len(known)} columns, {indexes} known indexes)")
         return ", ".join([*parts, *([VIEW] if VIEW in self.relations else [])])
@@ -423,7 +423,7 @@ class _Database:
     def conflicts(self) -> list[str]:
         """Say which of our names belong to something else, or to somebody else."""
         expected = dict.fromkeys(TABLES, "r") | {VIEW: "m", SEQUENCE: "S"}
-        expected |= dict.fromkeys([*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES], "i")
+        expected |= dict.fromkeys(KNOWN_INDEXES, "i")
         expected |= {name: "i" for table in CONSTRAINTS.values() for name in table}
         found = [f'"{name}" is a type, and a table of this name would need one' for name in self.types]
         for name, row in self.relations.items():
@@ -462,9 +462,8 @@ class _Database:
 
     def left_alone(self) -> Iterator[str]:
         """Name what is the operator's own and not in order."""
-        known = {*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES}
         for row in self.indexes.values():
-            if row.table in {*TABLES, VIEW} and not row.valid and row.name not in known:
+            if row.table in {*TABLES, VIEW} and not row.valid and row.name not in KNOWN_INDEXES:
                 yield f"index {row.name} of {row.table} is invalid; REINDEX INDEX makes it good"
         for (table, name), row in self.constraints.items():
             if not row.valid and name not in CONSTRAINTS.get(table, {}):

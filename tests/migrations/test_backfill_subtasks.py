@@ -5,7 +5,6 @@ import uuid
 from dataclasses import asdict
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +21,7 @@ from support import (
     revision_module,
     run_alembic,
     task_response,
+    upgraded_to,
     url_of,
     user_message,
 )
@@ -29,14 +29,7 @@ from support import (
 REVISION = revision_module("003")
 
 
-def _upgrade_to_003(**connection: Any) -> None:
-    connection.pop("autocommit", None)
-    with psycopg.connect(**connection) as opened:
-        url = url_of(opened)
-    run_alembic("upgrade", "003", url=url)
-
-
-server_at_003 = factories.postgresql_noproc(dbname="nexus_003", load=[_upgrade_to_003])
+server_at_003 = factories.postgresql_noproc(dbname="nexus_003", load=[upgraded_to("003")])
 connection_at_003 = factories.postgresql("server_at_003")
 
 

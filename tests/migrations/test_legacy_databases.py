@@ -1,7 +1,6 @@
 """Every kind of database that existed before the chain ends as a new one does, with every row."""
 
 import logging
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -30,6 +29,7 @@ from support import (
     run_alembic,
     run_sql_script,
     url_of,
+    wait_until_a_session_waits,
 )
 
 from nexus_schema import legacy
@@ -552,8 +552,7 @@ def test_what_is_compared_is_locked_before(empty: Database) -> None:
     with psycopg.connect(url_of(empty)) as other, ThreadPoolExecutor() as pool:
         other.execute("CREATE INDEX idx_requests_is_subtask ON api_requests (path)")
         upgrade = pool.submit(alembic_program, "upgrade", "head", url=url_of(empty))
-        while empty.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
-            time.sleep(0.05)
+        wait_until_a_session_waits(empty)
         other.commit()
         result = upgrade.result()
     assert 'index "idx_requests_is_subtask" is "INDEX ON api_requests USING btree (path)"' in result.stderr

@@ -1,6 +1,5 @@
 """Every revision: up, down and up again, twice over, and never a loss that was not asked for."""
 
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from support import (
     task_response,
     url_of,
     user_message,
+    wait_until_a_session_waits,
 )
 
 from nexus_schema.errors import SchemaError
@@ -151,8 +151,7 @@ def test_a_row_that_another_session_is_writing_is_not_lost(head: Database, isola
     with psycopg.connect(url_of(head)) as other, ThreadPoolExecutor() as pool:
         other.execute("INSERT INTO conversation_metrics (user_id) VALUES ('u')")
         downgrade = pool.submit(alembic_program, "downgrade", "005", url=url_of(head))
-        while head.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
-            time.sleep(0.05)
+        wait_until_a_session_waits(head)
         other.commit()
         assert "would lose 1 rows of conversation_metrics" in downgrade.result().stderr
     assert head.execute("SELECT count(*) FROM conversation_metrics").fetchone() == (1,)
