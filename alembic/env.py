@@ -11,8 +11,14 @@ from alembic import context
 from sqlalchemy import URL
 
 from models import Base
-from nexus_schema import autogenerate, legacy
-from nexus_schema.database import database_url, lock_migrations, migration_connection, parse_url
+from nexus_schema import autogenerate, legacy, scripts
+from nexus_schema.database import (
+    database_url,
+    lock_migrations,
+    migration_connection,
+    migration_url,
+    parse_url,
+)
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
 from nexus_schema.errors import one_line_errors
 from nexus_schema.options import Options
@@ -21,7 +27,7 @@ config = context.config
 command_line = hasattr(config.cmd_opts, "cmd")  # else a program calls alembic.command
 
 
-def configure(**connection: Any) -> None:
+def configure(**how: Any) -> None:
     """Configure Alembic for the models and our additions to autogenerate."""
     context.configure(
         target_metadata=Base.metadata,
@@ -34,7 +40,7 @@ def configure(**connection: Any) -> None:
             "alembic.ext.checkconstraint_byname",
             autogenerate.PLUGIN,
         ],
-        **connection,
+        **how,
     )
 
 
@@ -52,12 +58,18 @@ def run_offline(options: Options) -> None:
 
 
 def run_online(options: Options, stack: ExitStack) -> None:
-    """Run the command on the server that DATABASE_URL names, or on the embedded one."""
-    url = database_url() if "DATABASE_URL" in os.environ else start_embedded(stack)
-    connection = stack.enter_context(migration_connection(url, schema=options.schema))
-    if migrates():
-        lock_migrations(connection)
-    configure(connection=connection)
+    """Run the command on a program's connection, or the server of the variables, or the embedded one."""
+    connection = config.attributes.get("connection")  # fit to migrate, and locked: nexus_schema.upgrade
+    if connection is None:
+        url = migration_url()
+        if url is None:
+            # Without the repository there is no place of its own for an embedded server.
+            embedded = "DATABASE_URL" not in os.environ and scripts.IN_REPOSITORY
+            url = start_embedded(stack) if embedded else database_url()
+        connection = stack.enter_context(migration_connection(url, schema=options.schema))
+        if migrates():
+            lock_migrations(connection, wait=options.lock_wait)
+    configure(connection=connection, on_version_apply=config.attributes.get("on_version_apply", ()))
     if not migrates() and not context.get_context().get_current_heads():
         legacy.report(connection)
     connection.rollback()  # Alembic begins the transactions

@@ -1,1 +1,11 @@
 """What the schema needs at run time: where the database is, how to migrate it, what revisions share."""
+
+from nexus_schema.upgrade import (
+    AppliedRevision,
+    Outcome,
+    UpgradeResult,
+    upgrade_database,
+    upgrade_database_async,
+)
+
+__all__ = ["AppliedRevision", "Outcome", "UpgradeResult", "upgrade_database", "upgrade_database_async"]

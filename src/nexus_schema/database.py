@@ -1,22 +1,29 @@
 """Where the database is, and a connection that is fit to migrate it."""
 
+import logging
 import os
 import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import URL, Connection, NullPool, create_engine, event, text
 
-from nexus_schema.errors import SchemaError, debug_enabled
+from nexus_schema.errors import SchemaError, enabled
+
+log = logging.getLogger(__name__)
 
 MINIMUM_SERVER_VERSION = 14
 LOCK_TIMEOUT = "5s"
 """Longest wait for a lock unless the connection already sets one. It has to exceed deadlock_timeout (1 s):
 only then does the server cancel an autovacuum that stands in the way."""
+
+APPLICATION_NAME = "nexus_schema"
+"""What pg_stat_activity calls a migration's session, unless the connection has a name already."""
 
 _SCHEMES = {"postgres", "postgresql", "postgresql+psycopg"}
 # SQLAlchemy hides the password of a URL, and no other parameter.
@@ -26,7 +33,17 @@ _EXAMPLE = "postgresql://user:password@host:5432/database"
 # One migration at a time in each schema. Polled, because a blocking wait holds a snapshot, for which a
 # concurrent index build of the other migration would wait in turn.
 _TRY_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('nexus_schema ' || current_schema(), 0))")
-_LOCK_TIMEOUT_MS = text("SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'")
+_POLL_SECONDS = 0.2
+_LOG_WAIT_EVERY_SECONDS = 30.0
+# The server tells other roles less; pid and role are always told.
+_LOCK_HOLDER = text("""
+SELECT format('process %s of role %s%s%s, connected since %s', pid, usename,
+    ', "' || nullif(application_name, '') || '"', ' from ' || host(client_addr),
+    coalesce(to_char(backend_start, 'YYYY-MM-DD HH24:MI:SS TZ'), 'a time it may not tell'))
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND objsubid = 1
+  AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (classid::bigint << 32 | objid::bigint) = hashtextextended('nexus_schema ' || current_schema(), 0)""")
 
 # The first schema of the search_path that has one of our tables, when it is not the first of all.
 _TABLES_LATER_ON_THE_PATH = """
@@ -40,18 +57,20 @@ GROUP BY nspname HAVING min(place) > 1 AND NOT EXISTS (
 ORDER BY min(place) LIMIT 1"""
 
 
-def parse_url(value: str) -> URL:
+def parse_url(value: str, variable: str = "DATABASE_URL") -> URL:
     """Return the SQLAlchemy URL (psycopg 3, for sync and async engines) of a libpq connection URI.
 
     libpq itself reads the URI, so whatever libpq understands works: several hosts, socket directories,
     sslmode, options. Raises :class:`SchemaError` without repeating the value, which holds a password.
+
+    :param variable: what the error calls the value.
     """
     scheme, separator, rest = value.strip().partition("://")
     if not separator:
-        raise SchemaError(f"DATABASE_URL is not a URL; expected {_EXAMPLE}")
+        raise SchemaError(f"{variable} is not a URL; expected {_EXAMPLE}")
     if scheme not in _SCHEMES:
         shown = f" {scheme}://" if re.fullmatch(r"[a-z0-9+]{1,30}", scheme) else ""
-        raise SchemaError(f"DATABASE_URL has an unsupported scheme{shown}; expected {_EXAMPLE}")
+        raise SchemaError(f"{variable} has an unsupported scheme{shown}; expected {_EXAMPLE}")
     parameters: dict[str, Any] | None
     try:
         parameters = {**conninfo_to_dict(f"postgresql://{rest}")}
@@ -63,20 +82,26 @@ def parse_url(value: str) -> URL:
     if parameters is None or misread or not re.fullmatch(r"[0-9,]*", str(parameters.get("port", ""))):
         # Raised outside the handler: libpq's own message repeats parts of the URL.
         raise SchemaError(
-            f"DATABASE_URL is malformed; expected {_EXAMPLE}, with special characters in the"
+            f"{variable} is malformed; expected {_EXAMPLE}, with special characters in the"
             " user name and password percent-encoded (@ as %40, / as %2F)"
         )
     for name in sorted(_SECRETS & parameters.keys()):
         raise SchemaError(
-            f"DATABASE_URL holds {name}, which logs would show; put it into a connection service file and"
+            f"{variable} holds {name}, which logs would show; put it into a connection service file and"
             " name the service: ?service=NAME"
         )
+    return url_from(parameters)
+
+
+def url_from(parameters: Mapping[str, Any]) -> URL:
+    """Return the SQLAlchemy URL of libpq's connection parameters (``dbname``, ``user``, ``host``, …)."""
+    rest = {name: str(value) for name, value in parameters.items()}
     return URL.create(
         "postgresql+psycopg",
-        username=parameters.pop("user", None),
-        password=parameters.pop("password", None),
-        database=parameters.pop("dbname", None),
-        query=parameters,  # host and port too: here they may name several servers
+        username=rest.pop("user", None),
+        password=rest.pop("password", None),
+        database=rest.pop("dbname", None),
+        query=rest,  # host and port too: here they may name several servers
     )
 
 
@@ -92,6 +117,15 @@ def database_url() -> URL:
     return parse_url(value)
 
 
+def migration_url() -> URL | None:
+    """Return the URL that MIGRATION_DATABASE_URL names, which comes first for migrating; None when unset.
+
+    Raises :class:`SchemaError` when the variable is malformed.
+    """
+    value = os.environ.get("MIGRATION_DATABASE_URL", "").strip()
+    return parse_url(value, "MIGRATION_DATABASE_URL") if value else None
+
+
 @contextmanager
 def migration_connection(url: URL, *, schema: str | None = None) -> Iterator[Connection]:
     """Connect for a migration: one schema only, a bounded wait for locks, a server new enough.
@@ -100,15 +134,17 @@ def migration_connection(url: URL, *, schema: str | None = None) -> Iterator[Con
         search_path of the connection is narrowed to it, so that nothing in another schema is taken for
         ours (above all another ``alembic_version``).
 
-    Raises :class:`SchemaError` for a schema that does not exist or a server that is too old.
+    Raises :class:`SchemaError` for a schema that does not exist, a server that is too old, or a connection
+    pooler that gives each transaction another session.
     """
-    engine = create_engine(url, poolclass=NullPool, echo=debug_enabled())
+    engine = create_engine(url, poolclass=NullPool, echo=enabled("DEBUG"))
 
     # On connect, before SQLAlchemy looks at the connection: it takes the default schema for its own, and
     # Alembic finds no transaction of somebody else's.
     @event.listens_for(engine, "connect", insert=True)
     def prepare(dbapi_connection: psycopg.Connection[Any], _record: object) -> None:
         dbapi_connection.autocommit = True
+        _check_session(dbapi_connection)  # first: behind a pooler, settings would reach other clients
         _check_server(dbapi_connection.info.server_version)
         _narrow_search_path(dbapi_connection, schema)
         # A lock has to be followed by a look at what is there then, not at what was there before it.
@@ -119,6 +155,12 @@ def migration_connection(url: URL, *, schema: str | None = None) -> Iterator[Con
             "SELECT set_config('lock_timeout', %s, false) WHERE current_setting('lock_timeout') = '0'",
             [LOCK_TIMEOUT],
         )
+        # The session holds the lock of migrations, and is idle while Python works.
+        dbapi_connection.execute("SET idle_session_timeout = 0")
+        dbapi_connection.execute(
+            "SELECT set_config('application_name', %s, false) WHERE current_setting('application_name') = ''",
+            [APPLICATION_NAME],
+        )
         dbapi_connection.autocommit = False
 
     try:
@@ -128,21 +170,67 @@ def migration_connection(url: URL, *, schema: str | None = None) -> Iterator[Con
         engine.dispose()
 
 
-def lock_migrations(connection: Connection) -> None:
+def lock_migrations(
+    connection: Connection, *, wait: float | None = None, stop: threading.Event | None = None
+) -> None:
     """Take the lock that lets one migration at a time work in a schema; it ends with the connection.
 
-    Waits as long as the connection's lock_timeout says (0: for ever), then raises :class:`SchemaError`.
+    While another session has it, the log says which one.
+
+    :param wait: how many seconds to wait for it; None: as long as it takes.
+    :param stop: ends the waiting when another thread sets it.
+
+    Raises :class:`SchemaError` when the time is over or ``stop`` is set.
     """
-    timeout_ms: int = connection.execute(_LOCK_TIMEOUT_MS).scalar_one()
-    deadline = time.monotonic() + timeout_ms / 1000
+    stop = stop or threading.Event()
+    begin = time.monotonic()
+    next_log = begin
+    holder = "another session"
     while not connection.execute(_TRY_LOCK).scalar_one():
+        now = time.monotonic()
+        if now >= next_log:
+            holder = connection.execute(_LOCK_HOLDER).scalar() or holder
+            log.info("[Migr] waiting for another migration of this schema: %s", holder)
+            next_log = now + _LOG_WAIT_EVERY_SECONDS
         connection.commit()
-        if timeout_ms and time.monotonic() > deadline:
+        if wait is not None and now - begin >= wait:
             raise SchemaError(
-                "lock not obtained: another migration of this schema is running; try again when it has ended"
+                f"lock not obtained: another migration of this schema is running ({holder});"
+                " try again when it has ended"
             )
-        time.sleep(0.2)
+        if stop.wait(_POLL_SECONDS):
+            raise SchemaError("cancelled while waiting for another migration of this schema")
     connection.commit()
+
+
+def _check_session(connection: psycopg.Connection[Any]) -> None:
+    """Raise :class:`SchemaError` unless the connection keeps one session of the server for itself.
+
+    A pooler gives its own number for the process of the server. In session mode that does not matter; in
+    transaction mode the lock of migrations would protect nothing. Which of the two it is shows by what
+    two connections see in turn: processes of their own that stay the same, or not.
+    """
+
+    def process(connection: psycopg.Connection[Any]) -> int:
+        return int(connection.execute("SELECT pg_backend_pid()").fetchall()[0][0])
+
+    if process(connection) == connection.info.backend_pid:
+        return
+    with psycopg.connect(make_conninfo(**connection_parameters(connection)), autocommit=True) as second:
+        seen = [(process(connection), process(second)) for _ in range(5)]
+    if len(set(seen)) > 1 or seen[0][0] == seen[0][1]:
+        raise SchemaError(
+            "this connection goes through a pooler in transaction mode (pgbouncer, for example), where a"
+            " migration cannot lock others out; set MIGRATION_DATABASE_URL to the server itself"
+        )
+
+
+def connection_parameters(
+    connection: "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]",
+) -> dict[str, str]:
+    """Return the parameters with which a connection was made, the password included, for another one."""
+    info = connection.info
+    return info.get_parameters() | ({"password": info.password} if info.password else {})
 
 
 def _check_server(version: int) -> None:

