@@ -1,0 +1,270 @@
+"""Metrics of the voice translation service: a row for each message, and never harm to who writes it."""
+
+import asyncio
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, TypedDict, Unpack
+
+from psycopg import pq
+from sqlalchemy import Connection, Engine, String, insert, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+
+from models import Base, ConversationMetric
+from nexus_schema.errors import SchemaError, describe, enabled
+
+log = logging.getLogger(__name__)
+
+LOG_EVERY_SECONDS = 60.0
+"""Failures are logged once in so many seconds, with their number."""
+
+WRITERS = 8
+"""How many writes to engines may be under way at once; a database that does not answer holds no more."""
+
+_INTEGERS = range(-(2**31), 2**31)
+_TABLE = Base.metadata.tables[ConversationMetric.__tablename__]
+
+
+class ConversationMetrics(TypedDict, total=False):
+    """The fields of :class:`models.ConversationMetric`; durations are in milliseconds."""
+
+    id: uuid.UUID
+    conversation_id: str | None
+    user_id: str | None
+    record_ms: int | None
+    whisper_ms: int | None
+    translate_ms: int | None
+    tts_ms: int | None
+    detected_lang: str | None
+    target_lang: str | None
+    voice_used: str | None
+    created_at: datetime | None
+
+
+def record_conversation_metrics(
+    database: Engine | Connection | Session, *, timeout: float = 1.0, **fields: Unpack[ConversationMetrics]
+) -> bool:
+    """Write a row of conversation_metrics, if METRICS_ENABLED says so; return whether it was written.
+
+    Never raises: a failure is logged, at most once a minute and with the number of failures since.
+
+    :param database: an engine: the row is written in a transaction of its own. A connection or session that
+        is in a transaction: the row becomes part of it, behind a savepoint, and is committed with it. One
+        that is in none is left in none, and the row is committed.
+    :param timeout: the longest that this may take, in seconds; then the row is given up.
+    :param fields: the columns of :class:`models.ConversationMetric`, durations in milliseconds.
+    """
+    if not enabled("METRICS_ENABLED"):
+        return False
+    with _failures.logged():
+        row = _checked(fields)
+        bind = _bind(database)
+        if isinstance(bind, Engine):
+            _write_in_thread(bind, row, timeout)
+        else:
+            _write(bind, row, timeout)
+        log.info("[Metrics] write ok")
+        return True
+    return False
+
+
+async def record_conversation_metrics_async(
+    database: AsyncEngine | AsyncConnection | AsyncSession,
+    *,
+    timeout: float = 1.0,
+    **fields: Unpack[ConversationMetrics],
+) -> bool:
+    """Do what :func:`record_conversation_metrics` does, with an engine, connection or session of asyncio."""
+    if not enabled("METRICS_ENABLED"):
+        return False
+    with _failures.logged():
+        row = _checked(fields)
+        if isinstance(database, AsyncEngine):
+            await _write_in_task(database, row, timeout)
+        elif isinstance(database, AsyncConnection):
+            await database.run_sync(_write, row, timeout)
+        else:
+            bind = await database.run_sync(_bind)
+            if isinstance(bind, Engine):
+                await _write_in_task(AsyncEngine(bind), row, timeout)
+            else:
+                await database.run_sync(lambda _: _write(bind, row, timeout))
+        log.info("[Metrics] write ok")
+        return True
+    return False
+
+
+def _bind(database: Engine | Connection | Session) -> Engine | Connection:
+    """Return where to write: a session that is in no transaction shall be in none afterwards."""
+    if not isinstance(database, Session):
+        return database
+    if database.in_transaction():
+        return database.connection(bind_arguments={"mapper": ConversationMetric})
+    return database.get_bind(ConversationMetric)
+
+
+def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row; raises :class:`SchemaError` that names each field that the table would not take."""
+    wrong = [f"{name} {what}" for name, value in fields.items() if (what := _problem(name, value))]
+    if wrong:
+        raise SchemaError("; ".join(wrong))
+    return dict(fields)
+
+
+def _problem(name: str, value: Any) -> str | None:
+    column = _TABLE.columns.get(name)
+    if column is None:
+        return f"is no field of {_TABLE.name}"
+    if value is None:
+        return None if column.nullable else "is None"
+    kind = column.type.python_type
+    if not isinstance(value, kind) or isinstance(value, bool):
+        return f"is of type {type(value).__name__}, not {kind.__name__}"
+    if isinstance(value, int) and value not in _INTEGERS:
+        return "is out of range"
+    if isinstance(value, str):
+        limit = column.type.length if isinstance(column.type, String) else None
+        if limit is not None and len(value) > limit:
+            return f"is longer than {limit} characters ({len(value)})"
+        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
+            return "holds a character that PostgreSQL does not take"
+    return None
+
+
+# The timeout ends with the transaction; within the caller's, the value before it is put back.
+_SET_TIMEOUT = text(
+    "SELECT current_setting('statement_timeout'), set_config('statement_timeout', :milliseconds, true)"
+)
+
+
+def _write(connection: Connection, row: Mapping[str, Any], timeout: float) -> None:
+    with _apart(connection) as within:
+        milliseconds = str(max(1, round(timeout * 1000)))
+        before, _ = connection.execute(_SET_TIMEOUT, {"milliseconds": milliseconds}).one()
+        connection.execute(insert(_TABLE).values(**row))
+        if within:
+            connection.execute(_SET_TIMEOUT, {"milliseconds": before})
+
+
+@contextmanager
+def _apart(connection: Connection) -> Iterator[bool]:
+    """Begin a transaction, or a savepoint within the caller's; undo it alone when something goes wrong.
+
+    Yields whether it is within one.
+    """
+    driver: Any = connection.connection
+    within = connection.in_transaction()
+    if not driver.autocommit:
+        with connection.begin_nested() if within else connection.begin():
+            yield within
+        return
+    # To SQLAlchemy every statement stands alone here, but the caller may have begun by hand.
+    by_hand = driver.driver_connection.info.transaction_status != pq.TransactionStatus.IDLE
+    begin, end, undo = _SAVEPOINT if by_hand else _TRANSACTION
+    try:
+        connection.exec_driver_sql(begin)
+        try:
+            yield by_hand
+        except BaseException:
+            connection.exec_driver_sql(undo)
+            raise
+        connection.exec_driver_sql(end)
+    finally:
+        if not (within or by_hand):
+            connection.rollback()  # of SQLAlchemy's own notion; the server's transaction has ended
+
+
+_TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK")
+_SAVEPOINT = tuple(f"{verb} SAVEPOINT nexus_metrics" for verb in ("", "RELEASE", "ROLLBACK TO"))
+
+# The server gives up first, so that the connection goes back to the pool as it was.
+_SERVER_SHARE = 0.9
+
+_writers = threading.BoundedSemaphore(WRITERS)
+
+
+def _write_in_thread(engine: Engine, row: Mapping[str, Any], timeout: float) -> None:
+    """Write in a thread: nothing else ends a wait for the pool, for an address or for a silent server."""
+    deadline = time.monotonic() + timeout
+    if not _writers.acquire(timeout=timeout):
+        raise SchemaError(f"{WRITERS} earlier writes still wait for the database")
+    done: Future[None] = Future()
+    given_up = threading.Event()
+
+    def work() -> None:
+        try:
+            with engine.connect() as connection:
+                if not given_up.is_set():
+                    _write(connection, row, _SERVER_SHARE * timeout)
+        except BaseException as error:  # noqa: BLE001 - for the caller
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+        finally:
+            _writers.release()
+
+    threading.Thread(target=work, name="nexus-metrics", daemon=True).start()
+    try:
+        done.result(deadline - time.monotonic())
+    except FutureTimeout:
+        given_up.set()
+        raise SchemaError(_took_longer(timeout)) from None
+
+
+async def _write_in_task(engine: AsyncEngine, row: Mapping[str, Any], timeout: float) -> None:
+    async def work() -> None:
+        async with engine.connect() as connection:
+            await connection.run_sync(_write, row, _SERVER_SHARE * timeout)
+
+    task = asyncio.create_task(work(), name="nexus-metrics")
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout)
+        if not done:
+            raise SchemaError(_took_longer(timeout))
+        task.result()
+    finally:
+        if not task.done():  # it ends by itself, and nobody waits for it
+            task.cancel()
+            _given_up.add(task)
+            task.add_done_callback(_given_up.discard)
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+
+_given_up: set[asyncio.Task[None]] = set()
+
+
+def _took_longer(timeout: float) -> str:
+    return f"the database took longer than {timeout:g} s"
+
+
+class _Failures:
+    """Swallows failures and logs them, once in a while with their number."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._number = 0
+        self._last_logged: float | None = None
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - metrics never harm the caller
+            with self._lock:
+                self._number += 1
+                now = time.monotonic()
+                if self._last_logged is not None and now - self._last_logged < LOG_EVERY_SECONDS:
+                    return
+                number, self._number, self._last_logged = self._number, 0, now
+            line = describe(error) or f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            log.warning("[Metrics] write failed (%d since the last such line): %s", number, line)
+
+
+_failures = _Failures()

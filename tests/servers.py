@@ -1,0 +1,120 @@
+"""Servers of a test's own, for what the shared one must not suffer: stops, starts, logs, a pooler."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from support import PROGRAMS
+
+from nexus_schema.embedded import load_pgserver
+
+# PostgreSQL and pgbouncer refuse to run as root; this is who runs them then.
+USER = "pgserver" if os.geteuid() == 0 else None
+
+
+@contextmanager
+def directory() -> Iterator[Path]:
+    """A short path that the servers' user may enter: sockets have names of at most 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="nexus-"))
+    try:
+        if USER is not None:
+            utilities = load_pgserver().utils
+            utilities.ensure_user_exists(USER)
+            utilities.ensure_prefix_permissions(PROGRAMS)
+            shutil.chown(path, USER)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class Server:
+    """A PostgreSQL on a socket, not started yet; every statement and connection is in its log."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._run("initdb", "--pgdata", path / "data", "--username=postgres", "--auth=trust", "--no-sync")
+        with (path / "data" / "postgresql.conf").open("a") as settings:
+            settings.write(
+                f"listen_addresses = ''\nunix_socket_directories = '{path}'\nfsync = off\n"
+                "log_statement = all\nlog_connections = on\nlog_line_prefix = '%a|%p|'\n"
+            )
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        result = subprocess.run(
+            [PROGRAMS / program, *arguments],
+            user=USER,
+            cwd="/",
+            check=False,
+            stdout=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout
+
+    def start(self) -> None:
+        self._run("pg_ctl", "start", "-w", "-D", self.path / "data", "-l", self.path / "log")
+
+    def stop(self, mode: str = "fast") -> None:
+        self._run("pg_ctl", "stop", "-w", "-m", mode, "-D", self.path / "data")
+
+    def url(self, user: str = "postgres") -> str:
+        return f"postgresql://{user}@/postgres?host={self.path}"
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True, application_name="the test") as connection:
+            connection.execute(statement)
+
+    def log(self) -> list[str]:
+        """The lines that sessions other than the test's own caused since the last call."""
+        file = self.path / "log"
+        lines = [line for line in file.read_text().splitlines() if not line.startswith("the test|")]
+        os.truncate(file, 0)
+        return lines
+
+
+@contextmanager
+def own_server() -> Iterator[Server]:
+    with directory() as path:
+        server = Server(path)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
+
+
+@contextmanager
+def pooler(program: str, database: str, mode: str) -> Iterator[str]:
+    """Run pgbouncer in front of a database; yields its URL, to which parameters can be added."""
+    given: dict[str, Any] = {**conninfo_to_dict(database)}
+    target = " ".join(f"{name}={given[name]}" for name in ("host", "port", "password") if given.get(name))
+    with directory() as path:
+        (path / "users").write_text(f'"{given["user"]}" "{given.get("password", "")}"\n')
+        (path / "pgbouncer.ini").write_text(
+            f"[databases]\n* = {target}\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = {path}\n"
+            f"listen_port = 6432\nauth_type = trust\nauth_file = {path}/users\npool_mode = {mode}\n"
+        )
+        process = subprocess.Popen(
+            [program, "-q", path / "pgbouncer.ini"], user=USER, cwd="/", stderr=subprocess.PIPE, text=True
+        )
+        url = f"postgresql://{given['user']}@/{given['dbname']}?host={path}&port=6432"
+        try:
+            for _ in range(100):
+                try:
+                    psycopg.connect(url).close()
+                    break
+                except psycopg.OperationalError:
+                    assert process.poll() is None, process.communicate()[1]
+                    time.sleep(0.05)
+            yield url
+        finally:
+            process.terminate()
+            process.communicate()
