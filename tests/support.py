@@ -235,3 +235,27 @@ FROM ours JOIN pg_depend ON objid = oid AND deptype = 'a' WHERE relkind = 'S'
 def catalog(connection: Database) -> dict[tuple[str, str], str]:
     """Return everything that makes the schema, by kind and name; the order of columns is no part of it."""
     return {(kind, name): definition for kind, name, definition in connection.execute(CATALOG)}
+
+
+Content = dict[str, tuple[list[str], list[Any]]]
+
+
+def content(database: Database, like: Content | None = None) -> Content:
+    """Return every row of every table as text, in the columns that the tables have, or had in ``like``."""
+    found: Content = {}
+    tables = database.execute(
+        "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+    ).fetchall()
+    for (table,) in tables:
+        if table == "alembic_version" or (like is not None and table not in like):
+            continue
+        if like is None:
+            cursor = database.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(sql.Identifier(table)))
+            assert cursor.description is not None
+            columns = sorted(column.name for column in cursor.description)
+        else:
+            columns = like[table][0]
+        shown = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns)
+        rows = database.execute(sql.SQL("SELECT {} FROM {}").format(shown, sql.Identifier(table))).fetchall()
+        found[table] = (columns, sorted(rows, key=str))
+    return found

@@ -212,7 +212,7 @@ def _check_session(connection: psycopg.Connection[Any]) -> None:
     """
 
     def process(connection: psycopg.Connection[Any]) -> int:
-        return int(connection.execute("SELECT pg_backend_pid()").fetchall()[0][0])
+        return int(connection.execute("SELECT pg_backend_pid()", prepare=False).fetchall()[0][0])
 
     if process(connection) == connection.info.backend_pid:
         return

@@ -91,6 +91,9 @@ _BUSY = ("too many clients", "connection slots", "no more connections", "server 
 def _ping(parameters: list[pq.ConninfoOption]) -> int:
     values = {option.keyword.decode(): option.val.decode() for option in parameters if option.val}
     values["connect_timeout"] = values.get("connect_timeout") or "5"
+    # The answer needs no login, and a wrong password shall not count twice.
+    values.pop("password", None)
+    values["passfile"] = os.devnull
     return pq.PGconn.ping(make_conninfo(**values).encode())
 
 

@@ -369,10 +369,11 @@ class _Upgrade:
         def version_applied(*, step: MigrationInfo, **_: object) -> None:
             stamped.append(name_of(self._script.get_revision(str(step.up_revision_id))))
 
-        def committed(_: Connection) -> None:
+        def finished(*_: object) -> None:
+            """Note what is committed: when the next transaction begins, and at the end."""
             nonlocal started
+            now = time.monotonic()
             for name in stamped:
-                now = time.monotonic()
                 self._applied.append(AppliedRevision(name=name, seconds=now - started))
                 log.info("[Migr] applied %s in %.2f s", name, now - started)
                 started = now
@@ -383,8 +384,9 @@ class _Upgrade:
             if self._stop.is_set():
                 raise SchemaError("cancelled")
 
-        event.listen(connection, "commit", committed)
+        event.listen(connection, "begin", finished)
         event.listen(connection, "before_cursor_execute", check_stop)
         self._config.attributes |= {"connection": connection, "on_version_apply": version_applied}
         with _alembic_in_use:
             command.upgrade(self._config, "heads")
+        finished()

@@ -37,12 +37,18 @@ def test_its_commands_exist(head: Database, command: str) -> None:
     assert alembic_program(name, "--help", url=url_of(head)).returncode == 0
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=["sync", "async"])
-def test_its_python_runs(head: Database, code: str) -> None:
+# The third only defines a server; this starts and stops it as uvicorn would.
+RUN = "\nimport asyncio\nasync def run():\n    async with lifespan(app): pass\nasyncio.run(run())\n"
+
+
+@pytest.mark.parametrize("number", range(4), ids=["sync", "async", "migrations at start-up", "metrics"])
+def test_its_python_runs(head: Database, number: int) -> None:
     insert(head, "api_requests", model="m")
-    result = run_program(sys.executable, "-c", code, url=url_of(head))
+    code = PYTHON[number] + (RUN if "lifespan" in PYTHON[number] else "")
+    result = run_program(sys.executable, "-c", code, url=url_of(head), METRICS_ENABLED="true")
     assert result.returncode == 0, result.stderr
-    assert result.stdout
+    assert ["claude-1.msldev.io m 0 0", "[]", "outcome=<Outcome.AT_HEAD", "True"][number] in result.stdout
+    assert len(PYTHON) == 4
 
 
 @pytest.mark.parametrize("loss", [None, "DELETE FROM streaming_chunks WHERE chunk_index = 1"])

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import psycopg
 import pytest
@@ -21,9 +20,11 @@ from legacy_databases import (
 from psycopg import sql
 from support import (
     REVISIONS,
+    Content,
     Database,
     alembic_program,
     catalog,
+    content,
     dump_schema,
     insert,
     run_alembic,
@@ -40,30 +41,6 @@ from nexus_schema.errors import SchemaError
 def new(head: Database) -> dict[tuple[str, str], str]:
     """The catalog of a new database at head."""
     return catalog(head)
-
-
-Content = dict[str, tuple[list[str], list[Any]]]
-
-
-def content(database: Database, like: Content | None = None) -> Content:
-    """Return every row of every table as text, in the columns that the tables have, or had in ``like``."""
-    found: Content = {}
-    tables = database.execute(
-        "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
-    ).fetchall()
-    for (table,) in tables:
-        if table == "alembic_version" or (like is not None and table not in like):
-            continue
-        if like is None:
-            cursor = database.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(sql.Identifier(table)))
-            assert cursor.description is not None
-            columns = sorted(column.name for column in cursor.description)
-        else:
-            columns = like[table][0]
-        shown = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns)
-        rows = database.execute(sql.SQL("SELECT {} FROM {}").format(shown, sql.Identifier(table))).fetchall()
-        found[table] = (columns, sorted(rows, key=str))
-    return found
 
 
 def with_filled_headers(before: Content) -> Content:

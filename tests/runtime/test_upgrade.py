@@ -1,0 +1,669 @@
+"""upgrade_database(): what a server calls at its start, when all goes well and when it does not."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from servers import Server, directory, own_server, pooler
+from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from support import (
+    REVISIONS,
+    ROOT,
+    Database,
+    catalog,
+    run_program,
+    url_of,
+    wait_until_a_session_waits,
+)
+
+from nexus_schema import Outcome, UpgradeResult, upgrade_database, upgrade_database_async
+from nexus_schema.database import parse_url
+from nexus_schema.errors import SchemaError
+from nexus_schema.scripts import name_of, script_directory
+
+SECRET = "hunter2-s3cret"
+NAMES = [name_of(revision) for revision in script_directory()[1].walk_revisions()][::-1]
+LOCK = "SELECT pg_advisory_lock(hashtextextended('nexus_schema public', 0))"
+START = "from nexus_schema import upgrade_database; print(upgrade_database())"
+
+
+@pytest.fixture(autouse=True)
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.delenv("MIGRATION_DATABASE_URL", raising=False)
+    caplog.set_level(logging.INFO, "nexus_schema")
+    return caplog
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with own_server() as server:
+        yield server
+
+
+def applied(result: UpgradeResult) -> list[str]:
+    return [revision.name for revision in result.applied]
+
+
+def version(database: Database) -> list[tuple[str]]:
+    return database.execute("SELECT version_num FROM alembic_version").fetchall()
+
+
+def migr(log: pytest.LogCaptureFixture) -> list[str]:
+    """What a host application would log, durations left out."""
+    lines = [
+        record.getMessage()
+        for record in log.records
+        if record.name in {"nexus_schema.upgrade", "nexus_schema.database"}
+    ]
+    assert all(line.startswith("[Migr] ") for line in lines)
+    return [line.rpartition(" in ")[0] if line.startswith("[Migr] applied") else line for line in lines]
+
+
+class Hook(logging.Handler):
+    """Runs something, once, in the thread that logs a certain line."""
+
+    def __init__(self, line: str, work: Callable[[], None]) -> None:
+        super().__init__()
+        self._line, self._work = line, work
+        self.hit = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.hit and self._line in record.getMessage():
+            self.hit = True
+            self._work()
+
+    def __enter__(self) -> "Hook":
+        logging.getLogger("nexus_schema").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("nexus_schema").removeHandler(self)
+        assert self.hit, f"nothing logged {self._line}"
+
+
+def test_an_empty_database(empty: Database, log: pytest.LogCaptureFixture) -> None:
+    result = upgrade_database(url_of(empty))
+    assert (result.outcome, applied(result), result.error) == (Outcome.UPGRADED, NAMES, None)
+    assert all(revision.seconds > 0 for revision in result.applied)
+    assert version(empty) == [("006",)]
+    assert migr(log) == [
+        "[Migr] Found 7 migration file(s)",
+        *(f"[Migr] applied {name}" for name in NAMES),
+        "[Migr] Migration run complete",
+    ]
+
+
+def test_at_head_it_asks_one_question(server: Server, log: pytest.LogCaptureFixture) -> None:
+    """Counted by the server: connections, statements; one that reads two relations and locks nothing else."""
+    assert upgrade_database(server.url()).outcome is Outcome.UPGRADED
+    server.log()
+    log.clear()
+    result = upgrade_database(server.url())
+    assert (result.outcome, result.applied) == (Outcome.AT_HEAD, ())
+    lines = [line.split("|", 2)[2] for line in server.log()]
+    assert len([line for line in lines if "connection received" in line]) == 1
+    statements = [line.removeprefix("LOG:  statement: ") for line in lines if "statement:" in line]
+    assert statements == [
+        "SELECT version_num FROM alembic_version"
+        " WHERE tableoid = to_regclass(format('%I.alembic_version', current_schema()))"
+    ]
+    assert not [line for line in lines if "ERROR" in line or "execute" in line]
+    assert migr(log) == [
+        "[Migr] Found 7 migration file(s)",
+        "[Migr] already at 006",
+        "[Migr] Migration run complete",
+    ]
+    engine = create_engine(parse_url(server.url()))
+    upgrade_database(engine)  # the engine's first connection asks for the server's version and more
+    server.log()
+    assert upgrade_database(engine).outcome is Outcome.AT_HEAD
+    engine.dispose()
+    assert [line.split("statement: ")[1] for line in server.log() if "statement:" in line] == statements
+
+
+def test_at_head_it_needs_no_lock(head: Database) -> None:
+    """Neither the lock of migrations nor one that writers or schema changes would have to wait for."""
+    with psycopg.connect(url_of(head)) as other:
+        other.execute(LOCK)
+        other.execute("LOCK TABLE api_requests, streaming_chunks, conversation_metrics")
+        other.execute("LOCK TABLE alembic_version IN EXCLUSIVE MODE")
+        assert upgrade_database(url_of(head)).outcome is Outcome.AT_HEAD
+
+
+def in_schema(connection: Database) -> dict[str, str]:
+    connection.execute("CREATE SCHEMA IF NOT EXISTS app")
+    return {"options": "-csearch_path=app"}
+
+
+def sync_engine(url: URL, options: dict[str, str]) -> UpgradeResult:
+    engine = create_engine(url, connect_args=options, pool_size=1, max_overflow=0)
+    try:
+        return upgrade_database(engine)
+    finally:
+        with engine.connect() as connection:  # as it was: no setting of ours is left on it
+            assert connection.exec_driver_sql("SHOW row_security").scalar() == "on"
+            assert connection.exec_driver_sql("SHOW search_path").scalar() == options["options"].split("=")[1]
+        engine.dispose()
+
+
+def async_engine(url: URL, options: dict[str, str]) -> UpgradeResult:
+    async def run() -> UpgradeResult:
+        engine = create_async_engine(url, connect_args=options)
+        try:
+            return await upgrade_database_async(engine)
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(run())
+
+
+def url_text(url: URL, options: dict[str, str]) -> UpgradeResult:
+    return upgrade_database(url.update_query_dict(options).render_as_string(hide_password=False))
+
+
+def url_object(url: URL, options: dict[str, str]) -> UpgradeResult:
+    return upgrade_database(url.set(drivername="postgresql").update_query_dict(options))
+
+
+def variable(url: URL, options: dict[str, str]) -> UpgradeResult:
+    os.environ["DATABASE_URL"] = url.update_query_dict(options).render_as_string(hide_password=False)
+    try:
+        return upgrade_database()
+    finally:
+        del os.environ["DATABASE_URL"]
+
+
+@pytest.mark.parametrize("how", [sync_engine, async_engine, url_text, url_object, variable])
+def test_what_it_takes(empty: Database, how: Callable[[URL, dict[str, str]], UpgradeResult]) -> None:
+    """Each also with a search_path of its own, which a new connection has to have as well."""
+    options = in_schema(empty)
+    url = parse_url(url_of(empty))
+    assert how(url, options).outcome is Outcome.UPGRADED
+    assert empty.execute(
+        "SELECT to_regclass('app.api_requests'), to_regclass('public.api_requests')"
+    ).fetchone() == (
+        "app.api_requests",
+        None,
+    )
+    assert how(url, options).outcome is Outcome.AT_HEAD
+    empty.execute("UPDATE app.alembic_version SET version_num = '005'; DROP TABLE app.conversation_metrics")
+    assert applied(how(url, options)) == NAMES[6:]
+
+
+@pytest.mark.parametrize(
+    ("database", "expected"),
+    [
+        (None, "DATABASE_URL is not set"),
+        (f"mysql://u:{SECRET}@h/d", "the database URL has an unsupported scheme mysql://"),
+        (
+            make_url(f"mysql://u:{SECRET}@h/d"),
+            "the database URL is one of mysql; this schema needs PostgreSQL",
+        ),
+        (f"postgresql://u:{SECRET}@@h/d", "the database URL is malformed"),
+        (create_engine("sqlite://"), "the engine is one of sqlite+pysqlite; pass one of postgresql+psycopg"),
+        (create_async_engine("postgresql+psycopg://"), "an AsyncEngine needs upgrade_database_async()"),
+    ],
+)
+def test_what_it_does_not_take(log: pytest.LogCaptureFixture, database: Any, expected: str) -> None:
+    result = upgrade_database(database)
+    assert result.outcome is Outcome.FAILED
+    assert expected in str(result.error)
+    assert expected in migr(log)[-1]
+    assert SECRET not in log.text + repr(result)
+    with pytest.raises(SchemaError, match=expected.split(";")[0].replace("+", r"\+").replace("()", "")):
+        upgrade_database(database, raise_on_error=True)
+
+
+def test_a_database_that_is_ahead(head: Database, log: pytest.LogCaptureFixture) -> None:
+    head.execute("UPDATE alembic_version SET version_num = '007'")
+    before = catalog(head)
+    result = upgrade_database(url_of(head), raise_on_error=True)
+    assert (result.outcome, result.error) == (Outcome.AHEAD, None)
+    assert migr(log)[1:] == [
+        "[Migr] the database is ahead of this code: it is at 007, and 006 is the newest revision known here;"
+        " nothing to do",
+        "[Migr] Migration run complete",
+    ]
+    assert catalog(head) == before
+
+
+def test_the_version_table_of_another_project(empty: Database) -> None:
+    empty.execute("CREATE TABLE alembic_version (version_num varchar(32))")
+    empty.execute("INSERT INTO alembic_version VALUES ('1a2b3c4d5e6f')")
+    result = upgrade_database(url_of(empty))
+    assert "at revision 1a2b3c4d5e6f, which this project never had" in str(result.error)
+    # In a later schema of the path it is none of ours.
+    options = {"options": "-csearch_path=app,public"}
+    in_schema(empty)
+    assert url_text(parse_url(url_of(empty)), options).outcome is Outcome.UPGRADED
+
+
+def test_a_role_without_rights(empty: Database, log: pytest.LogCaptureFixture) -> None:
+    role = f"nexus_test_{os.getpid()}"
+    empty.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    try:
+        url = parse_url(url_of(empty)).set(username=role, password=SECRET)
+        result = upgrade_database(url)
+        assert (result.outcome, result.applied) == (Outcome.FAILED, ())
+        assert "missing privilege: permission denied for schema public; grant it" in str(result.error)
+        assert "statement: CREATE TABLE alembic_version" in log.text.replace("\n  ", " ").replace("\t", "")
+        assert not [line for line in migr(log) if "trying again" in line]
+        # The same for one that may not even read where the database is.
+        assert upgrade_database(url_of(empty)).outcome is Outcome.UPGRADED
+        assert "permission denied for table alembic_version" in str(upgrade_database(url).error)
+        assert SECRET not in log.text + repr(result)
+    finally:
+        empty.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_wrong_password_is_not_waited_for(server: Server, log: pytest.LogCaptureFixture) -> None:
+    server.execute("CREATE ROLE app LOGIN PASSWORD 'other'")
+    hba = server.path / "data" / "pg_hba.conf"
+    hba.write_text(f"local all app scram-sha-256\n{hba.read_text()}")
+    server.stop()
+    server.start()
+    url = parse_url(server.url("app")).set(password=SECRET)
+    result = upgrade_database(url, connect_wait=3600)
+    assert 'password authentication failed for user "app"' in str(result.error)
+    assert len([line for line in server.log() if "password authentication failed" in line]) == 1
+    assert SECRET not in log.text + repr(result)
+
+
+def test_a_revision_that_fails(empty: Database, log: pytest.LogCaptureFixture) -> None:
+    """An event trigger stands for whatever a server may object to; 004 is where it does."""
+    empty.execute(
+        "CREATE FUNCTION object() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF current_query() LIKE '%idx_requests_conversation_timestamp_id%' THEN"
+        " RAISE EXCEPTION 'not today' USING HINT = 'ask again tomorrow', ERRCODE = 'P0099'; END IF; END $$"
+    )
+    empty.execute("CREATE EVENT TRIGGER object ON ddl_command_start EXECUTE FUNCTION object()")
+    result = upgrade_database(url_of(empty))
+    assert (result.outcome, applied(result)) == (Outcome.FAILED, NAMES[:4])
+    assert str(result.error).startswith(f"{NAMES[4]} failed and was undone: the database refused: not today")
+    line = migr(log)[-1]
+    for part in (NAMES[4], "statement: CREATE INDEX", "hint: ask again tomorrow", "where: PL/pgSQL function"):
+        assert part in line
+    assert version(empty) == [("003",)]
+    empty.execute("DROP EVENT TRIGGER object; DROP FUNCTION object()")
+    assert applied(upgrade_database(url_of(empty))) == NAMES[4:]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the project, for another revision in it."""
+    for name in ("src", "alembic"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    return tmp_path
+
+
+REVISION = '''"""One more."""
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "007", "006"
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE one_more ()")
+    {work}
+
+def downgrade() -> None:
+    op.execute("DROP TABLE one_more")
+'''
+
+
+@pytest.mark.parametrize(
+    ("work", "expected", "logged"),
+    [
+        ("op.execute('SELECT 1 / 0')", "the database refused: division by zero", "statement: SELECT 1 / 0"),
+        ("{}['missing']", "KeyError: 'missing'", "Traceback (most recent call last)"),
+    ],
+)
+def test_a_revision_that_fails_by_purpose(
+    head: Database, copy: Path, work: str, expected: str, logged: str
+) -> None:
+    """Newer code fails and goes on starting; mended it succeeds, and older code finds a database ahead."""
+    new = copy / "alembic" / "versions" / "007_one_more.py"
+    new.write_text(REVISION.format(work=work))
+    before = catalog(head)
+    failed = run_program(
+        sys.executable,
+        "-c",
+        f"{START}; print('started')",
+        url=url_of(head),
+        cwd=copy,
+        PYTHONPATH=str(copy / "src"),
+    )
+    assert failed.returncode == 0
+    assert f"007_one_more failed and was undone: {expected}" in failed.stdout
+    assert failed.stdout.endswith("started\n")
+    assert logged in failed.stderr
+    assert catalog(head) == before
+    new.write_text(REVISION.format(work="pass"))
+    mended = run_program(
+        sys.executable, "-c", START, url=url_of(head), cwd=copy, PYTHONPATH=str(copy / "src")
+    )
+    assert "name='007_one_more'" in mended.stdout
+    assert upgrade_database(url_of(head)).outcome is Outcome.AHEAD
+
+
+def test_a_database_that_comes_up_later(log: pytest.LogCaptureFixture) -> None:
+    with directory() as path:
+        server = Server(path)
+        with Hook("trying again", server.start):
+            result = upgrade_database(server.url(), connect_wait=3600)
+        server.stop("immediate")
+    assert result.outcome is Outcome.UPGRADED
+    assert "cannot reach the database" in migr(log)[1]
+
+
+def test_a_database_that_does_not_come_up(log: pytest.LogCaptureFixture) -> None:
+    result = upgrade_database(f"postgresql://u:{SECRET}@127.0.0.1:1/d", connect_wait=0.5)
+    assert result.outcome is Outcome.FAILED
+    assert "cannot reach the database" in str(result.error)
+    assert len([line for line in migr(log) if "trying again" in line]) > 1
+    assert SECRET not in log.text + repr(result)
+
+
+@pytest.mark.parametrize(
+    "line", [f"[Migr] applied {NAMES[0]}", "requests linked: parents", f"[Migr] applied {NAMES[5]}"]
+)
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_server_that_is_stopped_and_started_meanwhile(
+    server: Server, log: pytest.LogCaptureFixture, line: str, mode: str
+) -> None:
+    """Between two revisions and in the middle of one; what was finished is not done again."""
+
+    def restart() -> None:
+        server.stop(mode)
+        server.start()
+
+    with Hook(line, restart):
+        result = upgrade_database(server.url())
+    assert (result.outcome, applied(result)) == (Outcome.UPGRADED, NAMES)
+    assert len([text for text in migr(log) if "trying again" in text]) == 1
+    assert upgrade_database(server.url()).outcome is Outcome.AT_HEAD
+
+
+def test_a_revision_that_takes_its_connection_down(empty: Database, log: pytest.LogCaptureFixture) -> None:
+    """Tried once more, not for ever."""
+    empty.execute(
+        "CREATE FUNCTION die() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF current_query() LIKE '%idx_requests_conversation_timestamp_id%' THEN"
+        " PERFORM pg_terminate_backend(pg_backend_pid()); END IF; END $$"
+    )
+    empty.execute("CREATE EVENT TRIGGER die ON ddl_command_start EXECUTE FUNCTION die()")
+    result = upgrade_database(url_of(empty))
+    assert (result.outcome, applied(result)) == (Outcome.FAILED, NAMES[:4])
+    assert str(result.error).startswith(f"{NAMES[4]} failed")
+    assert len([text for text in migr(log) if "trying again" in text]) == 1
+
+
+@pytest.mark.parametrize(
+    "others", [[], ["alembic", "upgrade", "head"]], ids=["servers", "and the command line"]
+)
+def test_sixteen_at_once(empty: Database, others: list[str]) -> None:
+    commands: list[list[str | Path]] = [[sys.executable, "-c", START] for _ in range(16)]
+    if others:
+        commands[::2] = [[Path(sys.executable).with_name(others[0]), *others[1:]]] * 8
+    processes = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"DATABASE_URL": url_of(empty)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for command in commands
+    ]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 16, outputs
+    said = "\n".join(out + err for out, err in outputs)
+    by_servers = said.count("AppliedRevision(")
+    by_command_line = said.count("Running upgrade")
+    assert by_servers + by_command_line == 7, said
+    assert "failed" not in said
+    assert version(empty) == [("006",)]
+    assert upgrade_database(url_of(empty)).outcome is Outcome.AT_HEAD
+
+
+def test_waiting_says_for_whom(empty: Database, log: pytest.LogCaptureFixture) -> None:
+    with psycopg.connect(url_of(empty, application_name="somebody else's"), autocommit=True) as other:
+        other.execute(LOCK)
+        result = upgrade_database(url_of(empty), lock_wait=0.3)
+        expected = f'process {other.info.backend_pid} of role {other.info.user}, "somebody else\'s"'
+    assert result.outcome is Outcome.FAILED
+    assert f"[Migr] waiting for another migration of this schema: {expected}" in migr(log)[1]
+    assert expected in str(result.error)
+    assert len(migr(log)) == 3, "said once, not at each look"
+    assert catalog(empty) == {}
+
+
+@pytest.mark.parametrize("command", ["upgrade", "downgrade"])
+def test_the_lock_is_the_command_lines_too(head: Database, command: str) -> None:
+    target = {"upgrade": "head", "downgrade": "005"}[command]
+    with psycopg.connect(url_of(head), autocommit=True) as other:
+        other.execute(LOCK)
+        program = Path(sys.executable).with_name("alembic")
+        result = run_program(program, "-x", "lock_wait=0.2", command, target, url=url_of(head))
+    assert result.returncode == 1
+    assert "another migration of this schema is running (process" in result.stderr
+    assert version(head) == [("006",)]
+
+
+def test_an_index_is_built_concurrently_while_others_wait(head: Database) -> None:
+    """A waiter that held a snapshot, as one in pg_advisory_lock() does, would be waited for in turn."""
+    head.execute("UPDATE alembic_version SET version_num = '005'; DROP TABLE conversation_metrics")
+    with psycopg.connect(url_of(head), autocommit=True) as holder:
+        holder.execute(LOCK)
+        waiting = threading.Event()
+        results: list[UpgradeResult] = []
+        with Hook("waiting for another migration", waiting.set):
+            waiter = threading.Thread(target=lambda: results.append(upgrade_database(url_of(head))))
+            waiter.start()
+            assert waiting.wait(60)
+            holder.execute("SET statement_timeout = '60s'")
+            holder.execute("CREATE INDEX CONCURRENTLY own ON api_requests (model)")
+            assert not results
+            holder.execute("SELECT pg_advisory_unlock_all()")
+            waiter.join()
+    assert applied(results[0]) == NAMES[6:]
+
+
+def test_the_lock_outlives_its_holder_while_a_statement_runs(empty: Database) -> None:
+    """SIGKILL of the process that migrates leaves its statement running; nobody may begin before it ends."""
+    empty.execute(
+        "CREATE FUNCTION wait() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_advisory_xact_lock(42); END $$"
+    )
+    empty.execute(
+        "CREATE EVENT TRIGGER wait ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION wait()"
+    )
+    with psycopg.connect(url_of(empty), autocommit=True) as gate:
+        gate.execute("SELECT pg_advisory_lock(42)")
+        victim = subprocess.Popen(
+            [sys.executable, "-c", START], cwd=ROOT, env=os.environ | {"DATABASE_URL": url_of(empty)}
+        )
+        wait_until_a_session_waits(empty)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        row = empty.execute("SELECT pid FROM pg_locks WHERE NOT granted").fetchone()
+        assert row is not None, "the statement goes on"
+        assert f"(process {row[0]} " in str(upgrade_database(url_of(empty), lock_wait=0.3).error)
+        gate.execute("SELECT pg_advisory_unlock_all()")
+    assert applied(upgrade_database(url_of(empty))) == NAMES
+
+
+def test_the_event_loop_goes_on(empty: Database) -> None:
+    """The upgrade can only end after another task of the loop has released what it waits for."""
+
+    async def run() -> UpgradeResult:
+        holder = await psycopg.AsyncConnection.connect(url_of(empty), autocommit=True)
+        await holder.execute(LOCK)
+        engine = create_async_engine(parse_url(url_of(empty)))
+        upgrade = asyncio.create_task(upgrade_database_async(engine))
+        for _ in range(50):
+            await asyncio.sleep(0.01)
+        assert not upgrade.done()
+        await holder.close()
+        result = await upgrade
+        await engine.dispose()
+        return result
+
+    assert applied(asyncio.run(run())) == NAMES
+
+
+@pytest.mark.parametrize("where", ["waiting for the lock", "in a statement", "waiting for the server"])
+def test_cancelling(empty: Database, where: str) -> None:
+    """The thread ends, too, or the process could not: asyncio.run() waits for it."""
+
+    async def run() -> None:
+        url = "postgresql://u@127.0.0.1:1/d" if where == "waiting for the server" else url_of(empty)
+        upgrade = asyncio.create_task(upgrade_database_async(url, connect_wait=3600))
+        if where == "in a statement":
+            while empty.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+                await asyncio.sleep(0.02)
+        else:
+            await asyncio.sleep(1)
+        upgrade.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await upgrade
+
+    with psycopg.connect(url_of(empty)) as other:
+        if where == "waiting for the lock":
+            other.execute(LOCK)
+        elif where == "in a statement":
+            other.execute("CREATE TABLE api_requests (id int)")
+        before = catalog(empty)
+        asyncio.run(run())
+        other.rollback()
+    assert catalog(empty) == before
+    others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'nexus_schema' AND datname = %s"
+    while empty.execute(others, [empty.info.dbname]).fetchone() != (0,):
+        time.sleep(0.02)
+
+
+def test_the_logging_of_the_host_is_left_alone(empty: Database) -> None:
+    program = """if True:
+        import logging
+        logging.basicConfig(format="HOST %(name)s %(message)s", level=logging.INFO)
+        quiet = logging.getLogger("alembic")
+        quiet.setLevel(logging.ERROR)
+        def state():
+            loggers = [logging.getLogger(), *map(logging.getLogger, sorted(known))]
+            return [(log.name, log.level, log.disabled, log.propagate, log.handlers[:]) for log in loggers]
+        known = ["alembic", "alembic.runtime.migration", "app", "nexus_schema", "sqlalchemy"]
+        from nexus_schema import upgrade_database
+        before = state()
+        upgrade_database()
+        assert state() == before
+    """
+    result = run_program(sys.executable, "-c", program, url=url_of(empty))
+    assert result.returncode == 0, result.stderr
+    lines = result.stderr.splitlines()
+    assert "HOST nexus_schema.upgrade [Migr] Migration run complete" in lines
+    assert all(line.startswith("HOST nexus_schema.") for line in lines), "alembic was told to be quiet"
+
+
+# --- MIGRATION_DATABASE_URL and poolers
+
+
+def test_another_database_behind_the_direct_url(
+    empty: Database, head: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIGRATION_DATABASE_URL", url_of(head))
+    result = upgrade_database(url_of(empty))
+    assert "MIGRATION_DATABASE_URL leads to another database" in str(result.error)
+    assert catalog(empty) == {}
+
+
+def test_the_direct_url_comes_first_on_the_command_line(empty: Database) -> None:
+    program = Path(sys.executable).with_name("alembic")
+    nowhere = f"postgresql://u:{SECRET}@127.0.0.1:1/d"
+    result = run_program(program, "upgrade", "head", url=nowhere, MIGRATION_DATABASE_URL=url_of(empty))
+    assert result.returncode == 0, result.stderr
+    assert version(empty) == [("006",)]
+    malformed = run_program(program, "upgrade", "head", MIGRATION_DATABASE_URL=f"mysql://u:{SECRET}@h/d")
+    assert malformed.stderr.startswith("error: MIGRATION_DATABASE_URL has an unsupported scheme")
+    assert SECRET not in malformed.stderr
+
+
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+needs_pgbouncer = pytest.mark.skipif(
+    PGBOUNCER is None, reason="pgbouncer is not installed (apt-get install pgbouncer)"
+)
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+def test_through_a_pooler(
+    head: Database, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture, mode: str
+) -> None:
+    with pooler(str(PGBOUNCER), url_of(head), mode) as url:
+        assert upgrade_database(url).outcome is Outcome.AT_HEAD
+        head.execute("UPDATE alembic_version SET version_num = '005'; DROP TABLE conversation_metrics")
+        before = catalog(head)
+        result = upgrade_database(url)
+        assert result.outcome is Outcome.FAILED
+        assert "a pooler in transaction mode" in str(result.error)
+        assert "set MIGRATION_DATABASE_URL to the server itself" in str(result.error)
+        assert "\n" not in migr(log)[-1]
+        program = run_program(Path(sys.executable).with_name("alembic"), "upgrade", "head", url=url)
+        assert program.returncode == 1
+        assert program.stderr == f"error: {result.error}\n"
+        assert catalog(head) == before
+        with psycopg.connect(
+            url, autocommit=True
+        ) as client:  # the next client finds a session without settings of ours
+            assert client.execute("SHOW row_security").fetchone() == ("on",)
+        monkeypatch.setenv("MIGRATION_DATABASE_URL", url)
+        assert "a pooler in transaction mode" in str(upgrade_database(url).error)
+        monkeypatch.setenv("MIGRATION_DATABASE_URL", url_of(head))
+        assert applied(upgrade_database(url)) == NAMES[6:]
+
+
+@needs_pgbouncer
+def test_through_a_busy_pooler(head: Database) -> None:
+    """Where others take the server's sessions in turn, no two looks find the same one."""
+    head.execute("UPDATE alembic_version SET version_num = '005'; DROP TABLE conversation_metrics")
+    stop = threading.Event()
+
+    def work(url: str) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            while not stop.is_set():
+                connection.execute("SELECT pg_sleep(0.001)", prepare=False)
+
+    with pooler(str(PGBOUNCER), url_of(head), "transaction") as url:
+        workers = [threading.Thread(target=work, args=[url]) for _ in range(6)]
+        for worker in workers:
+            worker.start()
+        try:
+            for _ in range(5):
+                assert "a pooler in transaction mode" in str(upgrade_database(url).error)
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join()
+
+
+@needs_pgbouncer
+def test_through_a_pooler_in_session_mode(empty: Database) -> None:
+    """There a session is a session."""
+    with pooler(str(PGBOUNCER), url_of(empty), "session") as url:
+        assert applied(upgrade_database(url)) == NAMES
+
+
+def test_the_chain_of_these_tests_is_the_whole_chain() -> None:
+    assert [name[:3] for name in NAMES] == REVISIONS

@@ -1,0 +1,108 @@
+"""The wheel has all that an application or an operator needs, without the repository."""
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import psycopg
+import pytest
+from support import ROOT, Database, catalog, run_alembic, run_program, url_of
+
+USE = """if True:
+    import models, nexus_schema
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import Session
+    from nexus_schema.database import database_url
+    assert "site-packages" in models.__file__ and "site-packages" in nexus_schema.__file__
+    print(nexus_schema.upgrade_database())
+    engine = create_engine(database_url())
+    with Session(engine) as session:
+        session.add(models.ConversationMetric(conversation_id="from the wheel"))
+        session.commit()
+    assert nexus_schema.record_conversation_metrics(engine, tts_ms=1)
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment with the wheel, and with this environment's dependencies in reach.
+
+    They are not installed anew, so that the test needs no network; this package itself is not in reach, for
+    an editable one counts only in the environment that it is installed in.
+    """
+    directory = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            directory,
+            ROOT,
+        ],
+        check=True,
+    )
+    (wheel,) = directory.glob("*.whl")
+    venv.create(directory / "venv", with_pip=False)
+    python = directory / "venv" / "bin" / "python"
+    found = run_program(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", found, wheel], check=True
+    )
+    dependencies = Path(psycopg.__file__).parents[1]
+    (Path(found) / "dependencies.pth").write_text(f"{dependencies}\n")
+    return python
+
+
+def test_an_application(python: Path, empty: Database, head: Database, tmp_path: Path) -> None:
+    result = run_program(
+        python, "-c", USE, url=url_of(empty), cwd=tmp_path, METRICS_ENABLED="true", PYTHONPATH=""
+    )
+    assert result.returncode == 0, result.stderr
+    assert "outcome=<Outcome.UPGRADED: 'upgraded'>" in result.stdout
+    assert catalog(empty) == catalog(head)
+    assert empty.execute("SELECT count(*) FROM conversation_metrics").fetchone() == (2,)
+
+
+def test_an_operator(python: Path, empty: Database, head: Database, tmp_path: Path) -> None:
+    def run(*arguments: str, url: str | None = url_of(empty)) -> "subprocess.CompletedProcess[str]":
+        return run_program(python, "-m", "nexus_schema", *arguments, url=url, cwd=tmp_path, PYTHONPATH="")
+
+    upgraded = run("upgrade", "head")
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert upgraded.stderr.count("INFO  [alembic.runtime.migration] Running upgrade") == 7
+    assert catalog(empty) == catalog(head)
+    assert run("current").stdout == "006 (head)\n"
+    assert run("check").stdout == "No new upgrade operations detected.\n"
+    assert run("-x", "lock_wait=5", "downgrade", "005").returncode == 0
+    assert run("history").stdout.count("->") == 7
+    assert "CREATE TABLE IF NOT EXISTS api_requests" in run("upgrade", "head", "--sql").stdout
+    assert run("--help").stdout.startswith("usage: python -m nexus_schema")
+
+    before = catalog(empty)
+    for arguments, expected in {
+        ("revision", "-m", "x"): "revisions are written in the repository",
+        ("upgrade", "999"): "Can't locate revision identified by '999'",
+    }.items():
+        result = run(*arguments)
+        assert (result.returncode != 0, expected in result.stderr + result.stdout) == (True, True)
+    assert catalog(empty) == before
+    unset = run("upgrade", "head", url=None)
+    assert unset.returncode == 1
+    assert unset.stderr.startswith("error: DATABASE_URL is not set; set it to postgresql://")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_in_the_repository_it_is_alembic(empty: Database) -> None:
+    result = run_program(sys.executable, "-m", "nexus_schema", "upgrade", "005", url=url_of(empty))
+    assert result.returncode == 0, result.stderr
+    run_alembic("upgrade", "head", url=url_of(empty))
+    assert (
+        run_program(sys.executable, "-m", "nexus_schema", "current", url=url_of(empty)).stdout
+        == "006 (head)\n"
+    )
