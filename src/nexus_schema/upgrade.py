@@ -243,10 +243,13 @@ class _Upgrade:
         self._reached = False  # this attempt had a connection to migrate
         self._driver: psycopg.Connection[Any] | None = None
         self._stop = threading.Event()
-        self._ended = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
 
     def run(self) -> UpgradeResult:
+        self._idle.clear()
         try:
+            self._check_stop()
             self._config, self._script = script_directory()
             self._heads = frozenset(self._script.get_heads())
             log.info("[Migr] Found %d migration file(s)", len(list(self._script.walk_revisions())))
@@ -263,17 +266,21 @@ class _Upgrade:
                 raise failure from failure.__cause__
             return UpgradeResult(outcome=Outcome.FAILED, applied=tuple(self._applied), error=failure)
         finally:
-            self._ended.set()
+            self._idle.set()
         log.info("[Migr] Migration run complete")
         return UpgradeResult(outcome=outcome, applied=tuple(self._applied))
 
     def cancel(self) -> None:
         """Cancel from another thread; returns when the run has ended."""
         self._stop.set()
-        while not self._ended.wait(0.2):  # again and again: a cancel between two statements hits neither
+        while not self._idle.wait(0.2):  # again and again: a cancel between two statements hits neither
             if self._driver is not None:
                 with suppress(psycopg.Error):
                     self._driver.cancel_safe(timeout=5)
+
+    def _check_stop(self, *_: object) -> None:
+        if self._stop.is_set():
+            raise SchemaError("cancelled")
 
     def _persist(self, read: _Read) -> Outcome:
         """Try until the database can be reached, at most ``connect_wait`` seconds on end."""
@@ -339,7 +346,8 @@ class _Upgrade:
         """Return how it ended if there is nothing to apply, or None."""
         if revisions == self._heads:
             log.info("[Migr] already at %s", ", ".join(sorted(revisions)))
-            return Outcome.AT_HEAD
+            # By an earlier attempt of this call, if that lost its connection only after the last revision.
+            return Outcome.UPGRADED if self._applied else Outcome.AT_HEAD
         known = {revision.revision for revision in self._script.walk_revisions()}
         unknown = revisions - known
         if not unknown:
@@ -380,12 +388,8 @@ class _Upgrade:
                 self._running = next(to_come, "")
             stamped.clear()
 
-        def check_stop(*_: object) -> None:
-            if self._stop.is_set():
-                raise SchemaError("cancelled")
-
         event.listen(connection, "begin", finished)
-        event.listen(connection, "before_cursor_execute", check_stop)
+        event.listen(connection, "before_cursor_execute", self._check_stop)
         self._config.attributes |= {"connection": connection, "on_version_apply": version_applied}
         with _alembic_in_use:
             command.upgrade(self._config, "heads")

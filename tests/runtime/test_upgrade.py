@@ -396,6 +396,30 @@ def test_a_server_that_is_stopped_and_started_meanwhile(
     assert upgrade_database(server.url()).outcome is Outcome.AT_HEAD
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_engine_whose_pooled_connection_is_dead(server: Server, kind: str) -> None:
+    """As after a restart of the server: the pool hands it out once more."""
+    if kind == "sync":
+        engine = create_engine(parse_url(server.url()))
+        engine.connect().close()
+        server.stop()
+        server.start()
+        assert upgrade_database(engine).outcome is Outcome.UPGRADED
+        engine.dispose()
+        return
+
+    async def run() -> None:
+        engine = create_async_engine(parse_url(server.url()))
+        async with engine.connect():
+            pass
+        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(server.start)
+        assert (await upgrade_database_async(engine)).outcome is Outcome.UPGRADED
+        await engine.dispose()
+
+    asyncio.run(run())
+
+
 def test_a_revision_that_takes_its_connection_down(empty: Database, log: pytest.LogCaptureFixture) -> None:
     """Tried once more, not for ever."""
     empty.execute(
