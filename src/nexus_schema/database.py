@@ -22,6 +22,9 @@ LOCK_TIMEOUT = "5s"
 """Longest wait for a lock unless the connection already sets one. It has to exceed deadlock_timeout (1 s):
 only then does the server cancel an autovacuum that stands in the way."""
 
+MAINTENANCE_WORK_MEM = "512MB"
+"""What an index build may use, unless the connection allows more; taken only as far as a sort needs it."""
+
 APPLICATION_NAME = "nexus_schema"
 """What pg_stat_activity calls a migration's session, unless the connection has a name already."""
 
@@ -154,6 +157,12 @@ def migration_connection(url: URL, *, schema: str | None = None) -> Iterator[Con
         dbapi_connection.execute(
             "SELECT set_config('lock_timeout', %s, false) WHERE current_setting('lock_timeout') = '0'",
             [LOCK_TIMEOUT],
+        )
+        # Index builds sort in memory as long as it lasts; the server's default is meant for autovacuum too.
+        dbapi_connection.execute(
+            "SELECT set_config('maintenance_work_mem', %s, false)"
+            " WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes(%s)",
+            [MAINTENANCE_WORK_MEM, MAINTENANCE_WORK_MEM],
         )
         # The session holds the lock of migrations, and is idle while Python works.
         dbapi_connection.execute("SET idle_session_timeout = 0")

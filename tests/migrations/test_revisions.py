@@ -211,6 +211,60 @@ class TestAccounts:
         run_alembic("upgrade", "005", url=url_of(empty))
         assert self.accounts(empty) == expected
 
+    REBUILT = (
+        "CREATE INDEX own_partial ON api_requests (lower(path)) WHERE path LIKE 'a%:b''%'",
+        'CREATE UNIQUE INDEX "Own; one" ON api_requests (request_id, timestamp DESC) WITH (fillfactor = 70)',
+        "COMMENT ON INDEX own_partial IS 'it''s 100% :mine'",
+    )
+    LEFT_ALONE = (
+        "CREATE INDEX own_clustered ON api_requests (domain)",
+        "ALTER TABLE api_requests CLUSTER ON own_clustered",
+        "CREATE UNIQUE INDEX own_identity ON api_requests (request_id)",
+        "ALTER TABLE api_requests REPLICA IDENTITY USING INDEX own_identity",
+        "ALTER TABLE api_requests ADD CONSTRAINT own_constraint UNIQUE (request_id, domain)",
+        "CREATE UNIQUE INDEX own_target ON api_requests (request_id, path)",
+        "CREATE TABLE own_child (id uuid, path varchar, FOREIGN KEY (id, path)"
+        " REFERENCES api_requests (request_id, path))",
+        "CREATE INDEX own_statistics ON api_requests ((domain || path))",
+        "ALTER INDEX own_statistics ALTER COLUMN 1 SET STATISTICS 77",
+    )
+
+    @pytest.mark.parametrize(("known", "unknown"), [(2000, 0), (2000, 5999), (2000, 6001), (999, 0)])
+    def test_indexes_are_built_again_where_most_rows_change(
+        self, empty: Database, known: int, unknown: int
+    ) -> None:
+        """By their identities; what a definition does not hold is left alone, and nothing is different."""
+        run_alembic("upgrade", "004", url=url_of(empty))
+        for statement in (*self.REBUILT, *self.LEFT_ALONE):
+            empty.execute(statement)
+        empty.execute(
+            "INSERT INTO api_requests (request_id, timestamp, domain, method, path, headers)"
+            " SELECT gen_random_uuid(), now(), CASE WHEN n <= %s THEN 'claude-1.msldev.io' ELSE 'other' END,"
+            " 'POST', '/', '{}' FROM generate_series(1, %s) AS n",
+            [known, known + unknown],
+        )
+        before, identity = dump_schema(empty), self.identities(empty)
+        run_alembic("upgrade", "005", url=url_of(empty))
+        changed = {name for name, oid in identity.items() if self.identities(empty)[name] != oid}
+        if known == 2000 and unknown < 6000:
+            assert {"own_partial", "Own; one"} <= changed
+            assert len(changed) > 10
+            assert not {name for name in changed if name in " ".join(self.LEFT_ALONE)}
+            assert "api_requests_pkey" not in changed
+        else:
+            assert changed == set()
+        assert self.accounts(empty)["claude-1.msldev.io"] == "claude-1"
+        run_alembic("downgrade", "004", url=url_of(empty))
+        assert dump_schema(empty) == before
+
+    def identities(self, database: Database) -> dict[str, int]:
+        return dict(
+            database.execute(
+                "SELECT relname, indexrelid::bigint FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid"
+                " WHERE indrelid = 'api_requests'::regclass"
+            ).fetchall()
+        )
+
     def test_an_account_that_is_there_is_kept(self, empty: Database) -> None:
         run_alembic("upgrade", "005", url=url_of(empty))
         insert(empty, "api_requests", account_id="mine")
