@@ -51,10 +51,11 @@ def columns() -> list["sa.Column[object]"]:
 
 
 # Rule 1. Containment is true for exactly the responses meant: an object whose `content` is an array that
-# holds such an item. So the functions below, which fail on anything else, see nothing else.
-STORE_TASK_CALLS = """\
-UPDATE api_requests
-SET task_tool_invocation = (
+# holds such an item. So the functions below, which fail on anything else, see nothing else. The search is a
+# statement of its own, because PostgreSQL reads in parallel only where nothing is updated.
+FIND_TASK_CALLS = """\
+CREATE TABLE nexus_schema_003_found AS
+SELECT request_id, (
     SELECT jsonb_agg(
         jsonb_build_object(
             'id', item -> 'id',
@@ -69,9 +70,16 @@ SET task_tool_invocation = (
     )
     FROM jsonb_array_elements(response_body -> 'content') WITH ORDINALITY AS content (item, position)
     WHERE item @> '{"type": "tool_use", "name": "Task"}'
-)
+) AS invocation
+FROM api_requests
 WHERE task_tool_invocation IS NULL
   AND response_body @> '{"content": [{"type": "tool_use", "name": "Task"}]}'"""
+
+STORE_TASK_CALLS = """\
+UPDATE api_requests AS request
+SET task_tool_invocation = found.invocation
+FROM nexus_schema_003_found AS found
+WHERE found.request_id = request.request_id"""
 
 # Rules 2 to 5, in one statement, because a request may be a parent and a child at once. Each step sorts or
 # hashes what the step before left, so no prompt is ever compared with every first message; upgrade() bars
@@ -93,20 +101,39 @@ calls AS MATERIALIZED (  -- every Task call with a prompt, in either form; posit
     ) AS form
     WHERE task_tool_invocation IS NOT NULL AND call @> '{"name": "Task"}' AND prompt <> ''
 ),
-firsts AS MATERIALIZED (  -- the first request of each conversation
-    SELECT DISTINCT ON (conversation_id) conversation_id, request_id, parent_task_request_id
-    FROM api_requests
-    WHERE conversation_id IS NOT NULL
-    ORDER BY conversation_id, timestamp, request_id
+-- The first requests of conversations, not linked yet, that any call of their domain could have started: the
+-- bodies are read of no others.
+candidates AS MATERIALIZED (
+    SELECT request_id
+    FROM (
+        SELECT request_id, is_call, timestamp, max(timestamp) FILTER (WHERE is_call) OVER (
+            PARTITION BY domain ORDER BY timestamp, is_call ROWS UNBOUNDED PRECEDING
+        ) AS last_call
+        FROM (
+            SELECT domain, timestamp, parent_id AS request_id, true AS is_call FROM calls
+            UNION ALL
+            SELECT domain, timestamp, request_id, false
+            FROM (
+                SELECT DISTINCT ON (conversation_id) domain, timestamp, request_id, parent_task_request_id
+                FROM api_requests
+                WHERE conversation_id IS NOT NULL
+                ORDER BY conversation_id, timestamp, request_id
+            ) AS firsts
+            WHERE parent_task_request_id IS NULL
+        ) AS calls_and_firsts
+    ) AS heard
+    WHERE NOT is_call AND timestamp - interval '30 seconds' < last_call
 ),
-messages AS MATERIALIZED (  -- rule 2: those not linked yet whose first message is the user's
-    SELECT request_id AS child_id, request.conversation_id, domain, timestamp, message -> 'content' AS content
-    FROM firsts
+messages AS MATERIALIZED (  -- rule 2: the first message is the user's
+    SELECT request_id AS child_id, conversation_id, domain, timestamp, message -> 'content' AS content
+    FROM candidates
     JOIN api_requests AS request USING (request_id)
     CROSS JOIN LATERAL (
-        SELECT CASE jsonb_typeof(body -> 'messages') WHEN 'array' THEN body #> '{messages,0}' END AS message
+        -- The first condition is always true, and keeps the second from being tried before the join.
+        SELECT CASE WHEN candidates.request_id IS NOT NULL AND jsonb_typeof(body -> 'messages') = 'array'
+            THEN body #> '{messages,0}' END AS message
     ) AS first_message
-    WHERE firsts.parent_task_request_id IS NULL AND message @> '{"role": "user"}'
+    WHERE message @> '{"role": "user"}'
 ),
 texts AS MATERIALIZED (
     SELECT DISTINCT child_id, conversation_id, domain, timestamp, text COLLATE "C" AS text
@@ -231,6 +258,16 @@ SET task_tool_invocation = coalesce(change.invocation, request.task_tool_invocat
 FROM (SELECT * FROM parents FULL JOIN children USING (request_id)) AS change
 WHERE request.request_id = change.request_id"""
 
+# The columns are new, so there are no statistics, and a plan must not hang on them.
+SETTINGS = {
+    "enable_nestloop": "off",
+    "jit": "off",  # the ban on loops counts as an immense cost, which would only start the compiler
+    # The planner does not count what lies in TOAST, and thinks the search too short for several processes.
+    "parallel_setup_cost": "0",
+    "parallel_tuple_cost": "0",
+    "min_parallel_table_scan_size": "0",
+}
+
 INDEXES = (
     "idx_requests_parent_task_request_id",
     "idx_requests_is_subtask",
@@ -240,13 +277,14 @@ INDEXES = (
 
 def fill() -> None:
     """Store the Task calls of the responses and link the conversations that they started."""
+    for setting, value in SETTINGS.items():
+        op.execute(f"SET LOCAL {setting} = {value}")
+    op.execute(FIND_TASK_CALLS)
     backfill("responses with Task calls stored", STORE_TASK_CALLS)
-    op.execute("SET LOCAL enable_nestloop = off")
-    # The ban counts as an immense cost, which would only start the compiler.
-    op.execute("SET LOCAL jit = off")
+    op.execute("DROP TABLE nexus_schema_003_found")
     backfill("requests linked: parents and sub-tasks", LINK_SUBTASKS)
-    op.execute("RESET enable_nestloop")
-    op.execute("RESET jit")
+    for setting in SETTINGS:
+        op.execute(f"RESET {setting}")
 
 
 def upgrade() -> None:
