@@ -8,6 +8,7 @@ four steps of POST /translate.
 import asyncio
 import base64
 import io
+import logging
 import math
 import os
 import re
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -28,6 +29,10 @@ from models import ConversationMetric
 from nexus_schema import record_conversation_metrics_async, upgrade_database_async
 from nexus_schema.database import database_url, parse_url
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
+
+# Uvicorn configures its own loggers only. The package's say what happens to the database.
+logging.basicConfig(format="%(levelname)s:     %(message)s")
+logging.getLogger("nexus_schema").setLevel(logging.INFO)
 
 
 @asynccontextmanager
@@ -58,11 +63,14 @@ def engine_of(request: Request) -> AsyncEngine:
 Engine = Annotated[AsyncEngine, Depends(engine_of)]
 
 
+ConversationId = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
+
+
 class Message(BaseModel):
     """What somebody said: here as text that a microphone would have been turned into."""
 
-    conversation_id: str
-    user_id: str | None = None
+    conversation_id: ConversationId
+    user_id: str | None = Field(default=None, max_length=255)
     text: str = Field(min_length=1, max_length=2000)
     target_lang: str = "de"
     record_ms: int | None = Field(default=None, ge=0, description="how long the recording took")
@@ -102,7 +110,7 @@ async def translate(message: Message, engine: Engine) -> Translation:
 
 
 @app.get("/metrics/{conversation_id}")
-async def metrics(conversation_id: str, engine: Engine) -> list[dict[str, Any]]:
+async def metrics(conversation_id: ConversationId, engine: Engine) -> list[dict[str, Any]]:
     """Return what was recorded of a conversation, oldest first."""
     table = ConversationMetric.__table__
     rows = (

@@ -5,7 +5,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,7 +87,7 @@ def parse_url(value: str, variable: str = "DATABASE_URL") -> URL:
         # Raised outside the handler: libpq's own message repeats parts of the URL.
         raise SchemaError(
             f"{variable} is malformed; expected {_EXAMPLE}, with special characters in the"
-            " user name and password percent-encoded (@ as %40, / as %2F)"
+            " user name and password percent-encoded (@ as %40, / as %2F), and parameters that libpq knows"
         )
     for name in sorted(_SECRETS & parameters.keys()):
         raise SchemaError(
@@ -179,6 +180,20 @@ def migration_connection(url: URL, *, schema: str | None = None) -> Iterator[Con
         engine.dispose()
 
 
+def in_background(work: Callable[[], Any]) -> "Future[Any]":
+    """Run something in a thread that nobody has to wait for, not even the end of the process."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - for whoever asks for the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="nexus_schema", daemon=True).start()
+    return future
+
+
 def lock_migrations(
     connection: Connection, *, wait: float | None = None, stop: threading.Event | None = None
 ) -> None:
@@ -229,8 +244,8 @@ def _check_session(connection: psycopg.Connection[Any]) -> None:
         seen = [(process(connection), process(second)) for _ in range(5)]
     if len(set(seen)) > 1 or seen[0][0] == seen[0][1]:
         raise SchemaError(
-            "this connection goes through a pooler in transaction mode (pgbouncer, for example), where a"
-            " migration cannot lock others out; set MIGRATION_DATABASE_URL to the server itself"
+            "this connection goes through a pooler in transaction mode (pgbouncer, for example), where locks"
+            " and settings of a session are not its own; set MIGRATION_DATABASE_URL to the server itself"
         )
 
 
@@ -261,7 +276,8 @@ def _narrow_search_path(connection: psycopg.Connection[Any], schema: str | None)
         missing = f'no schema "{schema}"'
     if row is None or row[0] is None:
         raise SchemaError(
-            f"{missing} exists in this database; create it, or name another with -x schema=NAME"
+            f"{missing} exists in this database; create it, or name another with -x schema=NAME on the"
+            " command line, or with search_path"
         )
     if schema is None:
         elsewhere = connection.execute(_TABLES_LATER_ON_THE_PATH).fetchone()

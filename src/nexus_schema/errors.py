@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 from alembic.util import CommandError
@@ -13,6 +14,7 @@ from psycopg import errors as pg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 
 class SchemaError(CommandError):
@@ -27,6 +29,11 @@ def enabled(variable: str) -> bool:
     return os.environ.get(variable, "").strip().lower() in {"1", "true", "yes", "on"}
 
 
+def is_seconds(value: Any) -> bool:
+    """Return whether an argument is a number at all: callers check no types, and True is 1."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def describe(error: BaseException) -> str | None:
     """Say in one line what went wrong and what to do, or return None for what is a bug of ours.
 
@@ -34,13 +41,15 @@ def describe(error: BaseException) -> str | None:
     """
     if isinstance(error, CommandError):
         return _one_line(str(error))
+    if isinstance(error, PoolTimeout):
+        return f"no connection of the engine's pool became free: {_one_line(error.args[0])}"
     if isinstance(error, DBAPIError):
         error = error.orig or error
     if not isinstance(error, psycopg.Error):
         return None
     primary = error.diag.message_primary
     if primary is None:  # no answer from a server: libpq's own words
-        return f"cannot reach the database: {_one_line(str(error))}; check DATABASE_URL and the server"
+        return f"cannot reach the database: {_one_line(str(error))}; check its URL and the server"
     # The detail of these two is the whole row, with what it holds of headers and bodies.
     shows_row = isinstance(error, pg.NotNullViolation | pg.CheckViolation)
     detail = error.diag.message_detail if not shows_row else None
@@ -73,6 +82,8 @@ def database_error(error: BaseException) -> psycopg.Error | None:
 
 def is_unreachable(error: BaseException) -> bool:
     """Return whether a try some seconds later may find the database: it is down, starting, or went away."""
+    if isinstance(error, PoolTimeout):
+        return True
     found = database_error(error)
     if not isinstance(found, psycopg.OperationalError):
         return False

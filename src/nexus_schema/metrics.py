@@ -5,8 +5,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,12 +17,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 from models import Base, ConversationMetric
-from nexus_schema.errors import SchemaError, describe, enabled
+from nexus_schema.database import in_background
+from nexus_schema.errors import SchemaError, describe, enabled, is_seconds
 
 log = logging.getLogger(__name__)
 
 LOG_EVERY_SECONDS = 60.0
 """Failures are logged once in so many seconds, with their number."""
+
+LONGEST_TIMEOUT = 3600.0
+"""The longest timeout of a write, in seconds."""
 
 WRITERS = 8
 """How many writes to engines may be under way at once; a database that does not answer holds no more."""
@@ -64,7 +67,7 @@ def record_conversation_metrics(
     if not enabled("METRICS_ENABLED"):
         return False
     with _failures.logged():
-        row = _checked(fields)
+        row = _checked(fields, timeout)
         bind = _bind(database)
         if isinstance(bind, Engine):
             _write_in_thread(bind, row, timeout)
@@ -85,17 +88,22 @@ async def record_conversation_metrics_async(
     if not enabled("METRICS_ENABLED"):
         return False
     with _failures.logged():
-        row = _checked(fields)
+        row = _checked(fields, timeout)
         if isinstance(database, AsyncEngine):
             await _write_in_task(database, row, timeout)
         elif isinstance(database, AsyncConnection):
-            await database.run_sync(_write, row, timeout)
-        else:
-            bind = await database.run_sync(_bind)
+            await _to_its_end(database.run_sync(_write, row, timeout))
+        elif isinstance(database, AsyncSession):
+            bind = await _to_its_end(database.run_sync(_bind))
             if isinstance(bind, Engine):
                 await _write_in_task(AsyncEngine(bind), row, timeout)
             else:
-                await database.run_sync(lambda _: _write(bind, row, timeout))
+                await _to_its_end(database.run_sync(lambda _: _write(bind, row, timeout)))
+        else:
+            kind = type(database).__name__
+            raise SchemaError(
+                f"pass an AsyncEngine, AsyncConnection or AsyncSession, not an object of {kind}"
+            )
         log.info("[Metrics] write ok")
         return True
     return False
@@ -103,15 +111,23 @@ async def record_conversation_metrics_async(
 
 def _bind(database: Engine | Connection | Session) -> Engine | Connection:
     """Return where to write: a session that is in no transaction shall be in none afterwards."""
-    if not isinstance(database, Session):
+    if isinstance(database, Engine | Connection):
         return database
+    if not isinstance(database, Session):
+        raise SchemaError(
+            f"pass an Engine, Connection or Session, not an object of {type(database).__name__}"
+        )
     if database.in_transaction():
         return database.connection(bind_arguments={"mapper": ConversationMetric})
     return database.get_bind(ConversationMetric)
 
 
-def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(fields: Mapping[str, Any], timeout: float) -> dict[str, Any]:
     """Return the row; raises :class:`SchemaError` that names each field that the table would not take."""
+    if not is_seconds(timeout) or not 0 < timeout <= LONGEST_TIMEOUT:
+        raise SchemaError(
+            f"timeout is {timeout!r}; it takes seconds, more than 0 and at most {LONGEST_TIMEOUT:g}"
+        )
     wrong = [f"{name} {what}" for name, value in fields.items() if (what := _problem(name, value))]
     if wrong:
         raise SchemaError("; ".join(wrong))
@@ -195,7 +211,6 @@ def _write_in_thread(engine: Engine, row: Mapping[str, Any], timeout: float) -> 
     deadline = time.monotonic() + timeout
     if not _writers.acquire(timeout=timeout):
         raise SchemaError(f"{WRITERS} earlier writes still wait for the database")
-    done: Future[None] = Future()
     given_up = threading.Event()
 
     def work() -> None:
@@ -203,19 +218,27 @@ def _write_in_thread(engine: Engine, row: Mapping[str, Any], timeout: float) -> 
             with engine.connect() as connection:
                 if not given_up.is_set():
                     _write(connection, row, _SERVER_SHARE * timeout)
-        except BaseException as error:  # noqa: BLE001 - for the caller
-            done.set_exception(error)
-        else:
-            done.set_result(None)
         finally:
             _writers.release()
 
-    threading.Thread(target=work, name="nexus-metrics", daemon=True).start()
     try:
-        done.result(deadline - time.monotonic())
+        in_background(work).result(deadline - time.monotonic())
     except FutureTimeout:
         given_up.set()
         raise SchemaError(_took_longer(timeout)) from None
+
+
+async def _to_its_end(work: Coroutine[Any, Any, Any]) -> Any:
+    """Await what uses the caller's connection, to its end even when the caller is cancelled.
+
+    Cancelling it would cut the connection, and the caller's transaction with it. The timeout ends it.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def _write_in_task(engine: AsyncEngine, row: Mapping[str, Any], timeout: float) -> None:

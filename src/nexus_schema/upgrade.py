@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,19 +18,20 @@ from alembic import command
 from alembic.migration import MigrationContext
 from alembic.runtime.migration import MigrationInfo
 from psycopg import errors as pg
-from sqlalchemy import URL, Connection, Dialect, Engine, event, text
+from sqlalchemy import URL, Connection, Engine, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from nexus_schema.database import (
     connection_parameters,
     database_url,
+    in_background,
     lock_migrations,
     migration_connection,
     migration_url,
     parse_url,
     url_from,
 )
-from nexus_schema.errors import SchemaError, describe, is_unreachable, report
+from nexus_schema.errors import SchemaError, describe, is_seconds, is_unreachable, report
 from nexus_schema.scripts import name_of, script_directory
 
 log = logging.getLogger(__name__)
@@ -43,8 +45,8 @@ _REVISIONS = (
 # The start of the server tells servers apart without a privilege.
 _WHERE = "SELECT current_schema(), current_database(), pg_postmaster_start_time()"
 
-CONNECT_TIMEOUT = "10"
-"""Seconds that libpq tries one address, unless the URL says otherwise; its own default is minutes."""
+CONNECT_TIMEOUT = 10
+"""Seconds that libpq tries one address at most, unless the URL says otherwise; its own default is minutes."""
 
 # Alembic's op and context are global to the process.
 _alembic_in_use = threading.Lock()
@@ -93,7 +95,8 @@ def upgrade_database(
     migrations, looks again and upgrades: on MIGRATION_DATABASE_URL if that is set, else with a connection
     of its own made like the one given. A failure is logged in full and returned, not raised.
 
-    :param database: a URL or an engine of psycopg 3; None: the URL in DATABASE_URL.
+    :param database: a URL or an engine of psycopg 3; None: the URL in DATABASE_URL. The schema is the first
+        of its search_path, as it is outside of a transaction.
     :param connect_wait: how many seconds in all to wait for a database that cannot be reached.
     :param lock_wait: how many seconds to wait for another migration to end; None: as long as it takes.
     :param raise_on_error: raise :class:`SchemaError` on a failure, after logging it.
@@ -149,7 +152,7 @@ _Read = Callable[[frozenset[str]], _State]
 def _reader(database: str | URL | Engine | AsyncEngine | None) -> _Read:
     if isinstance(database, Engine):
         engine = database
-        _check_driver(engine.dialect)
+        _check_engine(engine)
 
         def read_engine(heads: frozenset[str]) -> _State:
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -162,15 +165,17 @@ def _reader(database: str | URL | Engine | AsyncEngine | None) -> _Read:
         url = database_url()
     elif isinstance(database, URL):
         url = database
-    else:
+    elif isinstance(database, str):
         url = parse_url(database, "the database URL")
+    else:
+        raise SchemaError(f"pass a URL or an engine, not an object of {type(database).__name__}")
     if url.get_backend_name() != "postgresql":
         raise SchemaError(
             f"the database URL is one of {url.get_backend_name()}; this schema needs PostgreSQL"
         )
     url = url.set(drivername="postgresql+psycopg")
     _, parameters = url.get_dialect()().create_connect_args(url)
-    parameters.setdefault("connect_timeout", CONNECT_TIMEOUT)
+    parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
 
     def read_url(heads: frozenset[str]) -> _State:
         # The driver alone: an engine would ask the server for its version and more first.
@@ -182,7 +187,7 @@ def _reader(database: str | URL | Engine | AsyncEngine | None) -> _Read:
 
 def _async_reader(engine: AsyncEngine, loop: asyncio.AbstractEventLoop) -> _Read:
     """Return what asks in the engine's event loop, for a caller in another thread."""
-    _check_driver(engine.dialect)
+    _check_engine(engine.sync_engine)
 
     async def ask(heads: frozenset[str]) -> _State:
         async with engine.connect() as connection:
@@ -192,7 +197,13 @@ def _async_reader(engine: AsyncEngine, loop: asyncio.AbstractEventLoop) -> _Read
     return lambda heads: asyncio.run_coroutine_threadsafe(ask(heads), loop).result()
 
 
-def _check_driver(dialect: Dialect) -> None:
+def _check_engine(engine: Engine) -> None:
+    dialect = engine.dialect
+    if engine.get_execution_options().get("schema_translate_map"):
+        raise SchemaError(
+            "the engine has a schema_translate_map, which revisions do not follow;"
+            " name the schema by search_path"
+        )
     if dialect.driver not in {"psycopg", "psycopg_async"}:
         raise SchemaError(
             f"the engine is one of {dialect.name}+{dialect.driver}; pass one of postgresql+psycopg, or a URL"
@@ -223,6 +234,12 @@ def _read(connection: Any, driver: Any, heads: frozenset[str]) -> _State:
     )
 
 
+def _check_seconds(**options: Any) -> None:
+    for name, value in options.items():
+        if not is_seconds(value) or not 0 <= value < float("inf"):
+            raise SchemaError(f"{name} is {value!r}; it takes a number of seconds, 0 or more")
+
+
 class _Upgrade:
     """One call of :func:`upgrade_database`."""
 
@@ -250,11 +267,15 @@ class _Upgrade:
         self._idle.clear()
         try:
             self._check_stop()
+            _check_seconds(connect_wait=self._connect_wait, lock_wait=self._lock_wait or 0.0)
             self._config, self._script = script_directory()
             self._heads = frozenset(self._script.get_heads())
             log.info("[Migr] Found %d migration file(s)", len(list(self._script.walk_revisions())))
             outcome = self._persist(self._reader())
         except Exception as error:  # whatever it is, the server goes on starting
+            if self._stop.is_set():
+                log.info("[Migr] cancelled; what was not finished is undone")
+                raise
             where = f"{self._running} failed and was undone: " if self._running else ""
             line = describe(error)
             log.log(
@@ -308,14 +329,15 @@ class _Upgrade:
 
     def _attempt(self, read: _Read) -> Outcome:
         self._reached, self._running = False, ""
-        state = read(self._heads)
+        state = self._read_in_time(read)
         outcome = self._settled(state.revisions)
         if outcome is not None:
             return outcome
         direct = migration_url()
         url = direct or url_from(state.parameters)
         if "connect_timeout" not in url.query:
-            url = url.update_query_dict({"connect_timeout": CONNECT_TIMEOUT})
+            seconds = max(2, min(CONNECT_TIMEOUT, round(self._connect_wait)))  # libpq makes 2 of a 1
+            url = url.update_query_dict({"connect_timeout": str(seconds)})
         with migration_connection(url, schema=state.schema) as connection:
             self._reached = True
             if direct is not None and self._identity(connection) != state.identity:
@@ -336,6 +358,17 @@ class _Upgrade:
                     self._driver = None
                 outcome = Outcome.UPGRADED
         return outcome
+
+    def _read_in_time(self, read: _Read) -> _State:
+        """Read, but no longer than the wait allows: an engine may know no limit for a silent server."""
+        reading = in_background(partial(read, self._heads))
+        deadline = time.monotonic() + max(1.0, self._connect_wait)
+        while not wait([reading], timeout=0.1).done:
+            self._check_stop()
+            if time.monotonic() > deadline:
+                raise pg.ConnectionTimeout(f"no answer within {self._connect_wait:g} s")
+        state: _State = reading.result()
+        return state
 
     def _identity(self, connection: Connection) -> tuple[object, ...]:
         _, *identity = connection.execute(text(_WHERE)).one()

@@ -119,6 +119,8 @@ def test_two_replicas_at_once_on_an_empty_database(empty: Database, tmp_path: Pa
         for row in rows:
             assert min(row["whisper_ms"], row["translate_ms"], row["tts_ms"]) >= 0
         assert one.request("/metrics/unknown") == []
+        with pytest.raises(urllib.error.HTTPError, match="422"):
+            one.request("/metrics/%00")
 
         empty.execute("ALTER TABLE alembic_version RENAME TO other")
         with pytest.raises(urllib.error.HTTPError, match="503"):
@@ -133,3 +135,5 @@ def test_on_the_embedded_default(tmp_path: Path) -> None:
         assert server.request("/translate", conversation_id="c", text="merci")["text"] == "danke"
         assert len(server.request("/metrics/c")) == 1
     assert (tmp_path / ".postgres").is_dir()
+    for line in ("[Migr] applied 006_create_conversation_metrics", "[Metrics] write ok"):
+        assert line in server.said

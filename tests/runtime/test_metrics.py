@@ -294,7 +294,7 @@ def test_a_server_that_does_not_answer(
 
         asyncio.run(wait_for_it())
     for thread in threading.enumerate():  # they end now, before the semaphore of this test does
-        if thread.name == "nexus-metrics":
+        if thread.name == "nexus_schema":
             thread.join()
     assert ["took longer" in message for message in lines(caplog)] == [True, True, False, True]
     assert "8 earlier writes still wait" in lines(caplog)[2]
@@ -375,6 +375,50 @@ def test_async_cancelled(head: Database) -> None:
         locker.execute("LOCK TABLE conversation_metrics IN ACCESS EXCLUSIVE MODE")
         asyncio.run(run())
     assert conversations(head) == []
+
+
+def test_async_cancelled_in_the_callers_transaction(head: Database) -> None:
+    """Cancelling the statement would cut the caller's connection; the write comes to its own end first."""
+
+    async def run() -> None:
+        engine = create_async_engine(parse_url(url_of(head)))
+        async with AsyncSession(engine) as session, session.begin():
+            await session.execute(text("CREATE TABLE own (id int)"))
+            write = asyncio.create_task(record_conversation_metrics_async(session, timeout=0.5, **FIELDS))
+            while head.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+                await asyncio.sleep(0.02)
+            write.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await write
+            await session.execute(text("INSERT INTO own VALUES (1)"))
+        await engine.dispose()
+
+    with psycopg.connect(url_of(head)) as locker:
+        locker.execute("LOCK TABLE conversation_metrics IN ACCESS EXCLUSIVE MODE")
+        asyncio.run(run())
+    assert head.execute("SELECT count(*) FROM own").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e12, "1", None, True])
+def test_an_impossible_timeout(
+    head: Database, engine: Engine, caplog: pytest.LogCaptureFixture, timeout: Any
+) -> None:
+    assert not record_conversation_metrics(engine, timeout=timeout, **FIELDS)
+    assert f"timeout is {timeout!r}; it takes seconds" in lines(caplog)[0]
+    assert conversations(head) == []
+
+
+@pytest.mark.parametrize("what", ["postgresql://u:secret@h/d", None, 5])
+def test_what_it_does_not_take(caplog: pytest.LogCaptureFixture, monkeypatch: Any, what: Any) -> None:
+    monkeypatch.setattr(metrics, "LOG_EVERY_SECONDS", 0)
+    assert not record_conversation_metrics(what, **FIELDS)
+    assert not asyncio.run(record_conversation_metrics_async(what, **FIELDS))
+    kind = type(what).__name__
+    for line, names in zip(
+        lines(caplog), ("Engine, Connection", "AsyncEngine, AsyncConnection"), strict=True
+    ):
+        assert f"pass an {names} or" in line
+        assert line.endswith(f"not an object of {kind}")
 
 
 def test_the_event_loop_goes_on(head: Database) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -214,6 +215,11 @@ def test_what_it_takes(empty: Database, how: Callable[[URL, dict[str, str]], Upg
         (f"postgresql://u:{SECRET}@@h/d", "the database URL is malformed"),
         (create_engine("sqlite://"), "the engine is one of sqlite+pysqlite; pass one of postgresql+psycopg"),
         (create_async_engine("postgresql+psycopg://"), "an AsyncEngine needs upgrade_database_async()"),
+        (5, "pass a URL or an engine, not an object of int"),
+        (
+            create_engine("postgresql+psycopg://", execution_options={"schema_translate_map": {None: "app"}}),
+            "the engine has a schema_translate_map, which revisions do not follow; name the schema",
+        ),
     ],
 )
 def test_what_it_does_not_take(log: pytest.LogCaptureFixture, database: Any, expected: str) -> None:
@@ -224,6 +230,35 @@ def test_what_it_does_not_take(log: pytest.LogCaptureFixture, database: Any, exp
     assert SECRET not in log.text + repr(result)
     with pytest.raises(SchemaError, match=expected.split(";")[0].replace("+", r"\+").replace("()", "")):
         upgrade_database(database, raise_on_error=True)
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1", True])
+@pytest.mark.parametrize("option", ["connect_wait", "lock_wait"])
+def test_impossible_waits(empty: Database, option: str, value: Any) -> None:
+    result = upgrade_database(url_of(empty), **{option: value})
+    assert f"{option} is {value!r}; it takes a number of seconds, 0 or more" in str(result.error)
+    assert catalog(empty) == {}
+
+
+@pytest.mark.parametrize("kind", ["url", "engine", "async engine"])
+def test_a_server_that_takes_connections_and_says_nothing(kind: str) -> None:
+    """The driver alone would wait for minutes; this test ends because the limit does."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = make_url(f"postgresql+psycopg://u:{SECRET}@127.0.0.1:{silent.getsockname()[1]}/d")
+        if kind == "async engine":
+            result = asyncio.run(upgrade_database_async(create_async_engine(url), connect_wait=0.5))
+        else:
+            result = upgrade_database(create_engine(url) if kind == "engine" else url, connect_wait=0.5)
+    assert "cannot reach the database: no answer within 0.5 s" in str(result.error)
+
+
+def test_a_pool_without_a_free_connection(head: Database, log: pytest.LogCaptureFixture) -> None:
+    engine = create_engine(parse_url(url_of(head)), pool_size=1, max_overflow=0, pool_timeout=0.1)
+    held = engine.connect()
+    with Hook("trying again", held.close):
+        assert upgrade_database(engine).outcome is Outcome.AT_HEAD
+    assert "no connection of the engine's pool became free: QueuePool limit" in log.text
+    engine.dispose()
 
 
 def test_a_database_that_is_ahead(head: Database, log: pytest.LogCaptureFixture) -> None:
@@ -550,7 +585,7 @@ def test_the_event_loop_goes_on(empty: Database) -> None:
 
 
 @pytest.mark.parametrize("where", ["waiting for the lock", "in a statement", "waiting for the server"])
-def test_cancelling(empty: Database, where: str) -> None:
+def test_cancelling(empty: Database, log: pytest.LogCaptureFixture, where: str) -> None:
     """The thread ends, too, or the process could not: asyncio.run() waits for it."""
 
     async def run() -> None:
@@ -573,6 +608,7 @@ def test_cancelling(empty: Database, where: str) -> None:
         before = catalog(empty)
         asyncio.run(run())
         other.rollback()
+    assert not [record for record in log.records if record.levelno >= logging.ERROR]
     assert catalog(empty) == before
     others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'nexus_schema' AND datname = %s"
     while empty.execute(others, [empty.info.dbname]).fetchone() != (0,):
