@@ -305,7 +305,7 @@ class _Upgrade:
 
     def _persist(self, read: _Read) -> Outcome:
         """Try until the database can be reached, at most ``connect_wait`` seconds on end."""
-        since, delay = time.monotonic(), 0.1
+        self._deadline, delay = time.monotonic() + self._connect_wait, 0.1
         lost_in: set[str] = set()
         while True:
             try:
@@ -317,8 +317,8 @@ class _Upgrade:
                     if self._running in lost_in:  # it may be what takes the server down
                         raise
                     lost_in.add(self._running)
-                    since, delay = time.monotonic(), 0.1
-                left = self._connect_wait - (time.monotonic() - since)
+                    self._deadline, delay = time.monotonic() + self._connect_wait, 0.1
+                left = self._deadline - time.monotonic()
                 if left <= 0:
                     raise
                 pause = min(left, delay * random.uniform(0.5, 1.0))  # noqa: S311 - replicas apart, no secret
@@ -362,11 +362,11 @@ class _Upgrade:
     def _read_in_time(self, read: _Read) -> _State:
         """Read, but no longer than the wait allows: an engine may know no limit for a silent server."""
         reading = in_background(partial(read, self._heads))
-        deadline = time.monotonic() + max(1.0, self._connect_wait)
+        deadline = max(self._deadline, time.monotonic() + 1.0)
         while not wait([reading], timeout=0.1).done:
             self._check_stop()
             if time.monotonic() > deadline:
-                raise pg.ConnectionTimeout(f"no answer within {self._connect_wait:g} s")
+                raise pg.ConnectionTimeout(f"no answer within {max(1.0, self._connect_wait):g} s")
         state: _State = reading.result()
         return state
 
