@@ -316,14 +316,19 @@ def test_a_wrong_password_is_not_waited_for(server: Server, log: pytest.LogCaptu
     assert SECRET not in log.text + repr(result)
 
 
-def test_a_revision_that_fails(empty: Database, log: pytest.LogCaptureFixture) -> None:
-    """An event trigger stands for whatever a server may object to; 004 is where it does."""
-    empty.execute(
+def in_the_way_of_004(database: Database, action: str) -> None:
+    """An event trigger stands for whatever a server may object to when 004 creates its index."""
+    database.execute(
         "CREATE FUNCTION object() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " IF current_query() LIKE '%idx_requests_conversation_timestamp_id%' THEN"
-        " RAISE EXCEPTION 'not today' USING HINT = 'ask again tomorrow', ERRCODE = 'P0099'; END IF; END $$"
+        f" IF current_query() LIKE '%idx_requests_conversation_timestamp_id%' THEN {action}; END IF; END $$"
     )
-    empty.execute("CREATE EVENT TRIGGER object ON ddl_command_start EXECUTE FUNCTION object()")
+    database.execute("CREATE EVENT TRIGGER object ON ddl_command_start EXECUTE FUNCTION object()")
+
+
+def test_a_revision_that_fails(empty: Database, log: pytest.LogCaptureFixture) -> None:
+    in_the_way_of_004(
+        empty, "RAISE EXCEPTION 'not today' USING HINT = 'ask again tomorrow', ERRCODE = 'P0099'"
+    )
     result = upgrade_database(url_of(empty))
     assert (result.outcome, applied(result)) == (Outcome.FAILED, NAMES[:4])
     assert str(result.error).startswith(f"{NAMES[4]} failed and was undone: the database refused: not today")
@@ -457,12 +462,7 @@ def test_an_engine_whose_pooled_connection_is_dead(server: Server, kind: str) ->
 
 def test_a_revision_that_takes_its_connection_down(empty: Database, log: pytest.LogCaptureFixture) -> None:
     """Tried once more, not for ever."""
-    empty.execute(
-        "CREATE FUNCTION die() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " IF current_query() LIKE '%idx_requests_conversation_timestamp_id%' THEN"
-        " PERFORM pg_terminate_backend(pg_backend_pid()); END IF; END $$"
-    )
-    empty.execute("CREATE EVENT TRIGGER die ON ddl_command_start EXECUTE FUNCTION die()")
+    in_the_way_of_004(empty, "PERFORM pg_terminate_backend(pg_backend_pid())")
     result = upgrade_database(url_of(empty))
     assert (result.outcome, applied(result)) == (Outcome.FAILED, NAMES[:4])
     assert str(result.error).startswith(f"{NAMES[4]} failed")
