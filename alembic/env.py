@@ -2,6 +2,7 @@
 
 import logging.config
 import os
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from alembic import context
 from sqlalchemy import URL
 
 from models import Base
-from nexus_schema import autogenerate, legacy, scripts
+from nexus_schema import autogenerate, legacy, online, scripts
 from nexus_schema.database import (
     database_url,
     lock_migrations,
@@ -20,7 +21,7 @@ from nexus_schema.database import (
     parse_url,
 )
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
-from nexus_schema.errors import one_line_errors
+from nexus_schema.errors import TerminatedError, one_line_errors
 from nexus_schema.options import Options
 
 config = context.config
@@ -42,6 +43,7 @@ def configure(**how: Any) -> None:
         ],
         **how,
     )
+    online.enable(context)  # type: ignore[arg-type]
 
 
 def run_offline(options: Options) -> None:
@@ -97,6 +99,13 @@ def migrates() -> bool:
     return True
 
 
+def terminate(*_: object) -> None:
+    """End as for Ctrl-C: the statement that runs on the server is cancelled."""
+    raise TerminatedError
+
+
+if command_line:
+    signal.signal(signal.SIGTERM, terminate)
 if command_line and config.config_file_name is not None:
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
 # `alembic revision` without --autogenerate and `alembic history` without --indicate-current read files only.

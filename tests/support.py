@@ -115,6 +115,7 @@ def run_sql_script(connection: Database, script: str) -> subprocess.CompletedPro
         "-f",
         "-",
         stdin=script,
+        PGOPTIONS="-c client_min_messages=warning",  # not: IF EXISTS has found nothing
     )
 
 

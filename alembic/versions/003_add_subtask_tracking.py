@@ -18,8 +18,9 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from nexus_schema.online import passes
 from nexus_schema.options import Options
-from nexus_schema.revisions import backfill, refuse_data_loss, verify
+from nexus_schema.revisions import refuse_data_loss, verify
 
 revision: str = "003"
 down_revision: str | None = "002"
@@ -50,12 +51,14 @@ def columns() -> list["sa.Column[object]"]:
     ]
 
 
+# The backfill works out all changes first and then writes them, each row once, because PostgreSQL reads in
+# parallel only where nothing is updated, and because changes that are written down can be made bit by bit.
+
 # Rule 1. Containment is true for exactly the responses meant: an object whose `content` is an array that
-# holds such an item. So the functions below, which fail on anything else, see nothing else. The search is a
-# statement of its own, because PostgreSQL reads in parallel only where nothing is updated.
+# holds such an item. So the functions below, which fail on anything else, see nothing else.
 FIND_TASK_CALLS = """\
 CREATE TABLE nexus_schema_003_found AS
-SELECT request_id, (
+SELECT request_id, domain, timestamp, (
     SELECT jsonb_agg(
         jsonb_build_object(
             'id', item -> 'id',
@@ -75,31 +78,39 @@ FROM api_requests
 WHERE task_tool_invocation IS NULL
   AND response_body @> '{"content": [{"type": "tool_use", "name": "Task"}]}'"""
 
-STORE_TASK_CALLS = """\
-UPDATE api_requests AS request
-SET task_tool_invocation = found.invocation
-FROM nexus_schema_003_found AS found
-WHERE found.request_id = request.request_id"""
-
-# Rules 2 to 5, in one statement, because a request may be a parent and a child at once. Each step sorts or
-# hashes what the step before left, so no prompt is ever compared with every first message; upgrade() bars
-# the nested loops by which a planner with wrong row counts could still do that.
-LINK_SUBTASKS = """\
+# Rules 2 to 5. Each step sorts or hashes what the step before left, so no prompt is ever compared with every
+# first message; fill() bars the nested loops by which a planner with wrong row counts could still do that.
+# The result has a row for each request whose Task calls change, with the value before and after, and one for
+# each conversation that is linked to a parent.
+WORK_OUT_CHANGES = """\
+CREATE TABLE nexus_schema_003_changes AS
 WITH RECURSIVE
+stored AS MATERIALIZED (
+    SELECT request_id, domain, timestamp, task_tool_invocation FROM api_requests
+    WHERE task_tool_invocation IS NOT NULL
+),
+invocations AS MATERIALIZED (
+    SELECT request_id, domain, timestamp, task_tool_invocation AS before, task_tool_invocation AS invocation
+    FROM stored
+    UNION ALL  -- unless the proxy has stored them since they were found
+    SELECT found.request_id, found.domain, found.timestamp, CAST(NULL AS jsonb), found.invocation
+    FROM nexus_schema_003_found AS found LEFT JOIN stored USING (request_id)
+    WHERE stored.request_id IS NULL
+),
 calls AS MATERIALIZED (  -- every Task call with a prompt, in either form; position is its place in the array
     SELECT request_id AS parent_id, domain, timestamp, position, prompt,
            call ->> 'linked_conversation_id' IS NOT NULL AS taken
-    FROM api_requests
+    FROM invocations
     CROSS JOIN LATERAL jsonb_array_elements(
-        CASE jsonb_typeof(task_tool_invocation) WHEN 'array' THEN task_tool_invocation ELSE '[]' END
-    ) WITH ORDINALITY AS invocation (call, position)
+        CASE jsonb_typeof(invocation) WHEN 'array' THEN invocation ELSE '[]' END
+    ) WITH ORDINALITY AS elements (call, position)
     CROSS JOIN LATERAL (
         SELECT CASE
             WHEN jsonb_typeof(call -> 'prompt') = 'string' AND call ->> 'prompt' <> '' THEN call ->> 'prompt'
             WHEN jsonb_typeof(call #> '{input,prompt}') = 'string' THEN call #>> '{input,prompt}'
         END COLLATE "C" AS prompt
     ) AS form
-    WHERE task_tool_invocation IS NOT NULL AND call @> '{"name": "Task"}' AND prompt <> ''
+    WHERE call @> '{"name": "Task"}' AND prompt <> ''
 ),
 -- The first requests of conversations, not linked yet, that any call of their domain could have started: the
 -- bodies are read of no others.
@@ -226,37 +237,81 @@ taken_calls AS MATERIALIZED (
         SELECT turn, number FROM turns WHERE number IS NOT NULL
     ) AS served_children
 ),
-parents AS MATERIALIZED (
-    SELECT request_id, (
+links AS MATERIALIZED (
+    SELECT parent_id AS request_id, jsonb_object_agg(position, conversation_id) AS conversations
+    FROM taken_calls
+    JOIN (SELECT DISTINCT parent_id, number, conversation_id FROM matches) AS children
+        USING (parent_id, number)
+    GROUP BY parent_id
+)
+SELECT request_id, before,
+    CASE WHEN conversations IS NULL THEN invocation ELSE (
         SELECT jsonb_agg(
-            CASE WHEN links ? position::text
-                THEN call || jsonb_build_object('linked_conversation_id', links -> position::text)
+            CASE WHEN conversations ? position::text
+                THEN call || jsonb_build_object('linked_conversation_id', conversations -> position::text)
                 ELSE call
             END
             ORDER BY position
         )
-        FROM jsonb_array_elements(task_tool_invocation) WITH ORDINALITY AS invocation (call, position)
-    ) AS invocation
-    FROM (
-        SELECT parent_id AS request_id, jsonb_object_agg(position, conversation_id) AS links
-        FROM taken_calls
-        JOIN (SELECT DISTINCT parent_id, number, conversation_id FROM matches) AS children
-            USING (parent_id, number)
-        GROUP BY parent_id
-    ) AS linked
-    JOIN api_requests USING (request_id)
-),
-children AS MATERIALIZED (  -- rule 5: every request of the conversation
-    SELECT request_id, parent_id
-    FROM (SELECT DISTINCT conversation_id, parent_id FROM matches) AS conversations
-    JOIN api_requests USING (conversation_id)
+        FROM jsonb_array_elements(invocation) WITH ORDINALITY AS elements (call, position)
+    ) END AS after,
+    CAST(NULL AS uuid) AS conversation_id, CAST(NULL AS uuid) AS parent_id
+FROM invocations LEFT JOIN links USING (request_id)
+WHERE before IS NULL OR conversations IS NOT NULL
+UNION ALL
+SELECT DISTINCT CAST(NULL AS uuid), CAST(NULL AS jsonb), CAST(NULL AS jsonb), conversation_id, parent_id
+FROM matches"""
+
+REQUESTS = sa.table(
+    "api_requests",
+    sa.column("request_id", sa.Uuid()),
+    sa.column("conversation_id", sa.Uuid()),
+    sa.column("parent_task_request_id", sa.Uuid()),
+    sa.column("is_subtask", sa.Boolean()),
+    sa.column("task_tool_invocation", JSONB()),
 )
-UPDATE api_requests AS request
-SET task_tool_invocation = coalesce(change.invocation, request.task_tool_invocation),
-    parent_task_request_id = coalesce(change.parent_id, request.parent_task_request_id),
-    is_subtask = change.parent_id IS NOT NULL OR request.is_subtask
-FROM (SELECT * FROM parents FULL JOIN children USING (request_id)) AS change
-WHERE request.request_id = change.request_id"""
+CHANGES = sa.table(
+    "nexus_schema_003_changes",
+    sa.column("request_id", sa.Uuid()),
+    sa.column("before", JSONB()),
+    sa.column("after", JSONB()),
+    sa.column("conversation_id", sa.Uuid()),
+    sa.column("parent_id", sa.Uuid()),
+)
+# What the proxy has written since the changes were worked out stays.
+STORE_TASK_CALLS = (
+    sa.update(REQUESTS)
+    .values(task_tool_invocation=CHANGES.c.after)
+    .where(
+        REQUESTS.c.request_id == CHANGES.c.request_id,
+        REQUESTS.c.task_tool_invocation.is_not_distinct_from(CHANGES.c.before),
+    )
+)
+PARENT, OF_PARENT = REQUESTS.alias("parent"), CHANGES.alias("of_parent")
+# Rule 5: every request of the conversation, unless its parent has gone or changed meanwhile.
+LINK_CONVERSATIONS = (
+    sa.update(REQUESTS)
+    .values(parent_task_request_id=CHANGES.c.parent_id, is_subtask=True)
+    .where(
+        REQUESTS.c.conversation_id == CHANGES.c.conversation_id,
+        REQUESTS.c.parent_task_request_id.is_distinct_from(CHANGES.c.parent_id)
+        | REQUESTS.c.is_subtask.is_not(sa.true()),
+        sa.exists().where(PARENT.c.request_id == CHANGES.c.parent_id),
+        ~sa.exists().where(
+            PARENT.c.request_id == CHANGES.c.parent_id,
+            OF_PARENT.c.request_id == CHANGES.c.parent_id,
+            PARENT.c.task_tool_invocation.is_distinct_from(OF_PARENT.c.after),
+        ),
+    )
+)
+
+# Nobody else uses these tables.
+INDEX_CHANGES = """\
+-- squawk-ignore require-concurrent-index-creation
+CREATE INDEX ON nexus_schema_003_changes (request_id)"""
+DROP_WORK_TABLES = """\
+-- squawk-ignore ban-drop-table
+DROP TABLE IF EXISTS nexus_schema_003_found, nexus_schema_003_changes"""
 
 # The columns are new, so there are no statistics, and a plan must not hang on them.
 SETTINGS = {
@@ -277,14 +332,22 @@ INDEXES = (
 
 def fill() -> None:
     """Store the Task calls of the responses and link the conversations that they started."""
-    for setting, value in SETTINGS.items():
-        op.execute(f"SET LOCAL {setting} = {value}")
-    op.execute(FIND_TASK_CALLS)
-    backfill("responses with Task calls stored", STORE_TASK_CALLS)
-    op.execute("DROP TABLE nexus_schema_003_found")
-    backfill("requests linked: parents and sub-tasks", LINK_SUBTASKS)
-    for setting in SETTINGS:
-        op.execute(f"RESET {setting}")
+    for _ in passes():
+        op.execute(DROP_WORK_TABLES)
+        for setting, value in SETTINGS.items():
+            op.execute(f"SET {setting} = {value}")
+        op.execute(FIND_TASK_CALLS)
+        op.execute(WORK_OUT_CHANGES)
+        for setting in SETTINGS:
+            op.execute(f"RESET {setting}")
+        op.execute(INDEX_CHANGES, execution_options={"online": "long"})
+        op.backfill(  # type: ignore[attr-defined]
+            STORE_TASK_CALLS, over=CHANGES, what="requests given their Task calls, linked to sub-tasks"
+        )
+        op.backfill(  # type: ignore[attr-defined]
+            LINK_CONVERSATIONS, over=CHANGES, what="requests linked to the Task call that started them"
+        )
+    op.execute(DROP_WORK_TABLES)
 
 
 def upgrade() -> None:

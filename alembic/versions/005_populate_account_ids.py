@@ -17,7 +17,7 @@ from alembic import op
 
 from nexus_schema.legacy import drop_served_indexes
 from nexus_schema.options import Options
-from nexus_schema.revisions import backfill, indexes_rebuilt, refuse_data_loss, verify
+from nexus_schema.revisions import refuse_data_loss, verify
 
 revision: str = "005"
 down_revision: str | None = "004"
@@ -54,14 +54,12 @@ def upgrade() -> None:
         known = sa.values(
             sa.column("domain", sa.String), sa.column("account_id", sa.String), name="known"
         ).data(list(mapping.items()))
-        lacking = requests.c.account_id.is_(None)
-        with indexes_rebuilt(requests, where=lacking & requests.c.domain.in_(mapping)):
-            backfill(
-                "requests given the account of their domain",
-                sa.update(requests)
-                .values(account_id=known.c.account_id)
-                .where(lacking, requests.c.domain == known.c.domain),
-            )
+        op.backfill(  # type: ignore[attr-defined]
+            sa.update(requests)
+            .values(account_id=known.c.account_id)
+            .where(requests.c.account_id.is_(None), requests.c.domain == known.c.domain),
+            what="requests given the account of their domain",
+        )
     op.create_index(
         "idx_requests_account_timestamp",
         "api_requests",

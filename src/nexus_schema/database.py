@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -25,6 +25,9 @@ only then does the server cancel an autovacuum that stands in the way."""
 
 MAINTENANCE_WORK_MEM = "512MB"
 """What an index build may use, unless the connection allows more; taken only as far as a sort needs it."""
+
+CLIENT_CHECK_INTERVAL = "5s"
+"""How often the server looks whether the client of a running statement is still there."""
 
 APPLICATION_NAME = "nexus_schema"
 """What pg_stat_activity calls a migration's session, unless the connection has a name already."""
@@ -171,6 +174,9 @@ def migration_connection(url: URL, *, schema: str | None = None) -> Iterator[Con
             "SELECT set_config('application_name', %s, false) WHERE current_setting('application_name') = ''",
             [APPLICATION_NAME],
         )
+        # A client that is gone without a word leaves no statement running for hours. Not on every system.
+        with suppress(psycopg.errors.InvalidParameterValue):
+            dbapi_connection.execute(f"SET client_connection_check_interval = '{CLIENT_CHECK_INTERVAL}'")
         dbapi_connection.autocommit = False
 
     try:

@@ -17,6 +17,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM: psycopg cancels the statement that runs on the server for a KeyboardInterrupt alone."""
+
+
 class SchemaError(CommandError):
     """Something the user can mend; its text is one line that says what is wrong and what to do.
 
@@ -44,7 +48,7 @@ def describe(error: BaseException) -> str | None:
     if isinstance(error, PoolTimeout):
         return f"no connection of the engine's pool became free: {_one_line(error.args[0])}"
     if isinstance(error, DBAPIError):
-        error = error.orig or error
+        error = database_error(error) or error
     if not isinstance(error, psycopg.Error):
         return None
     primary = error.diag.message_primary
@@ -133,11 +137,11 @@ def one_line_errors(*, exit_process: bool) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if not exit_process:
             raise
-        sys.stderr.write("interrupted: what was not finished is undone\n")
-        sys.exit(128 + signal.SIGINT)
+        sys.stderr.write("interrupted: what was not finished is undone; the next run goes on from there\n")
+        sys.exit(128 + (signal.SIGTERM if isinstance(interrupt, TerminatedError) else signal.SIGINT))
     except Exception as error:
         message = describe(error)
         if message is None:

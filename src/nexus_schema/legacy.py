@@ -12,15 +12,17 @@ The data is frozen like a revision: what later revisions add, they bring themsel
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from nexus_schema.errors import SchemaError, describe
+from nexus_schema.online import is_online, is_planning
 from nexus_schema.views import columns_read_by, found_statements, rendered_statements
 
 log = logging.getLogger(__name__)
@@ -311,7 +313,8 @@ def adopt(view_statement: str) -> None:
     database = _Database(connection)
     _stop_at(database.conflicts())
     tables = [table for table in TABLES if table in database.relations]
-    if tables:
+    online = is_online()
+    if tables and not online:
         # Before they are compared, so that nothing changes between looking and doing, and no row comes
         # between filling a column and tightening it.
         connection.execute(sa.text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
@@ -321,12 +324,13 @@ def adopt(view_statement: str) -> None:
         _stop_at(database.conflicts())
     plan = _Plan(database, connection, view_statement)
     _stop_at(plan.conflicts)
-    done = [_run(connection, change) for change in plan.changes]
+    if is_planning():
+        return
     if tables:
         log.info("found %s, made without this chain", database.summary())
         log.info("missing, and added by the revisions: %s", ", ".join(database.missing()) or "nothing")
-    for what in done:
-        log.info("%s", what)
+    for change in plan.changes:
+        log.info("%s", _run(change, online=online))
     for name in database.left_alone():
         log.warning("left alone: %s", name)
 
@@ -338,18 +342,20 @@ def _stop_at(conflicts: Sequence[str]) -> None:
         )
 
 
-def _run(connection: sa.Connection, change: "_Change") -> str:
+def _run(change: "_Change", *, online: bool) -> str:
     """Make a change, and return what to log of it."""
     try:
-        result = connection.execute(sa.text(change.sql))
+        changed = change.make()
     except DBAPIError as error:
+        if online:
+            raise
         raise SchemaError(f'nothing was changed: "{change.what}" fails: {describe(error)}') from error
-    return f"{change.what} in {result.rowcount} rows" if change.sql.startswith("UPDATE") else change.what
+    return change.what if changed is None else f"{change.what} in {changed} rows"
 
 
 def drop_served_indexes() -> None:
     """Drop the legacy indexes whose work an index of the chain, which is there by now, does as well."""
-    if op.get_context().as_sql:
+    if op.get_context().as_sql or is_planning():
         return
     database = _Database(op.get_bind())
     for name, (definition, serving) in SERVED_INDEXES.items():
@@ -372,7 +378,8 @@ def report(connection: sa.Connection) -> None:
 
 class _Change(NamedTuple):
     what: str
-    sql: str
+    make: Callable[[], int | None]
+    """Makes it, and returns the number of rows that it changed, if it changes rows."""
 
 
 class _Database:
@@ -490,8 +497,8 @@ class _Plan:
         self._view()
         self._function()
 
-    def _change(self, what: str, sql: str) -> None:
-        self.changes.append(_Change(what, sql))
+    def _change(self, what: str, make: Callable[..., int | None], *arguments: Any, **options: Any) -> None:
+        self.changes.append(_Change(what, partial(make, *arguments, **options)))
 
     def _conflict(self, text: str) -> None:
         self.conflicts.append(text)
@@ -509,18 +516,26 @@ class _Plan:
             if row.definition != legacy or row.constraint:
                 self._conflict(f'index "{name}" is "{row.definition}", not "{legacy}"')
             elif not row.valid:
-                self._change(f"index {name} dropped: it is invalid", f"DROP INDEX {name}")
+                self._change(f"index {name} dropped: it is invalid", op.drop_index, name, row.table)
             elif name in RENAMED_INDEXES:
                 self._rename_index(name, RENAMED_INDEXES[name])
 
     def _rename_index(self, name: str, wanted: str) -> None:
         there = self.database.indexes.get(wanted)
         if there is not None and there.valid:
-            self._change(f"index {name} dropped: {wanted} is the same", f"DROP INDEX {name}")
+            self._change(f"index {name} dropped: {wanted} is the same", op.drop_index, name, there.table)
         else:
             if there is not None:  # dropped here or in its own turn, whichever comes first
-                self._change(f"index {wanted} dropped: it is invalid", f"DROP INDEX IF EXISTS {wanted}")
-            self._change(f"index {name} renamed to {wanted}", f"ALTER INDEX {name} RENAME TO {wanted}")
+                self._change(
+                    f"index {wanted} dropped: it is invalid",
+                    op.drop_index,
+                    wanted,
+                    there.table,
+                    if_exists=True,
+                )
+            self._change(
+                f"index {name} renamed to {wanted}", op.execute, f"ALTER INDEX {name} RENAME TO {wanted}"
+            )
 
     def _columns(self, table: str) -> None:
         found_columns = self.database.columns.get(table, {})
@@ -534,14 +549,12 @@ class _Plan:
                 elif wanted.default and table in self.database.row_types:
                     self._conflict(self._refusal(table, name, self.database.row_types[table]))
                 elif revision in TABLES_ARE_MADE_BY:
-                    default = f" DEFAULT {wanted.default}" if wanted.default else ""
-                    self._change(
-                        f"{table}.{name} added",
-                        f"ALTER TABLE {table} ADD COLUMN {_quoted(name)} {wanted.type}{default}",
-                    )
+                    default = None if wanted.default is None else sa.text(wanted.default)
+                    column: sa.Column[Any] = sa.Column(name, _Type(wanted.type), server_default=default)
+                    self._change(f"{table}.{name} added", op.add_column, table, column)
 
     def _column(self, table: str, name: str, found: Any, wanted: Column) -> None:
-        alter = f"ALTER TABLE {table} ALTER COLUMN {_quoted(name)}"
+        alter = partial(op.alter_column, table, name)
         if found.generated or found.collated:
             self._conflict(f'"{table}.{name}" is generated or has a collation of its own')
             return
@@ -556,16 +569,18 @@ class _Plan:
                 self._conflict(self._refusal(table, name, ", ".join(dependents)))
                 return
             self._change(
-                f"{table}.{name}: {found.type} widened to {wanted.type}", f"{alter} TYPE {wanted.type}"
+                f"{table}.{name}: {found.type} widened to {wanted.type}", alter, type_=_Type(wanted.type)
             )
         if found.default != wanted.default:
             if SEQUENCE in str(wanted.default):
                 self._conflict(f'"{table}.{name}" has the default {found.default}, not {wanted.default}')
             elif wanted.default is None:
-                self._change(f"{table}.{name}: default {found.default} dropped", f"{alter} DROP DEFAULT")
+                self._change(f"{table}.{name}: default {found.default} dropped", alter, server_default=None)
             else:
                 self._change(
-                    f"{table}.{name}: default {wanted.default} set", f"{alter} SET DEFAULT {wanted.default}"
+                    f"{table}.{name}: default {wanted.default} set",
+                    alter,
+                    server_default=sa.text(wanted.default),
                 )
         elif SEQUENCE in str(wanted.default) and not self.database.sequence_is_serial:
             self._conflict(
@@ -574,20 +589,18 @@ class _Plan:
         elif SEQUENCE in str(wanted.default) and not self.database.sequence_owned:
             self._change(
                 f"sequence {SEQUENCE} given to its column",
+                op.execute,
                 f"ALTER SEQUENCE {SEQUENCE} OWNED BY {table}.{name}",
             )
         if wanted.nullable and found.not_null:
-            self._change(f"{table}.{name}: NOT NULL dropped", f"{alter} DROP NOT NULL")
+            self._change(f"{table}.{name}: NOT NULL dropped", alter, nullable=True)
         elif not wanted.nullable and (not found.not_null or found.not_null_unproved):
             if found.not_null_unproved:  # SET NOT NULL would take it for proved
-                self._change(f"{table}.{name}: unproved NOT NULL dropped", f"{alter} DROP NOT NULL")
+                self._change(f"{table}.{name}: unproved NOT NULL dropped", alter, nullable=True)
             if (table, name) in FILLED_COLUMNS:
                 value = FILLED_COLUMNS[table, name]
-                self._change(
-                    f"{table}.{name}: NULL becomes {value}",
-                    f"UPDATE {table} SET {name} = {value} WHERE {name} IS NULL",  # noqa: S608 - our names
-                )
-            self._change(f"{table}.{name}: NOT NULL set", f"{alter} SET NOT NULL")
+                self._change(f"{table}.{name}: NULL becomes {value}", _fill, table, name, value)
+            self._change(f"{table}.{name}: NOT NULL set", _tighten, table, name)
 
     def _refusal(self, table: str, name: str, dependents: str) -> str:
         return (
@@ -604,7 +617,9 @@ class _Plan:
                     self._conflict(f'constraint "{name}" is "{found.definition}", not "{wanted}"')
                 elif not found.valid:
                     self._change(
-                        f"constraint {name} validated", f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}"
+                        f"constraint {name} validated",
+                        op.execute,
+                        f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}",
                     )
                 continue
             other_key = next((row.name for row in here.values() if row.kind == "p"), None)
@@ -616,9 +631,7 @@ class _Plan:
             elif name != "api_requests_parent_task_request_id_fkey" or (
                 "parent_task_request_id" in self.database.columns.get(table, {})  # else 003 adds both
             ):
-                self._change(
-                    f"constraint {name} added", f"ALTER TABLE {table} ADD CONSTRAINT {name} {wanted}"
-                )
+                self._change(f"constraint {name} added", _add_constraint, table, name, wanted)
 
     def _view(self) -> None:
         view = self.database.relations.get(VIEW)
@@ -641,9 +654,11 @@ class _Plan:
                     " makes it anew"
                 )
             else:
-                self._change(f"{VIEW} dropped: another query; made anew", f"DROP MATERIALIZED VIEW {VIEW}")
+                self._change(
+                    f"{VIEW} dropped: another query; made anew", op.execute, f"DROP MATERIALIZED VIEW {VIEW}"
+                )
         elif not view.populated:
-            self._change(f"{VIEW} filled for the first time", f"REFRESH MATERIALIZED VIEW {VIEW}")
+            self._change(f"{VIEW} filled for the first time", op.execute, f"REFRESH MATERIALIZED VIEW {VIEW}")
 
     def _function(self) -> None:
         function = self.database.function
@@ -665,8 +680,57 @@ def _wider(found: str, wanted: str) -> bool:
     return bool(narrow and wide and int(narrow[1]) < int(wide[1]))
 
 
-def _quoted(name: str) -> str:
-    return f'"{name}"'
+class _Type(sa.types.UserDefinedType[Any]):
+    """A type by the name that PostgreSQL gives it."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_: object) -> str:
+        return self.name
+
+
+def _fill(table: str, column: str, value: str) -> int:
+    """Set a column to a value, written in SQL, where it is NULL; returns the number of rows."""
+    filled = sa.table(table, sa.column(column))
+    changed: int = op.backfill(  # type: ignore[attr-defined]
+        sa.update(filled).values({column: sa.literal_column(value)}).where(filled.c[column].is_(None)),
+        what=f"rows of {table} given their {column}",
+    )
+    return changed
+
+
+def _tighten(table: str, column: str) -> None:
+    """Set a column NOT NULL; online, a NULL may have come after the column was filled."""
+    try:
+        op.alter_column(table, column, nullable=False)
+    except IntegrityError:
+        if not is_online() or (table, column) not in FILLED_COLUMNS:
+            raise
+        _fill(table, column, FILLED_COLUMNS[table, column])  # the unproved rule now keeps new ones out
+        op.alter_column(table, column, nullable=False)
+
+
+def _add_constraint(table: str, name: str, definition: str) -> None:
+    """Add a constraint of :data:`CONSTRAINTS`, which is written as PostgreSQL writes it."""
+    found = _CONSTRAINT.fullmatch(definition)
+    assert found is not None  # noqa: S101 - the definitions are ours
+    columns = found["columns"].split(", ")
+    if found["kind"] == "PRIMARY KEY":
+        op.create_primary_key(name, table, columns)
+    elif found["kind"] == "UNIQUE":
+        op.create_unique_constraint(name, table, columns)
+    else:
+        cascade = "CASCADE" if found["cascade"] else None
+        op.create_foreign_key(name, table, found["table"], columns, [found["referred"]], ondelete=cascade)
+
+
+_CONSTRAINT = re.compile(
+    r"(?P<kind>PRIMARY KEY|UNIQUE|FOREIGN KEY) \((?P<columns>[^)]*)\)"
+    r"( REFERENCES (?P<table>\w+)\((?P<referred>\w+)\)(?P<cascade> ON DELETE CASCADE)?)?"
+)
 
 
 _SCRIPT_GUARD = f"""\

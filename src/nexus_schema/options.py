@@ -19,10 +19,12 @@ class Options:
 
     ``schema``: the schema to work in. ``allow_data_loss``: a downgrade may destroy data.
     ``account_domains``: the account of each domain, or None for the mapping that 005 brings.
-    ``lock_wait``: how many seconds to wait for another migration to end, or None for as long as it takes.
+    ``lock_wait``: how many seconds to wait for another migration to end and, online, for a session in the
+    way; or None for as long as it takes. ``online``: let others read and write (:mod:`nexus_schema.online`).
     """
 
     schema: str | None = None
+    online: bool = False
     lock_wait: float | None = None
     allow_data_loss: bool = False
     account_domains: Mapping[str, str] | None = None
@@ -34,12 +36,15 @@ class Options:
         Raises :class:`SchemaError` for an unknown name or an impossible value.
         """
         arguments = context.get_x_argument(as_dictionary=True)
-        known = {"schema", "allow_data_loss", "account_domains", "lock_wait"}
+        known = {"schema", "allow_data_loss", "account_domains", "lock_wait", "online"}
         for name, value in arguments.items():
             if name not in known:
                 raise SchemaError(f"unknown option -x {name}; there are: {', '.join(sorted(known))}")
-            if not value:
+            if not value and name != "online":
                 raise SchemaError(f"option -x {name} needs a value: -x {name}=VALUE")
+        online = arguments.get("online", "false") or "true"
+        if online not in {"true", "false"}:
+            raise SchemaError("option -x online takes true, false or nothing")
         loss = arguments.get("allow_data_loss", "false")
         if loss not in {"true", "false"}:
             raise SchemaError("option -x allow_data_loss takes true or false")
@@ -50,6 +55,7 @@ class Options:
         return cls(
             schema=arguments.get("schema"),
             lock_wait=None if wait is None else float(wait),
+            online=online == "true",
             allow_data_loss=loss == "true",
             account_domains=read_account_domains(Path(file)) if file else None,
         )

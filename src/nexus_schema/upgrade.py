@@ -85,6 +85,7 @@ class UpgradeResult:
 def upgrade_database(
     database: str | URL | Engine | None = None,
     *,
+    online: bool = False,
     connect_wait: float = 60.0,
     lock_wait: float | None = None,
     raise_on_error: bool = False,
@@ -97,12 +98,16 @@ def upgrade_database(
 
     :param database: a URL or an engine of psycopg 3; None: the URL in DATABASE_URL. The schema is the first
         of its search_path, as it is outside of a transaction.
+    :param online: let others read and write meanwhile (:mod:`nexus_schema.online`); a failure then leaves
+        what is finished, and the next call goes on from there.
     :param connect_wait: how many seconds in all to wait for a database that cannot be reached.
-    :param lock_wait: how many seconds to wait for another migration to end; None: as long as it takes.
+    :param lock_wait: how many seconds to wait for another migration to end and, online, for a session in the
+        way; None: as long as it takes.
     :param raise_on_error: raise :class:`SchemaError` on a failure, after logging it.
     """
     return _Upgrade(
         partial(_reader, database),
+        online=online,
         connect_wait=connect_wait,
         lock_wait=lock_wait,
         raise_on_error=raise_on_error,
@@ -112,6 +117,7 @@ def upgrade_database(
 async def upgrade_database_async(
     database: str | URL | Engine | AsyncEngine | None = None,
     *,
+    online: bool = False,
     connect_wait: float = 60.0,
     lock_wait: float | None = None,
     raise_on_error: bool = False,
@@ -127,7 +133,13 @@ async def upgrade_database_async(
         if isinstance(database, AsyncEngine)
         else partial(_reader, database)
     )
-    upgrade = _Upgrade(reader, connect_wait=connect_wait, lock_wait=lock_wait, raise_on_error=raise_on_error)
+    upgrade = _Upgrade(
+        reader,
+        online=online,
+        connect_wait=connect_wait,
+        lock_wait=lock_wait,
+        raise_on_error=raise_on_error,
+    )
     try:
         return await asyncio.to_thread(upgrade.run)
     except asyncio.CancelledError:
@@ -247,11 +259,13 @@ class _Upgrade:
         self,
         reader: Callable[[], _Read],
         *,
+        online: bool,
         connect_wait: float,
         lock_wait: float | None,
         raise_on_error: bool,
     ) -> None:
         self._reader = reader
+        self._online = online
         self._connect_wait = connect_wait
         self._lock_wait = lock_wait
         self._raise_on_error = raise_on_error
@@ -274,9 +288,10 @@ class _Upgrade:
             outcome = self._persist(self._reader())
         except Exception as error:  # whatever it is, the server goes on starting
             if self._stop.is_set():
-                log.info("[Migr] cancelled; what was not finished is undone")
+                log.info("[Migr] cancelled; what was not finished is undone; the next run goes on from there")
                 raise
-            where = f"{self._running} failed and was undone: " if self._running else ""
+            undone = "is unfinished; the next run goes on there" if self._online else "failed and was undone"
+            where = f"{self._running} {undone}: " if self._running else ""
             line = describe(error)
             log.log(
                 logging.ERROR, "[Migr] %s%s", where, report(error), exc_info=error if line is None else None
@@ -351,7 +366,6 @@ class _Upgrade:
             outcome = self._settled(current)
             if outcome is None:
                 self._driver = connection.connection.driver_connection
-                connection.rollback()
                 try:
                     self._apply(connection, current)
                 finally:
@@ -423,7 +437,12 @@ class _Upgrade:
 
         event.listen(connection, "begin", finished)
         event.listen(connection, "before_cursor_execute", self._check_stop)
-        self._config.attributes |= {"connection": connection, "on_version_apply": version_applied}
+        self._config.attributes |= {
+            "connection": connection,
+            "on_version_apply": version_applied,
+            "online": self._online,
+            "lock_wait": self._lock_wait,
+        }
         with _alembic_in_use:
             command.upgrade(self._config, "heads")
         finished()

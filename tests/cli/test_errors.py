@@ -229,7 +229,10 @@ def test_an_interrupted_migration_is_undone(empty: Database) -> None:
         other.rollback()
     assert process.returncode == 130
     assert "Traceback" not in stderr
-    assert stderr.splitlines()[-1] == "interrupted: what was not finished is undone"
+    assert (
+        stderr.splitlines()[-1]
+        == "interrupted: what was not finished is undone; the next run goes on from there"
+    )
     assert dump_schema(empty) == before
 
 

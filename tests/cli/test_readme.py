@@ -5,10 +5,12 @@ import re
 import sys
 
 import pytest
+import sqlalchemy as sa
+from alembic import op
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from legacy_databases import KINDS, build
-from support import ROOT, Database, alembic_program, insert, run_program, run_sql_script, url_of
+from support import ROOT, Database, alembic_program, insert, operations, run_program, run_sql_script, url_of
 
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -53,7 +55,7 @@ def test_its_python_runs(head: Database, number: int) -> None:
 
 @pytest.mark.parametrize("loss", [None, "DELETE FROM streaming_chunks WHERE chunk_index = 1"])
 def test_its_proof_that_nothing_was_lost(empty: Database, loss: str | None) -> None:
-    keep, prove, prove_filled = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    keep, prove, prove_filled = re.findall(r"```sql\n(.*?)```", README.partition("## Adopting")[2], re.DOTALL)
     build(empty, KINDS["bootstrap"])
     assert run_sql_script(empty, keep).returncode == 0
     log = alembic_program("upgrade", "head", url=url_of(empty)).stderr
@@ -82,6 +84,16 @@ def test_its_proof_that_nothing_was_lost(empty: Database, loss: str | None) -> N
         ("api_requests", "5", "5", "0"),
         ("streaming_chunks", "4", "3" if loss else "4", "1" if loss else "0"),
     ]
+
+
+def test_its_backfill_runs(head: Database) -> None:
+    insert(head, "api_requests", account_id=None)
+    backfill, in_env = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    with operations(head):
+        exec(backfill, {"op": op, "sa": sa})
+    assert head.execute("SELECT account_id FROM api_requests").fetchall() == [("claude-1",)]
+    env = (ROOT / "tests" / "online" / "project.py").read_text()
+    assert all(line.strip() in env for line in in_env.splitlines())
 
 
 def test_the_places_it_names_exist() -> None:

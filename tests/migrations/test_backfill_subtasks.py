@@ -439,7 +439,7 @@ FROM generate_series(%(first)s::int, %(last)s::int) AS n"""
 
 
 def work(database: Database) -> float:
-    """Return how many rows all steps of the linking statement touch, planned as upgrade() has it planned."""
+    """Return how many rows all steps of the statement that works out the changes touch, as it is planned."""
     touched: list[float] = []
     settings_seen: list[str] = []
 
@@ -450,7 +450,7 @@ def work(database: Database) -> float:
     with operations(database) as connection:
 
         def explain(_c: object, cursor: Any, statement: str, parameters: Any, *_: object) -> tuple[str, Any]:
-            if statement == REVISION.LINK_SUBTASKS:
+            if statement == REVISION.WORK_OUT_CHANGES:
                 cursor.execute("SHOW enable_nestloop")
                 settings_seen.append(cursor.fetchone()[0])
                 cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
@@ -489,8 +489,7 @@ def test_bodies_are_read_of_those_only_that_a_call_could_have_started(misjudged:
 
     with operations(misjudged) as connection:
         connection.exec_driver_sql(REVISION.FIND_TASK_CALLS)
-        connection.exec_driver_sql(REVISION.STORE_TASK_CALLS)
-        explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {REVISION.LINK_SUBTASKS}")
+        explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {REVISION.WORK_OUT_CHANGES}")
         find(explained.scalar_one()[0]["Plan"])
         connection.rollback()
     assert [node["Actual Rows"] for node in plan] == [1]

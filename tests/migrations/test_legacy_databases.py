@@ -164,7 +164,7 @@ def test_no_scan_that_postgresql_does_not_require(empty: Database) -> None:
     run_alembic("upgrade", "000", url=url_of(empty))
     scanning = [text for text in plan.seen(empty) if "api_requests" in text]
     assert [text for text in scanning if text.startswith("UPDATE")] == [
-        "UPDATE api_requests SET headers = '{}' WHERE headers IS NULL"
+        "UPDATE api_requests SET headers='{}' WHERE api_requests.headers IS NULL"
     ]
     assert sum("SET NOT NULL" in text for text in scanning) == 1
     assert not any("VALIDATE" in text or "ADD CONSTRAINT" in text for text in scanning)

@@ -13,7 +13,9 @@ from sqlalchemy import Connection, Engine, event
 from nexus_schema import UpgradeResult, upgrade_database
 
 
-def upgrade(url: str, at_statement: Callable[[int, Connection, str, Any], None]) -> UpgradeResult:
+def upgrade(
+    url: str, at_statement: Callable[[int, Connection, str, Any], None], *, online: bool = False
+) -> UpgradeResult:
     """Upgrade, and call a function before each statement and commit, with its number."""
     number = itertools.count()
 
@@ -26,24 +28,24 @@ def upgrade(url: str, at_statement: Callable[[int, Connection, str, Any], None])
     event.listen(Engine, "before_cursor_execute", statement)
     event.listen(Engine, "commit", commit)
     try:
-        return upgrade_database(url)
+        return upgrade_database(url, online=online)
     finally:
         event.remove(Engine, "before_cursor_execute", statement)
         event.remove(Engine, "commit", commit)
 
 
-def die(url: str, at: int) -> None:
+def die(url: str, at: int, online: bool = False) -> None:
     """Upgrade, send the statement of that number to the server and be gone, without waiting for its end."""
 
     def at_statement(number: int, connection: Connection, text: str, parameters: Any) -> None:
         if number != at:
             return
         driver: Any = connection.connection.driver_connection
-        if driver.info.transaction_status == pq.TransactionStatus.IDLE:
+        if driver.info.transaction_status == pq.TransactionStatus.IDLE and not driver.autocommit:
             driver.pgconn.exec_(b"BEGIN")
         driver.pgconn.send_query(psycopg.ClientCursor(driver).mogrify(text, parameters).encode())
         while driver.pgconn.flush():
             pass
         os.kill(os.getpid(), signal.SIGKILL)
 
-    upgrade(url, at_statement)
+    upgrade(url, at_statement, online=online)

@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import signal
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import killed
@@ -12,6 +14,7 @@ import psycopg
 import pytest
 from legacy_databases import KINDS, build
 from psycopg import sql
+from sqlalchemy import Connection
 from support import (
     Content,
     Database,
@@ -35,14 +38,27 @@ processes.set_forkserver_preload(
 PARTS = 8
 
 
-def legacy(database: Database) -> None:
-    """The proxy's database with rows that the chain changes: headers, sub-tasks, accounts."""
-    build(database, KINDS["bootstrap"])
-    insert(database, "api_requests", timestamp=at(0), conversation_id=None, response_body=task_response("go"))
-    insert(database, "api_requests", timestamp=at(5), body=user_message("go"))
+STRIDE = int(os.environ.get("KILL_STRIDE", "60"))
+"""Online, each kind of database is killed at one write in so many; 1 takes hours."""
 
 
-START: dict[str, Callable[[Database], None]] = {"new": lambda _: None, "legacy": legacy}
+def legacy(database: Database, kind: str = "bootstrap") -> None:
+    """Fill a database of a kind with rows that the chain changes: headers, sub-tasks, accounts."""
+    build(database, KINDS[kind])
+    columns = database.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('api_requests')"
+    ).fetchall()
+    if columns:
+        own = {"conversation_id": uuid.UUID(int=77)} if ("conversation_id",) in columns else {}
+        insert(database, "api_requests", timestamp=at(0), response_body=task_response("go"))
+        insert(database, "api_requests", timestamp=at(5), body=user_message("go"), **own)
+
+
+START: dict[str, Callable[[Database], None]] = {
+    "new": lambda _: None,
+    "legacy": legacy,
+    **{kind: partial(legacy, kind=kind) for kind in KINDS},
+}
 
 
 @pytest.fixture
@@ -75,7 +91,7 @@ def state(url: str) -> tuple[dict[tuple[str, str], str], Content, list[Any]]:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("fresh", START, indirect=True)
+@pytest.mark.parametrize("fresh", ["new", "legacy"], indirect=True)
 def test_killed_at_every_statement(fresh: Callable[[], str], part: int) -> None:
     statements: list[str] = []
     url = fresh()
@@ -90,5 +106,51 @@ def test_killed_at_every_statement(fresh: Callable[[], str], part: int) -> None:
         process.join()
         assert process.exitcode == -signal.SIGKILL, f"not killed at statement {number}: {statements[number]}"
         result = upgrade_database(url)
-        assert result.outcome in {Outcome.UPGRADED, Outcome.AT_HEAD}, f"at {statements[number]}: {result}"
+        assert result.outcome in {Outcome.UPGRADED, Outcome.AT_HEAD}, (
+            f"at {statements[number][:60]}: {result}"
+        )
         assert state(url) == expected, f"after death at statement {number}: {statements[number]}"
+
+
+@pytest.mark.parametrize(
+    ("fresh", "first"), [(kind, number) for number, kind in enumerate(["new", *KINDS])], indirect=["fresh"]
+)
+def test_killed_online(fresh: Callable[[], str], first: int) -> None:
+    """Client and server process die in turn, at other writes for each kind of database."""
+    statements: list[str] = []
+    url = fresh()
+    assert upgrade_database(url).outcome is Outcome.UPGRADED
+    expected = state(url)
+    url = fresh()
+    killed.upgrade(
+        url, lambda _number, _connection, text, _parameters: statements.append(text.lstrip()), online=True
+    )
+    assert state(url) == expected
+    writes = [
+        number
+        for number, text in enumerate(statements)
+        if not text.startswith(("SELECT", "BEGIN", "ROLLBACK", "SET ", "RESET "))
+    ]
+    assert len(writes) > 150
+    for turn, number in enumerate(writes[first * 2 % STRIDE :: STRIDE]):
+        url = fresh()
+        if turn % 2:
+            process = processes.Process(target=killed.die, args=(url, number, True))
+            process.start()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL, f"not killed at {number}: {statements[number]}"
+        else:  # the upgrade itself goes on with a new connection
+            killed.upgrade(url, partial(terminate, number), online=True)
+        result = upgrade_database(url, online=True)
+        assert result.outcome in {Outcome.UPGRADED, Outcome.AT_HEAD}, (
+            f"at {statements[number][:60]}: {result}"
+        )
+        assert state(url) == expected, f"after death at statement {number}: {statements[number]}"
+
+
+def terminate(at_number: int, number: int, connection: Connection, _text: str, _parameters: Any) -> None:
+    """End the server process of a connection before the statement of that number."""
+    if number == at_number:
+        driver: Any = connection.connection.driver_connection
+        with closing(psycopg.connect(driver.info.dsn, autocommit=True)) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [driver.info.backend_pid])

@@ -417,7 +417,7 @@ def test_a_database_that_does_not_come_up(log: pytest.LogCaptureFixture) -> None
 
 
 @pytest.mark.parametrize(
-    "line", [f"[Migr] applied {NAMES[0]}", "requests linked: parents", f"[Migr] applied {NAMES[5]}"]
+    "line", [f"[Migr] applied {NAMES[0]}", "requests linked to the Task call", f"[Migr] applied {NAMES[5]}"]
 )
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_server_that_is_stopped_and_started_meanwhile(

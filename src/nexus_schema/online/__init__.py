@@ -1,0 +1,128 @@
+"""Online migrations: Alembic's operations, carried out so that others go on reading and writing.
+
+An Alembic plugin for any project on PostgreSQL; it knows nothing about its tables. In env.py, after
+``context.configure(transaction_per_migration=True, …)``::
+
+    online.enable(context)
+
+Revisions stay plain Alembic. By default each runs in one transaction. With ``alembic -x online upgrade head``
+every operation commits by itself, in the way that locks least; a run that dies anywhere is finished by
+running it again. A revision with ``online = False`` at its top runs in one transaction all the same.
+
+Three kinds of statement:
+
+- brief: takes a strong lock, for a change of the catalog alone. First it waits for a weak lock, which stalls
+  nobody and by which the server sends an autovacuum away; for the strong one it waits 200 ms, because all
+  others queue up behind it, and then tries again.
+- long: an index build, a validation. Its lock lets others read and write; a second connection watches it and
+  says what it waits for.
+- what is neither is left to the author: ``op.execute`` counts as brief unless the statement is known to lock
+  nobody out, or says ``execution_options={"online": "long"}``.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from alembic import op
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+
+from nexus_schema.database import lock_migrations
+from nexus_schema.errors import SchemaError
+from nexus_schema.online.operations import Online
+from nexus_schema.online.run import KEY, RefusedError
+
+__all__ = ["RefusedError", "enable", "is_online", "is_planning", "passes"]
+
+log = logging.getLogger(__name__)
+
+MAXIMUM_PASSES = 10
+
+
+def enable(environment: EnvironmentContext) -> None:
+    """Carry out the operations of the configured context online, if ``-x online`` or the attribute says so.
+
+    :param environment: ``alembic.context``, configured with ``transaction_per_migration=True``. A program
+        sets ``config.attributes["online"]`` instead of ``-x online``, and ``config.attributes["lock_wait"]``
+        instead of ``-x lock_wait=SECONDS``: how long to wait for sessions in the way, without end by default.
+
+    Raises :class:`SchemaError` where it cannot work: another database than PostgreSQL, one transaction for
+    all revisions, a transaction begun before ``configure``.
+    """
+    context = environment.get_context()
+    arguments = environment.get_x_argument(as_dictionary=True)
+    attributes = environment.config.attributes
+    requested = attributes.get("online", arguments.get("online", "false") in {"", "true"})
+    if not requested:
+        if not context.as_sql:
+            context.on_version_apply_callbacks += (_drop_journal,)
+        return
+    if context.dialect.name != "postgresql":
+        raise SchemaError(f"-x online is for PostgreSQL, not {context.dialect.name}")
+    if not context._transaction_per_migration:
+        raise SchemaError("-x online needs context.configure(transaction_per_migration=True)")
+    if not context.as_sql and context._in_external_transaction:
+        raise SchemaError("-x online needs a connection without a transaction: commit before configure()")
+    if not context.as_sql and context.dialect.driver != "psycopg":
+        raise SchemaError(f"-x online needs the driver psycopg (3), not {context.dialect.driver}")
+    wait = attributes.get("lock_wait", arguments.get("lock_wait"))
+    online = Online(context, lock_wait=None if wait is None else float(wait))
+    context.opts[KEY] = online
+    if not context.as_sql and _migrates(environment) and context.connection is not None:
+        lock_migrations(context.connection, wait=online.lock_wait)  # before Alembic reads where it is
+    found: Any = context._migrations_fn  # what yields the steps: Alembic has no event before one
+    steps: Any = lambda heads, of: online.steps(found(heads, of))  # noqa: E731 - typed
+    context._migrations_fn = steps
+    context.on_version_apply_callbacks += (online.step_applied,)
+
+
+def _migrates(environment: EnvironmentContext) -> bool:
+    """Return whether the command runs revisions."""
+    try:
+        environment.get_revision_argument()
+    except KeyError:
+        return False
+    return True
+
+
+def _drop_journal(ctx: MigrationContext, **_: object) -> None:
+    """Drop what an interrupted online run has left, where the revision was finished in one transaction."""
+    Online(ctx, lock_wait=None).drop_journal()
+
+
+def current(context: MigrationContext) -> "Online | None":
+    """Return what carries out the operations of a context, or None where they run in one transaction."""
+    online = context.opts.get(KEY)
+    return online if isinstance(online, Online) and online.active else None
+
+
+def is_online() -> bool:
+    """Return whether the operations of the revision that runs commit one by one."""
+    return current(op.get_context()) is not None
+
+
+def is_planning() -> bool:
+    """Return whether a revision is only read through, to refuse before it starts what cannot be done."""
+    online = current(op.get_context())
+    return online is not None and online.planning
+
+
+def passes() -> Iterator[None]:
+    """Yield once; online, again until a pass over the backfills in the loop's body changes nothing.
+
+    What others write meanwhile is found by the next pass. It ends as well when a pass finds as much as
+    the one before: rows then come as fast as they are filled.
+    """
+    online = current(op.get_context())
+    before: int | None = None
+    for number in range(MAXIMUM_PASSES):
+        if online is not None:
+            online.filled = 0
+        yield
+        if online is None or online.offline or online.planning or not online.filled:
+            return
+        if number > 1 and before is not None and online.filled >= before:
+            log.info("rows come in as fast as they are filled; what comes from now on is not filled")
+            return
+        before = online.filled

@@ -1,0 +1,127 @@
+"""What is asked of PostgreSQL's catalogs."""
+
+import sqlalchemy as sa
+
+PROBE = "nexus_schema_probe"
+"""An empty copy of a table, in a transaction that is undone."""
+
+VERSION = sa.text("SELECT current_setting('server_version_num')::int")
+# transaction_timeout came with PostgreSQL 17.
+SETTINGS = sa.text(
+    "SELECT "
+    + ", ".join(
+        f"current_setting('{name}', true) AS {name}"
+        for name in ("application_name", "lock_timeout", "statement_timeout", "transaction_timeout")
+    )
+)
+KIND = sa.text("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:table)")
+OID = sa.text("SELECT CAST(to_regclass(:table) AS oid)::text")
+MAY_HAVE_ROWS = sa.text("""
+SELECT relispopulated FROM pg_class WHERE oid = to_regclass(:table) AND relkind IN ('r', 'p', 'm')""")
+COLUMN = sa.text("""
+SELECT format_type(atttypid, atttypmod) FROM pg_attribute
+WHERE attrelid = to_regclass(:table) AND attname = :column AND attnum > 0 AND NOT attisdropped""")
+COLUMNS = sa.text("""
+SELECT attname FROM pg_attribute
+WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped""")
+IS_NOT_NULL = sa.text(
+    "SELECT attnotnull FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attname = :column"
+)
+NOT_NULL = sa.text("""
+SELECT conname, convalidated FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid
+WHERE conrelid = to_regclass(:table) AND contype = 'n' AND attname = :column AND conkey = ARRAY[attnum]""")
+CONSTRAINT = sa.text("""
+SELECT convalidated, regexp_replace(pg_get_constraintdef(oid), ' NOT VALID$', '')
+FROM pg_constraint WHERE conrelid = to_regclass(:table) AND conname = :name""")
+REFERRED = sa.text("""
+SELECT confrelid::regclass::text FROM pg_constraint
+WHERE conrelid = to_regclass(:table) AND conname = :name AND confrelid <> 0""")
+# The table, as a number, because two spellings of a name are one table.
+INDEX = sa.text("""
+SELECT indrelid::text, indisvalid,
+    regexp_replace(pg_get_indexdef(indexrelid), ' INDEX .*? USING ', ' INDEX USING ')
+FROM pg_index WHERE indexrelid = to_regclass(:name)""")
+# Details of the build are for its own role; that another session has such a lock is told to all.
+BUILDER = sa.text("""
+SELECT min(pid) FROM pg_locks JOIN pg_index ON relation = indrelid
+WHERE indexrelid = to_regclass(:index) AND mode = 'ShareUpdateExclusiveLock' AND granted
+  AND pid <> pg_backend_pid() AND locktype = 'relation'
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum AS vacuum WHERE vacuum.pid = pg_locks.pid)
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_analyze AS analyze_ WHERE analyze_.pid = pg_locks.pid)""")
+FILES = sa.text(f"""
+SELECT relname::text, pg_relation_filenode(oid)::text FROM pg_class
+WHERE oid = to_regclass('{PROBE}')
+   OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = to_regclass('{PROBE}'))""")  # noqa: S608 - constant
+LEAVES = sa.text("""
+SELECT nspname AS schema, relname AS table
+FROM pg_partition_tree(to_regclass(:table)) JOIN pg_class ON oid = relid
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE isleaf AND relkind = 'r' AND NOT EXISTS (
+    SELECT FROM pg_inherits JOIN pg_index ON indexrelid = inhrelid
+    WHERE inhparent = to_regclass(:index) AND indrelid = relid)
+ORDER BY relid::oid""")
+FOREIGN_KEYS = sa.text("""
+SELECT conname, confrelid::regclass::text FROM pg_constraint
+WHERE conrelid = to_regclass(:table) AND contype = 'f' AND conparentid = 0 AND confrelid <> conrelid
+ORDER BY conname""")
+COLUMN_FOREIGN_KEYS = sa.text("""
+SELECT conname, confrelid::regclass::text FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid
+WHERE conrelid = to_regclass(:table) AND contype = 'f' AND conparentid = 0
+  AND attname = :column AND attnum = ANY (conkey)
+ORDER BY conname""")
+COLUMN_INDEXES = sa.text("""
+SELECT DISTINCT indexrelid::regclass::text FROM pg_index JOIN pg_class ON oid = indexrelid
+JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = indexrelid
+JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+WHERE indrelid = to_regclass(:table) AND refobjid = indrelid AND attname = :column
+  AND relkind = 'i' AND NOT relispartition
+  AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)""")
+COLUMN_DEPENDENTS = sa.text("""
+SELECT DISTINCT pg_describe_object(classid, objid, objsubid)
+FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+WHERE refclassid = 'pg_class'::regclass AND refobjid = to_regclass(:table) AND attname = :column
+  AND classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_trigger'::regclass)
+  AND deptype = 'n'""")
+TABLE_DEPENDENTS = sa.text("""
+SELECT DISTINCT pg_describe_object('pg_class'::regclass, ev_class, 0)
+FROM pg_depend JOIN pg_rewrite ON pg_rewrite.oid = objid
+WHERE classid = 'pg_rewrite'::regclass AND refclassid = 'pg_class'::regclass
+  AND refobjid = to_regclass(:table) AND ev_class <> refobjid
+UNION
+SELECT format('constraint %I of %s', conname, conrelid::regclass) FROM pg_constraint
+WHERE confrelid = to_regclass(:table) AND conrelid <> confrelid""")
+COLUMN_CHECKS = sa.text("""
+SELECT conname, pg_get_constraintdef(pg_constraint.oid)
+FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid
+WHERE conrelid = to_regclass(:table) AND contype = 'c' AND convalidated AND attname = :column
+  AND attnum = ANY (conkey) ORDER BY conname""")
+UNPROVED_CHECKS = sa.text("""
+SELECT conname FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid
+WHERE conrelid = to_regclass(:table) AND contype = 'c' AND NOT convalidated AND attname = :column
+  AND attnum = ANY (conkey) ORDER BY conname""")
+WHO = """format('process %s%s%s%s', coalesce(pid::text, 'of a prepared transaction'), ' of role ' || usename,
+    ' "' || nullif(application_name, '') || '"',
+    CASE WHEN state IS NOT NULL THEN format(', %s, in its transaction for %s s: %s', state,
+        extract(epoch FROM clock_timestamp() - xact_start)::int,
+        left(regexp_replace(query, '\\s+', ' ', 'g'), 80))
+    END)"""
+# Whoever holds a lock that ours would have to wait for. Its own kind of an autovacuum is not waited for:
+# asking for the weak lock sends it away.
+HOLDERS = sa.text(
+    f"""
+SELECT DISTINCT virtualtransaction, {WHO} AS holder
+FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
+WHERE relation = ANY (SELECT CAST(to_regclass(name) AS oid) FROM unnest(CAST(:tables AS text[])) AS name)
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND granted AND locktype = 'relation' AND pid IS DISTINCT FROM pg_backend_pid()
+  AND backend_type IS DISTINCT FROM 'autovacuum worker'
+  AND (:reads OR mode NOT IN ('AccessShareLock', 'RowShareLock')) AND mode <> 'SIReadLock'
+"""  # noqa: S608 - constants
+)
+BLOCKERS = f"""
+SELECT DISTINCT {WHO.replace("%", "%%").replace("pid::text", "blocker::text")}
+FROM unnest(pg_blocking_pids(%(pid)s)) AS blocker LEFT JOIN pg_stat_activity ON pid = blocker"""  # noqa: S608
+PROGRESS = """
+SELECT format('%%s, %%s of %%s blocks', phase, blocks_done, blocks_total)
+FROM pg_stat_progress_create_index WHERE pid = %(pid)s"""

@@ -1,0 +1,439 @@
+"""One online run of Alembic: its steps, their journal, and the ways to run a statement."""
+
+import hashlib
+import itertools
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionStep
+from psycopg.types.json import Jsonb
+from sqlalchemy.exc import DBAPIError
+
+from nexus_schema.errors import SchemaError, describe
+from nexus_schema.online import catalog
+from nexus_schema.online.waiting import RETRIED, Holders, Watch, delays, sqlstate
+
+log = logging.getLogger(__name__)
+
+STRONG_LOCK_TIMEOUT = "200ms"
+"""Longest wait for a lock behind which others queue up: their longest stall."""
+
+WEAK_LOCK_TIMEOUT = "2s"
+"""Longest wait for a lock that stalls nobody. Above deadlock_timeout (1 s), after which the server cancels
+an autovacuum that stands in the way."""
+
+GUARD_SECONDS = 5
+"""A brief statement that runs longer is none: it reads or writes the table under its lock."""
+
+
+KEY = "nexus_schema.online"
+"""Where the options of a context hold its run."""
+
+
+_SCRIPT_HEAD = """\
+-- Each operation commits by itself, so that others go on reading and writing. A script cannot look at what
+-- is there: where a statement fails (a lock was not obtained in time, a build left an invalid index), see to
+-- what it left, and go on after what is done. alembic -x online upgrade does that by itself.
+SET lock_timeout = 0;
+SET statement_timeout = 0;
+"""
+
+
+class RefusedError(SchemaError):
+    """An operation without a way that lets others read and write; nothing of its revision was done."""
+
+
+class Entry(NamedTuple):
+    """A step of a revision in the journal: what it does, for the how manieth time, how far it came."""
+
+    digest: str
+    number: int
+    state: dict[str, Any] | None
+
+
+class Found(NamedTuple):
+    """An index or a constraint that has the wanted name."""
+
+    table: str
+    valid: bool
+    definition: str
+
+
+def is_autocommit(context: MigrationContext) -> bool:
+    """Return whether a connected context is in an autocommit_block()."""
+    connection = context.connection
+    return (
+        connection is not None and connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+    )
+
+
+class Run:
+    """One run of Alembic: its steps, their journal, and the ways to run a statement."""
+
+    def __init__(self, context: MigrationContext, *, lock_wait: float | None) -> None:
+        self.context = context
+        self.operations = Operations(context)
+        self.offline = context.as_sql
+        self.planning = False
+        self.active = True
+        self.filled = 0
+        """Rows that the backfills of the current pass changed."""
+        self.lock_wait = lock_wait
+        self._revision = ""
+        self._created: set[str] = set()
+        self._step = ""
+        self._journal: dict[tuple[str, int], dict[str, Any]] = {}
+        self._journal_exists = False
+        self._seen: Counter[str] = Counter()
+        self._inside = False
+
+    # The run: one step for each revision.
+
+    def steps(self, found: Iterable[MigrationStep]) -> Iterator[MigrationStep]:
+        """Yield Alembic's steps, each made ready before it runs."""
+        if self.offline:
+            self.context.impl.static_output(_SCRIPT_HEAD)
+        for step in found:
+            self.active = False
+            if isinstance(step, RevisionStep):
+                self._begin(step)
+            yield step
+
+    def _begin(self, step: RevisionStep) -> None:
+        module = step.revision.module
+        self._revision = step.revision.revision
+        if getattr(module, "online", True) is False:
+            log.info("%s says online = False: it runs in one transaction", self._revision)
+            return
+        self.active = True
+        if self.offline:
+            return
+        direction = "upgrade" if step.is_upgrade else "downgrade"
+        self._load_journal(f"{direction} {self._revision}")
+        self._plan(step)
+        self._seen.clear()
+
+    def _plan(self, step: RevisionStep) -> None:
+        """Read the revision through without doing anything, so that what is refused is so before it starts.
+
+        A revision that reads what it has just written cannot be read to its end; what comes after that is
+        refused where it stands.
+        """
+        connection = self.connection
+        connection.commit()  # Alembic may have made its version table
+        driver: Any = connection.connection.driver_connection
+        before, driver.read_only = driver.read_only, True
+        self.planning = True
+        try:
+            with self.context.begin_transaction(_per_migration=True):
+                step.migration_fn()
+        except (RefusedError, DBAPIError) as error:
+            if isinstance(error, RefusedError) or error.connection_invalidated:
+                raise
+            log.debug("%s cannot be read through: %s", self._revision, describe(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is will come again when it runs
+            log.debug("%s cannot be read through: %s", self._revision, error)
+        finally:
+            self.planning = False
+            if not connection.invalidated:
+                connection.rollback()
+                driver.read_only = before
+
+    def step_applied(self, **_: object) -> None:
+        """Drop the journal in the transaction that stamps the revision."""
+        if not self.offline:
+            self.drop_journal()
+
+    def drop_journal(self) -> None:
+        """Drop the journal, if there is one."""
+        if self._scalar(catalog.KIND, table=self._journal_table) is not None:
+            self.run_sql(f"DROP TABLE {self._journal_table}")
+        self._journal_exists = False
+
+    # The journal: which steps of an interrupted revision were finished that cannot be seen in the catalog.
+
+    @property
+    def _journal_table(self) -> str:
+        return self.quoted(f"{self.context.version_table}_journal", self.context.version_table_schema)
+
+    def _load_journal(self, step: str) -> None:
+        connection = self.connection
+        self._step = step
+        self._journal = {}
+        exists = sa.text("SELECT to_regclass(:name) IS NOT NULL")
+        self._journal_exists = bool(connection.execute(exists, {"name": self._journal_table}).scalar_one())
+        if self._journal_exists:
+            rows = connection.execute(
+                sa.text(
+                    f"SELECT digest, number, state FROM {self._journal_table}"  # noqa: S608 - quoted
+                    " WHERE step = :step"
+                ),
+                {"step": step},
+            )
+            self._journal = {(row.digest, row.number): row.state for row in rows}
+
+    def entry(self, text: str) -> Entry:
+        """Return the entry of a step that the catalog says nothing of; its state is None if it was not begun.
+
+        :param text: what it does. Steps are told apart by it, and by how often it came before.
+        """
+        digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        self._seen[digest] += 1
+        number = self._seen[digest]
+        return Entry(digest, number, self._journal.get((digest, number)))
+
+    def note(self, entry: Entry, state: dict[str, Any]) -> None:
+        """Record how far a step came, in the transaction of its work."""
+        self.connection.exec_driver_sql(
+            f"INSERT INTO {self._journal_table} VALUES (%s, %s, %s, %s)"  # noqa: S608 - quoted
+            " ON CONFLICT (step, digest, number) DO UPDATE SET state = excluded.state",
+            (self._step, entry.digest, entry.number, Jsonb(state)),
+        )
+
+    def open_journal(self) -> None:
+        """Make the journal's table unless it is there."""
+        if not self._journal_exists:
+            self.connection.exec_driver_sql(
+                f"CREATE TABLE IF NOT EXISTS {self._journal_table} (step text, digest text, number int,"
+                " state jsonb, PRIMARY KEY (step, digest, number))"
+            )
+            self._journal_exists = True
+
+    # The ways to run a statement.
+
+    @property
+    def connection(self) -> sa.Connection:
+        """The connection of the migration, which autocommit_block() exchanges."""
+        connection = self.context.connection
+        assert connection is not None  # noqa: S101 - only a script has none
+        return connection
+
+    @contextmanager
+    def outside(self, what: str) -> Iterator[None]:
+        """Leave Alembic's transaction; the session says what it does, and has no timeouts of its own.
+
+        :param what: what it does, for pg_stat_activity.
+        """
+        if self.offline or self._inside:
+            with ExitStack() as stack:
+                if not self._inside:
+                    stack.enter_context(self.context.autocommit_block())
+                yield
+            return
+        failure: BaseException | None = None
+        try:
+            with ExitStack() as stack:
+                if not is_autocommit(self.context):  # else the author's own block
+                    stack.enter_context(self.context.autocommit_block())
+                self._inside = True
+                found = self.connection.execute(catalog.SETTINGS).one()._asdict()
+                settings = {name: value for name, value in found.items() if value is not None}
+                program = settings["application_name"] or "alembic"
+                now = {"application_name": f"{program} {self._revision}: {what}"[:63]}
+                try:
+                    self._set(dict.fromkeys(settings, "0") | now)
+                    yield
+                except BaseException as error:
+                    failure = error  # an exit below may fail as well, and would hide it
+                    raise
+                finally:
+                    self._inside = False
+                    if not self.connection.invalidated and not self.connection.closed:
+                        with suppress(DBAPIError) if failure is not None else ExitStack():
+                            self._set(settings)
+        except BaseException as error:
+            if failure is not None and error is not failure:
+                raise failure from failure.__cause__
+            raise
+
+    def _set(self, values: dict[str, str], *, local: bool = False) -> None:
+        marks = ", ".join(f"set_config(%s, %s, {str(local).lower()})" for _ in values)
+        flat = tuple(itertools.chain.from_iterable(values.items()))
+        self.connection.exec_driver_sql(f"SELECT {marks}", flat)
+
+    @contextmanager
+    def transaction(self, **settings: str) -> Iterator[None]:
+        """Run what is inside in a transaction of its own, within :meth:`outside`.
+
+        :param settings: settings of the server for this transaction.
+        """
+        connection = self.connection
+        connection.exec_driver_sql("BEGIN")
+        try:
+            if settings:
+                self._set(settings, local=True)
+            yield
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            with suppress(Exception):  # what comes from a lost connection would hide the cause
+                connection.exec_driver_sql("ROLLBACK")
+            raise
+
+    def brief(
+        self,
+        what: str,
+        work: Callable[[], object],
+        *tables: str,
+        stops_reads: bool = True,
+        unknown: bool = False,
+    ) -> None:
+        """Run statements that change the catalog alone, under a strong lock.
+
+        :param what: what they do.
+        :param work: executes them.
+        :param tables: the tables that they lock, quoted.
+        :param stops_reads: whether readers would have to wait too.
+        :param unknown: they lock what is not known, so nothing but the queue itself can be waited in.
+        """
+        with self.outside(what):
+            if self.offline:
+                self.context.impl.static_output("BEGIN;\n")
+                self.context.impl.static_output(
+                    f"SET LOCAL lock_timeout = '{WEAK_LOCK_TIMEOUT}';\n"
+                    f"SET LOCAL statement_timeout = '{GUARD_SECONDS}s';\n"
+                )
+                work()
+                self.context.impl.static_output("COMMIT;\n")
+                return
+            started = time.monotonic()
+            holders = Holders(self, what)
+            for delay in delays():
+                locked = [] if unknown else self._ordinary(tables)
+                holders.wait(locked, stops_reads=stops_reads)
+                begun = time.monotonic()
+                try:
+                    with self.transaction(
+                        lock_timeout=WEAK_LOCK_TIMEOUT, statement_timeout=f"{GUARD_SECONDS}s"
+                    ):
+                        for table in locked:
+                            self.connection.exec_driver_sql(
+                                f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE".replace("%", "%%")
+                            )
+                        if not unknown:
+                            self._set({"lock_timeout": STRONG_LOCK_TIMEOUT}, local=True)
+                        work()
+                        return
+                except DBAPIError as error:
+                    state = sqlstate(error)
+                    if state == "57014" and time.monotonic() - begun >= GUARD_SECONDS:
+                        raise SchemaError(
+                            f"{what} ran {GUARD_SECONDS} s under its lock and was cancelled: it reads or"
+                            " writes the table. Rows are filled by op.backfill; a statement that locks nobody"
+                            ' out says so with execution_options={"online": "long"}; and online = False at'
+                            " the top of a revision runs it in one transaction"
+                        ) from error
+                    if state not in RETRIED:
+                        raise
+                    holders.check(started, describe(error) or "")
+                time.sleep(delay)
+
+    def long(
+        self,
+        what: str,
+        work: Callable[[], object],
+        *,
+        transaction: bool = False,
+        undo: Callable[[], object] | None = None,
+    ) -> object:
+        """Run statements whose locks let others read and write, for as long as they take.
+
+        :param transaction: whether they run in a transaction.
+        :param undo: removes what a failure has left, where no transaction does.
+        """
+        with self.outside(what):
+            if self.offline:
+                if transaction:
+                    self.context.impl.static_output("BEGIN;\n")
+                work()
+                if transaction:
+                    self.context.impl.static_output("COMMIT;\n")
+                return None
+            for delay in itertools.islice(delays(), 5):
+                watch = Watch(self, what)
+                try:
+                    with watch, self.transaction() if transaction else ExitStack():
+                        return work()
+                except BaseException as error:
+                    if undo is not None:
+                        with suppress(Exception):  # a lost connection; the next run finds what is left
+                            undo()
+                    if watch.gave_up is not None:
+                        raise SchemaError(watch.gave_up) from error
+                    if sqlstate(error) != "40P01":
+                        raise
+                time.sleep(delay)
+            raise SchemaError(f"{what}: deadlocked five times; try again at a quieter moment")
+
+    def run_sql(self, statement: str) -> None:
+        """Execute SQL in which nothing is a parameter."""
+        self.context.impl.execute(sa.text(statement.replace(":", r"\:")))
+
+    # What the catalog says.
+
+    def quoted(self, name: str, schema: str | None = None) -> str:
+        """Return a name as SQL writes it."""
+        return self.context.dialect.identifier_preparer.format_table(sa.table(name, schema=schema))
+
+    def _rows(self, statement: "sa.TextClause", **parameters: object) -> Sequence[Any]:
+        return self.connection.execute(statement, parameters).all()
+
+    def _scalar(self, statement: "sa.TextClause", **parameters: object) -> Any:
+        return self.connection.execute(statement, parameters).scalar()
+
+    def _ordinary(self, tables: Iterable[str]) -> list[str]:
+        """Return those that LOCK TABLE knows, in an order that all runs share."""
+        return sorted({table for table in tables if self._scalar(catalog.KIND, table=table) in {"r", "p"}})
+
+    def without_ceremony(self, table: str) -> bool:
+        """Return whether a table was created by this run, is not there, or has no rows."""
+        if self.offline:
+            return False
+        if table in self._created:
+            return True
+        if not self._scalar(catalog.MAY_HAVE_ROWS, table=table):
+            return True
+        rows = f"SELECT EXISTS (SELECT FROM {table})"  # noqa: S608 - quoted
+        return not self.connection.exec_driver_sql(rows.replace("%", "%%")).scalar()
+
+    def _is_partitioned(self, table: str) -> bool:
+        return not self.offline and self._scalar(catalog.KIND, table=table) == "p"
+
+    @contextmanager
+    def _copy_of(self, table: str, how: str) -> Iterator[None]:
+        """Ask the server what it makes of something: on an empty copy of a table, in a transaction undone.
+
+        :param how: what the copy is made of; ``{}`` stands for the table.
+        """
+        with self.outside("asks the server, on an empty copy of a table"):
+            self.connection.exec_driver_sql("BEGIN READ WRITE")
+            try:
+                self.run_sql(f"CREATE TEMP TABLE {catalog.PROBE} ({how.format(table)})")
+                yield
+            finally:
+                with suppress(DBAPIError):
+                    self.connection.exec_driver_sql("ROLLBACK")
+
+    def rewritten(self, table: str, work: Callable[[str], object]) -> list[str]:
+        """Return what of a table and its indexes a change would write anew.
+
+        :param work: makes the change to the table whose name it is given.
+        """
+        with self._copy_of(table, "LIKE {} INCLUDING ALL"):
+            before = self.connection.execute(catalog.FILES).all()
+            work(catalog.PROBE)
+            after = self.connection.execute(catalog.FILES).all()
+        return [name for name, _ in set(before) - set(after)]
+
+    def _index(self, name: str) -> Found | None:
+        row = self.connection.execute(catalog.INDEX, {"name": name}).one_or_none()
+        return None if row is None else Found(*row)
+
+    def _constraint(self, table: str, name: str) -> Found | None:
+        row = self.connection.execute(catalog.CONSTRAINT, {"table": table, "name": name}).one_or_none()
+        return None if row is None else Found(table, *row)

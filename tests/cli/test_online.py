@@ -1,0 +1,163 @@
+"""``alembic -x online``: interrupted, killed, in the way of others, and as a script."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from support import (
+    ROOT,
+    Database,
+    alembic_program,
+    at,
+    catalog,
+    content,
+    dump_schema,
+    insert,
+    run_alembic,
+    run_program,
+    run_sql_script,
+    task_response,
+    url_of,
+    user_message,
+)
+
+SESSIONS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'nexus_schema 0%%' AND datname = %s"
+)
+
+
+@contextmanager
+def snapshot(database: Database) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """Hold a snapshot, for which every concurrent index build waits; other statements do not."""
+    with psycopg.connect(url_of(database)) as other:
+        other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        other.execute("SELECT count(*) FROM pg_class")
+        yield other
+        other.rollback()
+
+
+@contextmanager
+def waiting_upgrade(database: Database, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run an online upgrade until a statement of it waits for another session."""
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("alembic"), "-x", "online", *options, "upgrade", "head"],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": url_of(database)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        waiting = (
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE NOT granted AND locktype = 'virtualxid' AND datname = current_database()"
+        )
+        while database.execute(waiting).fetchone() == (0,) and process.poll() is None:
+            time.sleep(0.05)
+        assert process.poll() is None, process.communicate()[1]
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def filled(empty: Database) -> Database:
+    """A database at 001 with rows: 002 builds indexes while others write."""
+    run_alembic("upgrade", "001", url=url_of(empty))
+    insert(empty, "api_requests", timestamp=at(0), response_body=task_response("go"))
+    insert(empty, "api_requests", timestamp=at(5), body=user_message("go"))
+    return empty
+
+
+def sessions(database: Database) -> int:
+    (number,) = database.execute(SESSIONS, [database.info.dbname]).fetchone() or (0,)
+    return int(number)
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted(filled: Database, sent: signal.Signals, status: int) -> None:
+    with snapshot(filled):
+        with waiting_upgrade(filled) as process:
+            assert sessions(filled) == 1
+            process.send_signal(sent)
+            _, stderr = process.communicate(timeout=60)
+        assert process.returncode == status
+        assert "Traceback" not in stderr
+        assert stderr.splitlines()[-1].startswith("interrupted: what was not finished is undone")
+        while sessions(filled):
+            time.sleep(0.05)
+    assert alembic_program("-x", "online", "upgrade", "head", url=url_of(filled)).returncode == 0
+    assert alembic_program("check", url=url_of(filled)).returncode == 0
+
+
+def test_a_client_that_vanishes_leaves_no_statement_running(filled: Database) -> None:
+    """The index build would wait for the snapshot as long as that lasts; the server looks for its client."""
+    with snapshot(filled):
+        with waiting_upgrade(filled) as process:
+            process.send_signal(signal.SIGKILL)
+        for _ in range(600):
+            if not sessions(filled):
+                break
+            time.sleep(0.05)
+        assert sessions(filled) == 0
+    assert alembic_program("-x", "online", "upgrade", "head", url=url_of(filled)).returncode == 0
+    assert filled.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
+
+
+def test_it_gives_up_if_asked_to_and_says_who_is_in_the_way(filled: Database) -> None:
+    with snapshot(filled) as other:
+        result = alembic_program("-x", "online", "-x", "lock_wait=1", "upgrade", "head", url=url_of(filled))
+        assert result.returncode == 1
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith("error: gave up after 1 s: create index idx_requests_conversation_timestamp")
+        assert f"process {other.info.backend_pid} of role" in last
+        assert "in its transaction for" in last
+        assert filled.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
+    assert alembic_program("-x", "online", "upgrade", "head", url=url_of(filled)).returncode == 0
+
+
+@pytest.mark.parametrize("start", ["base", "001"])
+def test_its_script_makes_the_same_schema(empty: Database, head: Database, start: str) -> None:
+    if start == "001":
+        run_alembic("upgrade", "001", url=url_of(empty))
+        insert(empty, "api_requests", timestamp=at(0), response_body=task_response("go"))
+        insert(empty, "api_requests", timestamp=at(5), body=user_message("go"))
+        before = content(empty)
+    span = "head" if start == "base" else "001:head"
+    script = alembic_program("-x", "online", "upgrade", span, "--sql").stdout
+    assert "CREATE INDEX CONCURRENTLY" in script
+    result = run_sql_script(empty, script)
+    assert result.returncode == 0, result.stderr
+    assert dump_schema(empty) == dump_schema(head)
+    assert catalog(empty) == catalog(head)
+    if start == "001":
+        assert content(empty, like=before)["api_requests"] == before["api_requests"]
+        linked = empty.execute("SELECT count(*) FROM api_requests WHERE account_id IS NOT NULL").fetchone()
+        assert linked == (2,)
+
+
+def test_squawk_finds_nothing_in_its_script(tmp_path: Path) -> None:
+    script = tmp_path / "head.sql"
+    script.write_text(alembic_program("-x", "online", "upgrade", "head", "--sql").stdout)
+    squawk = Path(sys.executable).with_name("squawk")
+    result = run_program(squawk, script)
+    assert result.returncode == 0, result.stdout
+    atomic = tmp_path / "atomic.sql"
+    atomic.write_text(alembic_program("upgrade", "001:head", "--sql").stdout)
+    assert "require-concurrent-index-creation" in run_program(squawk, atomic).stdout
+
+
+def test_a_downgrade_that_counts_what_would_be_lost_needs_the_lock(head: Database) -> None:
+    result = alembic_program("-x", "online", "downgrade", "005", url=url_of(head))
+    assert result.returncode == 1
+    assert "without -x online" in result.stderr.splitlines()[-1]
+    assert alembic_program("-x", "online", "-x", "allow_data_loss=true", "downgrade", "base", url=url_of(head)
+    ).returncode == 0  # fmt: skip
+    assert catalog(head) == {}
