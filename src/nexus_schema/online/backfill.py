@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from tqdm import tqdm
 
 from nexus_schema.errors import SchemaError, database_error
+from nexus_schema.online.waiting import Holders
 
 if TYPE_CHECKING:
     from nexus_schema.online.operations import Online
@@ -42,7 +43,8 @@ LOG_EVERY_SECONDS = 5.0
 _RETRIED = {"55P03", "40P01", "40001", "23503", "57014"}
 
 # A plan for a range must not depend on statistics; none of its statements is worth compiling.
-_SETTINGS = {"jit": "off", "lock_timeout": "2s", "statement_timeout": "60s"}
+# Below deadlock_timeout (1 s): where two lock rows in another order, the batch gives way, not the program.
+_SETTINGS = {"jit": "off", "lock_timeout": "500ms", "statement_timeout": "60s"}
 # Only the rows that belong to the range, each found by its index.
 _BY_INDEX = {
     "enable_hashjoin": "off",
@@ -155,12 +157,12 @@ def _indexes_rebuilt(connection: sa.Connection, operation: BackfillOp) -> Iterat
     name = connection.dialect.identifier_preparer.format_table(table)
     indexes = connection.execute(_SECONDARY_INDEXES, {"table": name}).all()
     for index in indexes:
-        connection.exec_driver_sql(index.drop)
+        connection.exec_driver_sql(index.drop.replace("%", "%%"))
     yield
     for index in indexes:
-        connection.exec_driver_sql(index.make)
+        connection.exec_driver_sql(index.make.replace("%", "%%"))
         if index.comment is not None:
-            connection.exec_driver_sql(index.comment)
+            connection.exec_driver_sql(index.comment.replace("%", "%%"))
     log.info("%s: %s indexes built again, after %s rows had changed", table.name, len(indexes), changing)
 
 
@@ -276,6 +278,7 @@ def _pass(
     """Run one pass over the table, and say what is next."""
     ranges = (_Keys if operation.key else _Pages)(online.connection, operation)
     step, failures = FIRST_STEP, 0
+    holders, waiting_since = Holders(online, operation.what), time.monotonic()
     while (found := ranges.range(state.position, step)) is not None:
         conditions, end = found
         begun = time.monotonic()
@@ -289,29 +292,34 @@ def _pass(
         except DBAPIError as error:
             failures += 1
             driver = database_error(error)
-            if driver is None or driver.sqlstate not in _RETRIED or failures > 20:
+            state_of_error = None if driver is None else driver.sqlstate
+            if state_of_error not in _RETRIED or (state_of_error != "55P03" and failures > 20):
                 raise
-            log.info("%s: tried again: %s", operation.what, driver.diag.message_primary)
+            holders.check(waiting_since, f"rows that others hold ({str(driver).splitlines()[0]})")
             step = max(1, step // 2)
             time.sleep(min(2.0, 0.1 * failures))
             continue
-        state, failures = done, 0
+        state, failures, waiting_since = done, 0, time.monotonic()
         seconds = time.monotonic() - begun
         progress.show(state.number, ranges.part(end), state.changed)
         # By at most four times, because a range without a row to change says nothing of the next one.
         step = max(1, min(LARGEST_STEP, int(step * min(4.0, max(0.25, BATCH_SECONDS / max(seconds, 1e-4))))))
         time.sleep(min(BATCH_SECONDS, seconds * PAUSE) if changed else 0)
-    after = state._replace(number=state.number + 1, position=None, in_pass=0, before=state.in_pass)
-    last = state.in_pass == 0 or state.number >= _MAXIMUM_PASSES
-    if state.before is not None and state.in_pass >= max(state.before, 1) and state.number > 1:
-        if state.number == 2 and state.in_pass >= max(BULK_ROWS, state.before):
-            raise SchemaError(
-                f"the rows that a backfill has filled are found by it again ({operation.what}): its WHERE has"
-                " to name the rows that lack the values"
-            )
-        last = True
-    if last:
-        after = after._replace(finished=True)
+    if state.number == 2 and state.before is not None and state.in_pass >= max(BULK_ROWS, state.before * 0.9):
+        raise SchemaError(
+            f"the rows that a backfill has filled are found by it again ({operation.what}): its WHERE has to"
+            " name the rows that lack the values"
+        )
+    # As many as before: rows come in as fast as they are filled.
+    steady = state.before is not None and state.in_pass >= state.before
+    after = state._replace(
+        number=state.number + 1,
+        position=None,
+        in_pass=0,
+        before=state.in_pass,
+        finished=state.in_pass == 0 or steady or state.number >= _MAXIMUM_PASSES,
+    )
+    if after.finished:
         with online.transaction():
             online.note(entry, after._asdict())
     return after
@@ -373,12 +381,12 @@ def write_batches(online: "Online", operation: BackfillOp) -> None:
         tid >= sa.literal_column("first_tid"), tid < sa.literal_column("end_tid")
     )
     compiled = statement.compile(dialect=context.dialect, compile_kwargs={"literal_binds": True})
+    regclass = name.replace("'", "''")
     settings = _BY_INDEX if operation.over is not None else {}
     with online.outside(operation.what):
         for setting, value in settings.items():
             context.impl.static_output(f"SET {setting} = {value};")
-        context.impl.static_output(
-            f"""\
+        script = f"""\
 -- {operation.what}: in batches, until a pass changes nothing
 DO $backfill$
 DECLARE
@@ -391,7 +399,9 @@ DECLARE
 BEGIN
     FOR pass IN 1..{_MAXIMUM_PASSES} LOOP
         changed_in_pass := 0;
-        pages := pg_relation_size('{name.replace("'", "''")}') / current_setting('block_size')::int;
+        SELECT max(pg_relation_size(part)) / current_setting('block_size')::int INTO pages FROM (
+            SELECT relid FROM pg_partition_tree('{regclass}') UNION SELECT '{regclass}'::regclass
+        ) AS parts (part);
         first_page := 0;
         WHILE first_page < pages LOOP
             first_tid := format('(%s,0)', first_page)::tid;
@@ -405,8 +415,8 @@ BEGIN
         EXIT WHEN changed_in_pass = 0;
     END LOOP;
 END $backfill$;
-"""
-        )
+"""  # noqa: S608 - the statement is compiled, the names are quoted
+        context.impl.static_output(script)
         for setting in settings:
             context.impl.static_output(f"RESET {setting};")
 
@@ -434,9 +444,9 @@ _ROWS = sa.text("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(
 # out: a tablespace, the marks of CLUSTER and REPLICA IDENTITY, statistics targets, a partitioned parent.
 _SECONDARY_INDEXES = sa.text("""
 SELECT format('DROP INDEX %s', CAST(oid AS regclass)) AS drop,
-    replace(pg_get_indexdef(oid), '%', '%%') AS make,
+    pg_get_indexdef(oid) AS make,
     format('COMMENT ON INDEX %s IS ', CAST(oid AS regclass))
-        || replace(quote_literal(obj_description(oid, 'pg_class')), '%', '%%') AS comment
+        || quote_literal(obj_description(oid, 'pg_class')) AS comment
 FROM pg_index JOIN pg_class ON oid = indexrelid
 WHERE indrelid = to_regclass(:table)
     AND indisvalid AND NOT indisclustered AND NOT indisreplident AND NOT relispartition AND reltablespace = 0

@@ -5,6 +5,7 @@ import sqlalchemy as sa
 PROBE = "nexus_schema_probe"
 """An empty copy of a table, in a transaction that is undone."""
 
+CURRENT_SCHEMA = sa.text("SELECT current_schema()")
 VERSION = sa.text("SELECT current_setting('server_version_num')::int")
 # transaction_timeout came with PostgreSQL 17.
 SETTINGS = sa.text(
@@ -36,6 +37,8 @@ FROM pg_constraint WHERE conrelid = to_regclass(:table) AND conname = :name""")
 REFERRED = sa.text("""
 SELECT confrelid::regclass::text FROM pg_constraint
 WHERE conrelid = to_regclass(:table) AND conname = :name AND confrelid <> 0""")
+REFERRED_OID = sa.text("""
+SELECT confrelid::text FROM pg_constraint WHERE conrelid = to_regclass(:table) AND conname = :name""")
 # The table, as a number, because two spellings of a name are one table.
 INDEX = sa.text("""
 SELECT indrelid::text, indisvalid,
@@ -53,14 +56,13 @@ FILES = sa.text(f"""
 SELECT relname::text, pg_relation_filenode(oid)::text FROM pg_class
 WHERE oid = to_regclass('{PROBE}')
    OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = to_regclass('{PROBE}'))""")  # noqa: S608 - constant
-LEAVES = sa.text("""
+PARTITIONS_WITHOUT = sa.text("""
 SELECT nspname AS schema, relname AS table
-FROM pg_partition_tree(to_regclass(:table)) JOIN pg_class ON oid = relid
-JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE isleaf AND relkind = 'r' AND NOT EXISTS (
-    SELECT FROM pg_inherits JOIN pg_index ON indexrelid = inhrelid
-    WHERE inhparent = to_regclass(:index) AND indrelid = relid)
-ORDER BY relid::oid""")
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE inhparent = to_regclass(:table) AND relkind IN ('r', 'p') AND NOT EXISTS (
+    SELECT FROM pg_inherits AS attached JOIN pg_index ON indexrelid = attached.inhrelid
+    WHERE attached.inhparent = to_regclass(:index) AND indrelid = pg_class.oid)
+ORDER BY pg_class.oid""")
 FOREIGN_KEYS = sa.text("""
 SELECT conname, confrelid::regclass::text FROM pg_constraint
 WHERE conrelid = to_regclass(:table) AND contype = 'f' AND conparentid = 0 AND confrelid <> conrelid
@@ -92,13 +94,9 @@ UNION
 SELECT format('constraint %I of %s', conname, conrelid::regclass) FROM pg_constraint
 WHERE confrelid = to_regclass(:table) AND conrelid <> confrelid""")
 COLUMN_CHECKS = sa.text("""
-SELECT conname, pg_get_constraintdef(pg_constraint.oid)
+SELECT conname, pg_get_constraintdef(pg_constraint.oid) AS definition
 FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid
 WHERE conrelid = to_regclass(:table) AND contype = 'c' AND convalidated AND attname = :column
-  AND attnum = ANY (conkey) ORDER BY conname""")
-UNPROVED_CHECKS = sa.text("""
-SELECT conname FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid
-WHERE conrelid = to_regclass(:table) AND contype = 'c' AND NOT convalidated AND attname = :column
   AND attnum = ANY (conkey) ORDER BY conname""")
 WHO = """format('process %s%s%s%s', coalesce(pid::text, 'of a prepared transaction'), ' of role ' || usename,
     ' "' || nullif(application_name, '') || '"',

@@ -6,12 +6,14 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 import psycopg
 import sqlalchemy as sa
 from alembic.operations import BatchOperations, Operations, ops, toimpl
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import SchemaItem
@@ -61,7 +63,7 @@ class Online(Run):
         table = self.quoted(operation.table_name, operation.schema)
         renamed = isinstance(operation, ops.AlterColumnOp) and operation.modify_name is not None
         if isinstance(operation, ops.RenameTableOp) or renamed:
-            if not self.without_ceremony(table):
+            if not self.is_new(table) and not self.without_ceremony(table):
                 self._refuse(
                     f"renaming {table}" + (f".{getattr(operation, 'column_name', '')}" if renamed else ""),
                     "programs that run use the old name",
@@ -90,6 +92,13 @@ class Online(Run):
             " then runs in one transaction"
         )
 
+    def _refuse_unnamed(self, kind: str, table: str) -> None:
+        self._refuse(
+            f"an unnamed {kind} on {table}",
+            "a run that is repeated could not tell whether it is there",
+            "give it a name",
+        )
+
     def _refuse_constraint(self, table: str, constraint: SchemaItem) -> None:
         kind = type(constraint).__name__
         if isinstance(constraint, postgresql.ExcludeConstraint):
@@ -99,11 +108,7 @@ class Online(Run):
                 "create it with a new table, and move the rows",
             )
         if not getattr(constraint, "name", None):
-            self._refuse(
-                f"an unnamed {kind} on {table}",
-                "a run that is repeated could not tell whether it is there",
-                "give it a name",
-            )
+            self._refuse_unnamed(kind, table)
         partitioned = self._is_partitioned(table)
         foreign_key = isinstance(constraint, sa.ForeignKeyConstraint)
         unique = isinstance(constraint, sa.UniqueConstraint | sa.PrimaryKeyConstraint)
@@ -118,6 +123,13 @@ class Online(Run):
         column = operation.column
         if self._scalar(catalog.COLUMN, table=table, column=column.name) is not None:
             return
+        inline = (
+            len(column.foreign_keys) == 1 and column.server_default is None and column.nullable is not False
+        )
+        if any(key.name is None for key in column.foreign_keys) and not inline:
+            self._refuse_unnamed("ForeignKeyConstraint", table)
+        if any(check.name is None for check in column.constraints):
+            self._refuse_unnamed("CheckConstraint", table)
         if isinstance(column.server_default, sa.DefaultClause):
             return
         plain = _plain_column(column)
@@ -127,6 +139,8 @@ class Online(Run):
                 table, lambda copy: self._add(copy, None, plain, operation)
             )
         except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
             log.debug("adding %s.%s cannot be tried: %s", table, column.name, describe(error))
             return
         if rewritten:
@@ -146,6 +160,8 @@ class Online(Run):
         try:
             rewritten = self.rewritten(table, change)
         except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
             log.debug("%s.%s cannot be tried: %s", table, operation.column_name, describe(error))
             return []
         return ["the table" if name == catalog.PROBE else "an index" for name in sorted(rewritten)]
@@ -157,22 +173,40 @@ class Online(Run):
 
     def create_table(self, operation: ops.CreateTableOp) -> sa.Table:
         """Create a table; one that is there has to have the columns."""
-        table = operation.to_table(self.context)
+        table = _table_of(operation, self.context)
         name = self.quoted(operation.table_name, operation.schema)
+        begun = self.entry(f"create table {name}")
         if not self.offline and self._scalar(catalog.KIND, table=name) is not None:
-            self._require_columns(name, table)
+            if begun.state is None:
+                self._require_columns(name, table)
+            self._remember(name, begun)
             log.info("%s is there already", name)
             # As CREATE TABLE IF NOT EXISTS, after which Alembic comments on what is there.
             self.long(f"comment on {name}", lambda: self._comment(table), transaction=True)
             return table
-        self.brief(
-            f"create table {name}",
-            lambda: toimpl.create_table(self.operations, operation),
-            *self._parents(table.foreign_key_constraints),
-            stops_reads=False,
-        )
+
+        def create() -> None:
+            toimpl.create_table(self.operations, operation)
+            if not self.offline:
+                self.note(begun, {"created": True})
+
+        with self.outside(f"create table {name}"):
+            if not self.offline:
+                self.open_journal()
+            parents = self._parents(table.foreign_key_constraints)
+            self.brief(f"create table {name}", create, *parents, stops_reads=False)
         self._created.add(name)
         return table
+
+    def plan_table(self, operation: ops.CreateTableOp) -> sa.Table:
+        """Return the table, and remember that it is new if an interrupted run has created it."""
+        name = self.quoted(operation.table_name, operation.schema)
+        self._remember(name, self.entry(f"create table {name}"))
+        return _table_of(operation, self.context)
+
+    def _remember(self, name: str, begun: Entry) -> None:
+        if begun.state is not None:
+            self._created.add(name)
 
     def _comment(self, table: sa.Table) -> None:
         if table.comment is not None:
@@ -278,6 +312,14 @@ class Online(Run):
             self._fill_default(operation)
         if column.nullable is False and not self.offline:
             self._set_not_null(table, column.name)
+        for check in column.constraints:
+            if isinstance(check, sa.CheckConstraint):
+                named = str(check.name)
+                self.operations.invoke(
+                    ops.CreateCheckConstraintOp(
+                        named, operation.table_name, check.sqltext, schema=operation.schema
+                    )
+                )
         for constraint in holder.constraints:
             skipped = isinstance(constraint, sa.PrimaryKeyConstraint) or (inline and constraint in keys)
             if not skipped:
@@ -393,14 +435,15 @@ class Online(Run):
         """Change default, type, nullability and comment, one after the other."""
         table = self.quoted(operation.table_name, operation.schema)
         what = f"alter column {table}.{operation.column_name}"
-        if self.without_ceremony(table):
-            self.brief(what, lambda: toimpl.alter_column(self.operations, operation), table)
+        if self.is_new(table) or self.without_ceremony(table):
+            if not self._is_renamed(table, operation):
+                self.brief(what, lambda: toimpl.alter_column(self.operations, operation), table)
             return
+        if operation.modify_type is not None:
+            self._alter_type(what, table, operation)
         if operation.modify_server_default is not False:
             part = self._part(operation, modify_server_default=operation.modify_server_default)
             self.brief(what, lambda: toimpl.alter_column(self.operations, part), table)
-        if operation.modify_type is not None:
-            self._alter_type(what, table, operation)
         if operation.modify_nullable is True:
             part = self._part(operation, modify_nullable=True)
             self.brief(what, lambda: toimpl.alter_column(self.operations, part), table)
@@ -409,6 +452,15 @@ class Online(Run):
         if operation.modify_comment is not False:
             commented = self._part(operation, modify_comment=operation.modify_comment)
             self.long(what, lambda: toimpl.alter_column(self.operations, commented), transaction=True)
+
+    def _is_renamed(self, table: str, operation: ops.AlterColumnOp) -> bool:
+        """Return whether an interrupted run has renamed the column, with all else that was to change."""
+        if operation.modify_name is None or self.offline:
+            return False
+        old, new = operation.column_name, operation.modify_name
+        return self._scalar(catalog.COLUMN, table=table, column=old) is None and (
+            self._scalar(catalog.COLUMN, table=table, column=new) is not None
+        )
 
     def _part(self, operation: ops.AlterColumnOp, **change: Any) -> ops.AlterColumnOp:
         """Return one of the changes of an operation as an operation of its own."""
@@ -423,31 +475,35 @@ class Online(Run):
     def _alter_type(self, what: str, table: str, operation: ops.AlterColumnOp) -> None:
         changed = self._part(operation, modify_type=operation.modify_type)
         changed.kw = operation.kw
-        checks: list[tuple[str, str]] = []
-        if not self.offline:
-            wanted = sa.Column(operation.column_name, operation.modify_type)
-            given = {"table": table, "column": operation.column_name}
-            if self._scalar(catalog.COLUMN, **given) == self._format_type(wanted):
-                return
+        if self.offline:
+            self.brief(what, lambda: toimpl.alter_column(self.operations, changed), table)
+            return
+        given = {"table": table, "column": operation.column_name}
+        begun = self.entry(f"{what} type")
+        unproved: list[str] = (begun.state or {}).get("checks", [])
+        wanted = self._format_type(sa.Column(operation.column_name, operation.modify_type))
+        if self._scalar(catalog.COLUMN, **given) != wanted:
             # A valid check would be tried on every row again, under the lock.
-            checks = [tuple(row) for row in self.connection.execute(catalog.COLUMN_CHECKS, given)]
-        name = self.context.dialect.identifier_preparer.quote
+            checks = self._rows(catalog.COLUMN_CHECKS, **given)
+            unproved = [row.conname for row in checks]
+            name = self.context.dialect.identifier_preparer.quote
 
-        def change() -> None:
-            for check, _ in checks:
-                self.run_sql(f"ALTER TABLE {table} DROP CONSTRAINT {name(check)}")
-            toimpl.alter_column(self.operations, changed)
-            for check, definition in checks:
-                self.run_sql(f"ALTER TABLE {table} ADD CONSTRAINT {name(check)} {definition} NOT VALID")
+            def change() -> None:
+                for row in checks:
+                    self.run_sql(f"ALTER TABLE {table} DROP CONSTRAINT {name(row.conname)}")
+                toimpl.alter_column(self.operations, changed)
+                for row in checks:
+                    rule = f"ADD CONSTRAINT {name(row.conname)} {row.definition} NOT VALID"
+                    self.run_sql(f"ALTER TABLE {table} {rule}")
+                if checks:
+                    self.note(begun, {"checks": unproved})
 
-        self.brief(what, change, table)
-        for check, _ in checks:
+            with self.outside(what):
+                if checks:
+                    self.open_journal()
+                self.brief(what, change, table)
+        for check in unproved:
             self._validate(table, check)
-        if not self.offline:
-            for check in self.connection.scalars(
-                catalog.UNPROVED_CHECKS, given
-            ).all():  # of a run that was interrupted
-                self._validate(table, check)
 
     def _set_not_null(self, table: str, column: str) -> None:
         """Prove that no row lacks a value while others write, then set NOT NULL, which needs no scan."""
@@ -528,7 +584,10 @@ class Online(Run):
         """Raise :class:`SchemaError` if a constraint of the name says something else than the wanted one."""
         if isinstance(constraint, sa.ForeignKeyConstraint):
             columns = ", ".join(constraint.column_keys)
-            if f"FOREIGN KEY ({columns})" in found.definition.replace('"', ""):
+            referred = self._scalar(catalog.REFERRED_OID, table=table, name=str(constraint.name))
+            if f"FOREIGN KEY ({columns})" in found.definition.replace('"', "") and referred == self._scalar(
+                catalog.OID, table=self._parents([constraint])[0]
+            ):
                 return
         elif isinstance(constraint, sa.CheckConstraint):
             with self._copy_of(table, "LIKE {}"):
@@ -637,7 +696,7 @@ class Online(Run):
         if found is not None and found.valid:
             log.info("index %s is there already", index.name)
             return
-        if found is not None:
+        if found is not None and not self._is_partitioned(index.table):
             log.info("index %s is invalid: it is built anew", index.name)
             self._drop_index_concurrently(quoted)
         if self.without_ceremony(index.table):
@@ -706,15 +765,14 @@ class Online(Run):
             self.brief(
                 what, lambda: self.run_sql(self._sql(index, only=True)), index.table, stops_reads=False
             )
-        for leaf in self.connection.execute(catalog.LEAVES, {"table": index.table, "index": quoted}).all():
-            short = hashlib.md5(f"{leaf.schema}.{leaf.table}".encode(), usedforsecurity=False).hexdigest()[
-                :12
-            ]
+        for part in self._rows(catalog.PARTITIONS_WITHOUT, table=index.table, index=quoted):
+            path = f"{part.schema}.{part.table}"
+            short = hashlib.md5(path.encode(), usedforsecurity=False).hexdigest()[:12]
             name = f"{index.name[:40]}_{short}"
             self._build(
-                index._replace(table=self.quoted(leaf.table, leaf.schema), schema=leaf.schema, name=name)
+                index._replace(table=self.quoted(part.table, part.schema), schema=part.schema, name=name)
             )
-            attach = f"ALTER INDEX {quoted} ATTACH PARTITION {self.quoted(name, leaf.schema)}"
+            attach = f"ALTER INDEX {quoted} ATTACH PARTITION {self.quoted(name, part.schema)}"
             self.brief(f"attach {name}", partial(self.run_sql, attach), stops_reads=False)
 
     def drop_index(self, operation: ops.DropIndexOp) -> None:
@@ -741,7 +799,7 @@ class Online(Run):
         """Insert the rows once, however often the revision is run."""
         name = operation.table.name
         self._once(
-            f"bulk_insert {name} {operation.rows!r}",
+            f"bulk_insert {name}",  # not its rows: they may hold the time or a random key
             lambda work: self.long(f"insert into {name}", work, transaction=True),
             lambda: toimpl.bulk_insert(self.operations, operation),
         )
@@ -832,6 +890,13 @@ def kind_of(statement: str) -> str:
     return "brief"
 
 
+def _table_of(operation: ops.CreateTableOp, context: MigrationContext) -> sa.Table:
+    """Return the table, of copies: a column belongs to one table, and its keys would be lost for the next."""
+    copied = copy(operation)
+    copied.columns = [item._copy() if isinstance(item, sa.Column) else item for item in operation.columns]
+    return copied.to_table(context)
+
+
 def _plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
     """Return a column without its keys, checks, index and comment, which are added by themselves."""
     plain: sa.Column[Any] = sa.Column(
@@ -862,7 +927,7 @@ def _implementation(original: Callable[..., Any], handler: _Handler) -> Callable
         del operations
         online.refuse(operation)
         if online.planning:
-            return operation.to_table(context) if isinstance(operation, ops.CreateTableOp) else 0
+            return online.plan_table(operation) if isinstance(operation, ops.CreateTableOp) else 0
         return handler(online, operation)
 
     return run

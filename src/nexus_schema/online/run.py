@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionS
 from psycopg.types.json import Jsonb
 from sqlalchemy.exc import DBAPIError
 
-from nexus_schema.errors import SchemaError, describe
+from nexus_schema.errors import SchemaError
 from nexus_schema.online import catalog
 from nexus_schema.online.waiting import RETRIED, Holders, Watch, delays, sqlstate
 
@@ -73,6 +73,14 @@ def is_autocommit(context: MigrationContext) -> bool:
     )
 
 
+def _lost(error: BaseException) -> BaseException:
+    """Return the error by which a connection was lost, which those that follow from it hide."""
+    found: BaseException | None = error
+    while found is not None and not (isinstance(found, DBAPIError) and found.connection_invalidated):
+        found = found.__context__
+    return found or error
+
+
 class Run:
     """One run of Alembic: its steps, their journal, and the ways to run a statement."""
 
@@ -90,6 +98,7 @@ class Run:
         self._step = ""
         self._journal: dict[tuple[str, int], dict[str, Any]] = {}
         self._journal_exists = False
+        self._journal_schema: str | None = None
         self._seen: Counter[str] = Counter()
         self._inside = False
 
@@ -133,11 +142,12 @@ class Run:
         try:
             with self.context.begin_transaction(_per_migration=True):
                 step.migration_fn()
-        except (RefusedError, DBAPIError) as error:
-            if isinstance(error, RefusedError) or error.connection_invalidated:
-                raise
-            log.debug("%s cannot be read through: %s", self._revision, describe(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is will come again when it runs
+        except RefusedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as below
+            if connection.invalidated:
+                raise _lost(error) from None
+            # Whatever it is will come again when the revision runs.
             log.debug("%s cannot be read through: %s", self._revision, error)
         finally:
             self.planning = False
@@ -160,7 +170,10 @@ class Run:
 
     @property
     def _journal_table(self) -> str:
-        return self.quoted(f"{self.context.version_table}_journal", self.context.version_table_schema)
+        if self._journal_schema is None:  # once: a revision may set another search_path
+            given = self.context.version_table_schema
+            self._journal_schema = str(given or self._scalar(catalog.CURRENT_SCHEMA))
+        return self.quoted(f"{self.context.version_table}_journal", self._journal_schema)
 
     def _load_journal(self, step: str) -> None:
         connection = self.connection
@@ -249,7 +262,7 @@ class Run:
                             self._set(settings)
         except BaseException as error:
             if failure is not None and error is not failure:
-                raise failure from failure.__cause__
+                raise _lost(failure) from failure.__cause__
             raise
 
     def _set(self, values: dict[str, str], *, local: bool = False) -> None:
@@ -330,7 +343,7 @@ class Run:
                         ) from error
                     if state not in RETRIED:
                         raise
-                    holders.check(started, describe(error) or "")
+                    holders.check(started, f"a lock ({str(error.orig).splitlines()[0]})")
                 time.sleep(delay)
 
     def long(
@@ -390,11 +403,15 @@ class Run:
         """Return those that LOCK TABLE knows, in an order that all runs share."""
         return sorted({table for table in tables if self._scalar(catalog.KIND, table=table) in {"r", "p"}})
 
+    def is_new(self, table: str) -> bool:
+        """Return whether this run, or this script, has created a table."""
+        return table in self._created
+
     def without_ceremony(self, table: str) -> bool:
         """Return whether a table was created by this run, is not there, or has no rows."""
         if self.offline:
             return False
-        if table in self._created:
+        if self.is_new(table):
             return True
         if not self._scalar(catalog.MAY_HAVE_ROWS, table=table):
             return True
@@ -415,9 +432,11 @@ class Run:
             try:
                 self.run_sql(f"CREATE TEMP TABLE {catalog.PROBE} ({how.format(table)})")
                 yield
-            finally:
-                with suppress(DBAPIError):
+            except BaseException:
+                with suppress(Exception):  # what comes from a lost connection would hide the cause
                     self.connection.exec_driver_sql("ROLLBACK")
+                raise
+            self.connection.exec_driver_sql("ROLLBACK")
 
     def rewritten(self, table: str, work: Callable[[str], object]) -> list[str]:
         """Return what of a table and its indexes a change would write anew.

@@ -1,0 +1,174 @@
+"""Every operation, as a revision over the tables of :data:`project.BASE`."""
+
+from typing import NamedTuple
+
+
+class Case(NamedTuple):
+    """What a revision does."""
+
+    upgrade: str
+    stalls: bool = False
+    """Whether in one transaction it reads or writes a table under a lock that stops others."""
+
+
+CASES = {
+    "index": Case('op.create_index("t_new_idx", "t", ["a", "id"])', stalls=True),
+    "unique index": Case('op.create_index("t_new_idx", "t", ["a", "id"], unique=True)', stalls=True),
+    "index, partial": Case(
+        """
+        op.create_index(
+            "t_new_idx", "t", [sa.text("lower(b) DESC")], postgresql_where=sa.text("code LIKE 'c%:x'"),
+            postgresql_include=["id"],
+        )
+        """,
+        stalls=True,
+    ),
+    "index, odd names": Case('op.create_index("T new", "t", ["Odd %name"])', stalls=True),
+    "index, concurrently": Case(
+        'op.create_index("t_new_idx", "t", ["a"], postgresql_concurrently=True, if_not_exists=True)',
+        stalls=True,
+    ),
+    "drop index": Case('op.drop_index("t_a_idx", table_name="t")'),
+    "column": Case('op.add_column("t", sa.Column("c", sa.Text))'),
+    "column, odd name": Case('op.add_column("t", sa.Column("C: 5%", sa.Text, server_default="5%:x"))'),
+    "column, default": Case('op.add_column("t", sa.Column("c", sa.Integer, server_default="7"))'),
+    "column, volatile default": Case(
+        'op.add_column("t", sa.Column("c", sa.Uuid, server_default=sa.text("gen_random_uuid()")))',
+        stalls=True,
+    ),
+    "column, volatile default, not null": Case(
+        """
+        op.add_column(
+            "t", sa.Column("c", sa.Uuid, server_default=sa.text("gen_random_uuid()"), nullable=False)
+        )
+        """,
+        stalls=True,
+    ),
+    "column, foreign key": Case(
+        'op.add_column("t", sa.Column("c", sa.Integer, sa.ForeignKey("parent.id", name="t_c_fkey")))',
+        stalls=True,
+    ),
+    "column, foreign key, default": Case(
+        """
+        key = sa.ForeignKey("parent.id", name="t_c_fkey", ondelete="CASCADE")
+        op.add_column("t", sa.Column("c", sa.Integer, key, server_default="1"))
+        """,
+        stalls=True,
+    ),
+    "column, check": Case(
+        """
+        check = sa.CheckConstraint("c > 0", name="t_c_check")
+        op.add_column("t", sa.Column("c", sa.Integer, check, server_default="1"))
+        """,
+        stalls=True,
+    ),
+    "column, unique": Case('op.add_column("t", sa.Column("c", sa.Integer, unique=True))', stalls=True),
+    "column, index": Case('op.add_column("t", sa.Column("c", sa.Integer, index=True))', stalls=True),
+    "column, not null, default": Case(
+        'op.add_column("t", sa.Column("c", sa.Integer, nullable=False, server_default="0"))'
+    ),
+    "column, comment": Case('op.add_column("t", sa.Column("c", sa.Integer, comment="it\'s 5%"))'),
+    "foreign key": Case(
+        'op.create_foreign_key("t_parent_fkey", "t", "parent", ["parent_id"], ["id"])', stalls=True
+    ),
+    "foreign key, to itself": Case(
+        """
+        op.create_foreign_key(
+            "t_t_fkey", "t", "t", ["a"], ["id"], onupdate="CASCADE", deferrable=True, initially="DEFERRED"
+        )
+        """,
+        stalls=True,
+    ),
+    "check": Case('op.create_check_constraint("t_a_check", "t", "a > 0 AND b LIKE \'b%\'")', stalls=True),
+    "unique constraint": Case('op.create_unique_constraint("t_a_key", "t", ["a", "id"])', stalls=True),
+    "unique constraint, deferred": Case(
+        'op.create_unique_constraint("t_a_key", "t", ["a"], deferrable=True, initially="DEFERRED")',
+        stalls=True,
+    ),
+    "primary key": Case('op.create_primary_key("bare_pkey", "bare", ["id"])', stalls=True),
+    "not null": Case('op.alter_column("t", "a", nullable=False)', stalls=True),
+    "nullable": Case('op.alter_column("t", "filled", nullable=True)'),
+    "server default": Case('op.alter_column("t", "a", server_default="3")'),
+    "no server default": Case('op.alter_column("t", "b", server_default=None)'),
+    "varchar, wider": Case('op.alter_column("t", "b", type_=sa.String(20), existing_type=sa.String(10))'),
+    "varchar to text": Case('op.alter_column("t", "b", type_=sa.Text)'),
+    "type, with a check": Case('op.alter_column("t", "code", type_=sa.String(9))', stalls=True),
+    "column comment": Case('op.alter_column("t", "a", comment="it\'s 5%")'),
+    "column, all at once": Case(
+        """
+        op.alter_column(
+            "t", "code", type_=sa.Text, nullable=False, server_default="x", comment="more",
+            existing_type=sa.String(5),
+        )
+        """,
+        stalls=True,
+    ),
+    "drop column": Case('op.drop_column("child", "parent_id")'),
+    "drop table": Case('op.drop_table("child")'),
+    "drop foreign key": Case('op.drop_constraint("child_t_fkey", "child", type_="foreignkey")'),
+    "drop check": Case('op.drop_constraint("t_code_check", "t", type_="check")'),
+    "drop primary key": Case(
+        """
+        op.drop_constraint("child_t_fkey", "child", type_="foreignkey")
+        op.drop_constraint("t_pkey", "t", type_="primary")
+        """
+    ),
+    "table": Case(
+        """
+        op.create_table(
+            "fresh",
+            sa.Column("id", sa.Integer, sa.Identity(), primary_key=True),
+            sa.Column("t_id", sa.Integer, sa.ForeignKey("t.id"), index=True),
+            sa.Column("v", sa.BigInteger, sa.CheckConstraint("v > 0"), unique=True, comment="v"),
+            comment="fresh",
+        )
+        fresh = sa.table("fresh", sa.column("id", sa.Integer), sa.column("v", sa.Integer))
+        op.bulk_insert(fresh, [{"id": 8, "v": 1}, {"id": 9, "v": 2}])
+        op.create_index("fresh_v_idx", "fresh", ["v"])
+        """
+    ),
+    "table, renamed column": Case(
+        """
+        op.create_table("fresh", sa.Column("v", sa.Integer))
+        op.bulk_insert(sa.table("fresh", sa.column("v", sa.Integer)), [{"v": 1}, {"v": 2}])
+        op.alter_column("fresh", "v", new_column_name="w")
+        """
+    ),
+    "table comment": Case('op.create_table_comment("t", "it\'s 5% :x")'),
+    "no table comment": Case('op.drop_table_comment("t")'),
+    "bulk insert": Case(
+        """
+        parent = sa.table("parent", sa.column("id", sa.Integer), sa.column("name", sa.Text))
+        op.bulk_insert(parent, [{"id": 11, "name": "5% :x"}, {"id": 12, "name": None}])
+        """
+    ),
+    "execute": Case("op.execute(\"UPDATE parent SET name = name || '%' WHERE name LIKE 'p%'\")"),
+    "execute, twice": Case(
+        """
+        for _ in range(2):
+            op.execute("INSERT INTO bare VALUES (0, 0)")
+        """
+    ),
+    "backfill": Case(
+        """
+        op.add_column("t", sa.Column("c", sa.Integer))
+        t = sa.table("t", *(sa.column(name, sa.Integer) for name in ("c", "id", "a")))
+        op.backfill(sa.update(t).values(c=t.c.id * 2).where(t.c.c.is_(None)), what="rows of t")
+        op.alter_column("t", "c", nullable=False)
+        op.backfill(sa.update(t).values(a=1).where(t.c.a != 1), what="rows of t", key=("id",))
+        """,
+        stalls=True,
+    ),
+    "batch": Case(
+        """
+        with op.batch_alter_table("t") as batch:
+            batch.add_column(sa.Column("c", sa.Integer, server_default="1"))
+            batch.create_index("t_c_idx", ["c"])
+            batch.alter_column("a", nullable=False)
+            batch.create_unique_constraint("t_a_key", ["a"])
+            batch.create_foreign_key("t_parent_fkey", "parent", ["parent_id"], ["id"])
+            batch.drop_column("filled")
+        """,
+        stalls=True,
+    ),
+}

@@ -1,0 +1,33 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from online.project import Project, reset
+from psycopg.conninfo import make_conninfo
+from support import Database
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Database]:
+    """A database for all tests of the folder: emptying it costs less than making another one."""
+    server = os.environ["TEST_DATABASE_URL"]
+    name = "nexus_online_" + os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        admin.execute(f"CREATE DATABASE {name}")
+        with psycopg.connect(make_conninfo(server, dbname=name), autocommit=True) as connection:
+            yield connection
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def project(shared: Database, tmp_path: Path) -> Project:
+    """An Alembic project whose database holds the tables of BASE."""
+    shared.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    reset(shared)
+    return Project(tmp_path / "project", shared)

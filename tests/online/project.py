@@ -1,0 +1,295 @@
+"""A small Alembic project that knows nothing of ours, and the tables that its revisions change."""
+
+import re
+import subprocess
+import textwrap
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from psycopg import pq
+from sqlalchemy import Engine, event
+from support import Database, catalog, content, run_sql_script, url_of
+
+from nexus_schema.database import parse_url
+
+ENV = """
+import sqlalchemy as sa
+from alembic import context
+from nexus_schema import online
+
+given = context.config.attributes
+how = {
+    "transaction_per_migration": True,
+    # The name that PostgreSQL itself gives: online, a constraint needs one.
+    "target_metadata": sa.MetaData(
+        naming_convention={"uq": "%(table_name)s_%(column_0_name)s_key", "ix": "ix_%(column_0_label)s"}
+    ),
+} | given.get("configure", {})
+if context.is_offline_mode():
+    context.configure(
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},
+        literal_binds=True,
+        as_sql=True,
+        **how
+    )
+    online.enable(context)
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    engine = sa.create_engine(given["url"], poolclass=sa.NullPool)
+    for hook in given["hooks"]:
+        hook(engine)
+    with engine.connect() as connection:
+        for statement in given["before"]:
+            connection.exec_driver_sql(statement)
+            connection.commit()
+        if given.get("begun"):
+            connection.exec_driver_sql("SELECT 1")
+        try:
+            context.configure(connection=connection, **how)
+            online.enable(context)
+            with context.begin_transaction():
+                context.run_migrations()
+        finally:
+            for look in given["afterwards"]:
+                look(connection)
+"""
+
+REVISION = """
+import sqlalchemy as sa
+from alembic import op
+from nexus_schema import online as plugin
+from sqlalchemy.dialects import postgresql
+
+revision, down_revision = {revision!r}, {previous!r}
+{top}
+
+def upgrade():
+{upgrade}
+
+def downgrade():
+    raise NotImplementedError
+"""
+
+BASE = """
+CREATE TABLE parent (id int PRIMARY KEY, name text);
+INSERT INTO parent SELECT n, 'p' || n FROM generate_series(1, 10) AS n;
+CREATE TABLE t (
+    id int PRIMARY KEY,
+    a int,
+    b varchar(10) DEFAULT 'b',
+    code varchar(5) CONSTRAINT t_code_check CHECK (code <> ''),
+    filled int NOT NULL DEFAULT 1,
+    parent_id int,
+    "Odd %name" int
+);
+CREATE INDEX t_a_idx ON t (a);
+COMMENT ON TABLE t IS 'a table';
+INSERT INTO t SELECT n, n, 'b' || n, 'c', n, n % 10 + 1, n FROM generate_series(1, 50) AS n;
+CREATE TABLE bare (id int, v int);
+INSERT INTO bare SELECT n, n FROM generate_series(1, 50) AS n;
+CREATE TABLE child (
+    id int PRIMARY KEY,
+    t_id int CONSTRAINT child_t_fkey REFERENCES t,
+    parent_id int CONSTRAINT child_parent_fkey REFERENCES parent
+);
+CREATE INDEX child_parent_idx ON child (parent_id);
+INSERT INTO child SELECT n, n, n FROM generate_series(1, 10) AS n;
+"""
+
+Hook = Callable[[Engine], None]
+
+
+class Project:
+    """An Alembic project in a folder, whose revisions are written from text."""
+
+    def __init__(self, path: Path, database: Database) -> None:
+        self.path = path
+        self.database = database
+        self._revisions = 0
+        (path / "versions").mkdir(parents=True)
+        (path / "env.py").write_text(ENV)
+
+    @property
+    def url(self) -> str:
+        return url_of(self.database)
+
+    def revision(self, upgrade: str, *, top: str = "") -> None:
+        """Add a revision after the last one."""
+        self._revisions += 1
+        revision = f"r{self._revisions}"
+        previous = f"r{self._revisions - 1}" if self._revisions > 1 else None
+        body = textwrap.indent(textwrap.dedent(upgrade).strip(), "    ")
+        (self.path / "versions" / f"{revision}.py").write_text(
+            REVISION.format(revision=revision, previous=previous, top=top, upgrade=body)
+        )
+
+    def config(self, *, online: bool, **attributes: Any) -> Config:
+        output = attributes.pop("output", None)
+        config = Config(output_buffer=output, cmd_opts=Namespace(x=["online"] if online else []))
+        config.set_main_option("script_location", str(self.path).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        given = {"hooks": (), "before": (), "afterwards": ()} | attributes
+        config.attributes.update({"url": parse_url(self.url), **given})
+        return config
+
+    def upgrade(self, *, online: bool = True, **attributes: Any) -> None:
+        """Run ``alembic -x online upgrade head``, or without -x online."""
+        command.upgrade(self.config(online=online, **attributes), "head")
+
+    def in_thread(self, **attributes: Any) -> "InThread":
+        """Begin an upgrade beside the test."""
+        return InThread(lambda: self.upgrade(**attributes))
+
+    def waits(self, statement: str) -> int:
+        """Return the server process whose statement, which is like this, waits for a lock; once it does."""
+        wait_for(self.database, f"SELECT EXISTS ({WAITING})", statement)
+        found = self.database.execute(WAITING, [statement]).fetchone()
+        assert found is not None
+        return int(found[0])
+
+    def script(self, *, online: bool = True) -> str:
+        """Return what ``alembic -x online upgrade head --sql`` prints."""
+        output = StringIO()
+        command.upgrade(self.config(online=online, output=output), "head", sql=True)
+        return output.getvalue()
+
+    def run_script(self) -> subprocess.CompletedProcess[str]:
+        """Run what the script says in psql."""
+        return run_sql_script(self.database, self.script())
+
+
+def reset(database: Database, setup: str = BASE) -> None:
+    """Empty a database and make its tables anew: cheaper than another database."""
+    database.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public;" + setup)
+
+
+NOT_NULL = """
+SELECT conrelid::regclass::text, conname, convalidated FROM pg_constraint
+WHERE contype = 'n' AND connamespace = 'public'::regnamespace ORDER BY 1, 2"""
+
+
+State = set[tuple[str, ...]]
+
+
+def state(database: Database) -> State:
+    """Return all that a run has to leave: the schema, the names in it, the rows, the version."""
+    return {
+        *((*key, what) for key, what in catalog(database).items()),
+        *(("not null", *map(str, row)) for row in database.execute(NOT_NULL)),
+        *(
+            ("rows", table, *map(str, columns), no_uuids(rows))
+            for table, (columns, rows) in content(database).items()
+        ),
+        ("version", *versions(database)),
+    }
+
+
+def no_uuids(value: object) -> str:
+    """Return something as text, in which all UUIDs are the same."""
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "a uuid", repr(value))
+
+
+def versions(database: Database) -> list[Any]:
+    """Return the revisions that the database is at."""
+    if database.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
+        return []
+    return [row[0] for row in database.execute("SELECT version_num FROM alembic_version")]
+
+
+class Fault(Exception):  # noqa: N818 - what a test throws
+    """Thrown by :class:`Stop`."""
+
+
+class Stop:
+    """Ends a run before its n-th change, by an exception or by ending its server process.
+
+    In a transaction of the plugin's only its COMMIT counts: whichever of the statements before it was the
+    last, the same is left. A process is ended before those as well, where ``kill`` is given.
+    """
+
+    def __init__(self, number: int, *, kill: Database | None = None, matching: str = "") -> None:
+        self.reached = ""
+        self._number = number
+        self._kill = kill
+        self._matching = re.compile(matching, re.IGNORECASE)
+
+    def __call__(self, engine: Engine) -> None:
+        event.listen(engine, "before_cursor_execute", self._before)
+
+    def _before(self, _connection: Any, cursor: Any, statement: str, *_: object) -> None:
+        statement = statement.strip()
+        driver = cursor.connection
+        inside = driver.autocommit and driver.info.transaction_status == pq.TransactionStatus.INTRANS
+        counts = not statement.startswith("SELECT")
+        if self._kill is None:
+            counts = statement == "COMMIT" if inside else not re.match("SELECT|BEGIN|SET", statement)
+        if not counts or not self._matching.match(statement):
+            return
+        self._number -= 1
+        if self._number != 0:
+            return
+        self.reached = statement
+        if self._kill is None:
+            raise Fault(statement)
+        terminate(self._kill, driver.info.backend_pid)
+
+
+def terminate(database: Database, pid: int) -> None:
+    """End a server process, and return when it is gone."""
+    database.execute("SELECT pg_terminate_backend(%s)", [pid])
+    wait_for(database, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)", pid)
+
+
+def wait_for(database: Database, condition: str, *parameters: Any, seconds: float = 30) -> None:
+    """Return when a condition is true on the server."""
+    end = time.monotonic() + seconds
+    while database.execute(condition, parameters).fetchone() != (True,):
+        assert time.monotonic() < end, f"never became true: {condition}"
+        time.sleep(0.02)
+
+
+class InThread(threading.Thread):
+    """Runs something beside the test; ``end`` waits for it and throws what it threw."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - thrown by end()
+            self.error = error
+
+    def end(self, seconds: float = 60) -> None:
+        self.join(seconds)
+        assert not self.is_alive(), "it hangs"
+        if self.error is not None:
+            raise self.error
+
+
+def others_work(database: Database) -> None:
+    """Read and write t from a connection that waits one second for a lock at most."""
+    with psycopg.connect(url_of(database), autocommit=True) as other:
+        other.execute("SET lock_timeout = '1s'")
+        other.execute("SELECT count(*) FROM t")
+        other.execute("INSERT INTO t (id, a) VALUES (-1, -1)")
+        other.execute("UPDATE t SET a = -2 WHERE id = -1")
+        other.execute("DELETE FROM t WHERE id = -1")
+
+
+WAITING = """
+SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE NOT granted AND datname = current_database() AND query LIKE %s"""

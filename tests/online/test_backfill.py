@@ -1,0 +1,252 @@
+"""op.backfill: every row, whatever others do meanwhile; from where it was when it died."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from online.project import Project, Stop, state, versions
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import DBAPIError
+from support import Database
+
+from nexus_schema.errors import SchemaError
+from nexus_schema.online import backfill
+
+BIG = """
+CREATE TABLE big (a int, b text, id int PRIMARY KEY, v int, c int, pad text DEFAULT repeat('x', 200));
+INSERT INTO big (a, b, id, v) SELECT n % 7, 'it''s ' || n, n, 0 FROM generate_series(1, 5000) AS n;
+CREATE UNIQUE INDEX big_a_b_idx ON big (a, b);
+CREATE INDEX "Own: 5%" ON big (v) WHERE v > 0;
+CREATE TABLE small (a int, c int, pad char(3000) DEFAULT 'x');
+ALTER TABLE small ALTER pad SET STORAGE PLAIN;
+INSERT INTO small SELECT n, n * 10 FROM generate_series(0, 6) AS n;
+CREATE INDEX big_a_idx ON big (a);
+ANALYZE big, small;
+"""
+TABLES = """
+names = ("a", "id", "v", "c")
+big = sa.table("big", *(sa.column(name, sa.Integer) for name in names))
+small = sa.table("small", sa.column("a", sa.Integer), sa.column("c", sa.Integer))
+"""
+FILL = 'op.backfill(sa.update(big).values(c=big.c.id * 10).where(big.c.c.is_(None)), what="rows"{})'
+WAYS = {
+    "pages": FILL.format(""),
+    "key": FILL.format(', key=["id"]'),
+    "composite key": FILL.format(', key=("a", "b")'),
+    "over another table": """
+op.backfill(
+    sa.update(big).values(c=small.c.c).where(big.c.a == small.c.a, big.c.c.is_(None)),
+    what="rows",
+    over=small,
+)""",
+}
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+@pytest.fixture
+def big(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    project.database.execute(BIG)
+    monkeypatch.setattr(backfill, "FIRST_STEP", 1)  # many batches
+    monkeypatch.setattr(backfill, "LARGEST_STEP", 300)
+    monkeypatch.setattr(backfill, "PAUSE", 0)
+    return project
+
+
+def missing(database: Database) -> int:
+    row = database.execute("SELECT count(*) FROM big WHERE c IS NULL").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+class Updates:
+    """The UPDATE statements of a run, and how many rows they changed."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+        self.rows = 0
+
+    def __call__(self, engine: Engine) -> None:
+        event.listen(engine, "after_cursor_execute", self._after)
+
+    def _after(self, _connection: Any, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE big"):
+            self.statements.append(statement)
+            self.rows += cursor.rowcount
+
+
+@contextmanager
+def repeated(url: str, statement: str) -> Iterator[list[int]]:
+    """Run a statement again and again beside what is inside; yields a list with how often."""
+    done, count = threading.Event(), [0]
+
+    def work() -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            while not done.is_set():
+                connection.execute(statement)
+                count[0] += 1
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield count
+    finally:
+        done.set()
+        thread.join()
+
+
+@ways
+def test_rows_that_others_move_meanwhile(big: Project, way: str) -> None:
+    big.revision(TABLES + WAYS[way])
+    move = "UPDATE big SET v = v + 1 WHERE id IN (SELECT (random() * 5000)::int FROM generate_series(1, 20))"
+    updates = Updates()
+    with repeated(big.url, move) as moves:
+        big.upgrade(hooks=[updates])
+    assert moves[0] > 0
+    assert len(updates.statements) > 3
+    assert missing(big.database) == 0
+    wrong = "c <> id * 10" if way != "over another table" else "c <> a * 10"
+    assert big.database.execute(f"SELECT count(*) FROM big WHERE {wrong}").fetchone() == (0,)
+    assert updates.rows == 5000
+    assert versions(big.database) == ["r1"]
+
+
+@ways
+def test_rows_that_come_in_meanwhile(big: Project, way: str) -> None:
+    """It ends; what was there when it began is filled."""
+    big.revision(TABLES + WAYS[way])
+    stream = "INSERT INTO big (id, a, b) SELECT max(id) + 1, 0, 'it''s ' || max(id) + 1 FROM big"
+    with repeated(big.url, stream) as inserts:
+        big.upgrade()
+    assert inserts[0] > 0
+    assert big.database.execute("SELECT count(*) FROM big WHERE c IS NULL AND id <= 5000").fetchone() == (0,)
+
+
+@ways
+def test_it_goes_on_where_it_was(big: Project, way: str) -> None:
+    big.revision(TABLES + WAYS[way])
+    last = 3 if way != "over another table" else 2
+    stop = Stop(last, kill=big.database, matching="UPDATE big")
+    with pytest.raises(DBAPIError, match="terminating connection"):
+        big.upgrade(hooks=[stop])
+    left = missing(big.database)
+    assert 0 < left < 5000
+    row = big.database.execute("SELECT state FROM alembic_version_journal").fetchone()
+    assert row is not None
+    position = row[0]["position"]
+    assert row[0]["changed"] == 5000 - left
+    updates = Updates()
+    big.upgrade(hooks=[updates])
+    assert missing(big.database) == 0
+    assert updates.rows == left
+    start = f"'({position},0)'::tid" if isinstance(position, int) else repr(position[-1]).replace('"', "")
+    assert start.replace("it's", "it''s") in updates.statements[0]
+    assert big.database.execute("SELECT to_regclass('alembic_version_journal')").fetchone() == (None,)
+
+
+@pytest.mark.parametrize("way", ["pages", "key"])
+def test_a_where_that_finds_filled_rows_again(big: Project, way: str) -> None:
+    big.revision(TABLES + WAYS[way].replace("big.c.c.is_(None)", "big.c.id > 0"))
+    with pytest.raises(SchemaError, match="its WHERE has to name the rows that lack the values") as error:
+        big.upgrade()
+    assert "\n" not in str(error.value)
+    assert versions(big.database) == []
+
+
+def oids(database: Database) -> dict[str, int]:
+    return dict(
+        database.execute(
+            "SELECT indexrelid::regclass::text, indexrelid::int FROM pg_index"
+            " WHERE indrelid = 'big'::regclass"
+        ).fetchall()
+    )
+
+
+@ways
+def test_in_one_transaction_it_is_one_statement(big: Project, way: str) -> None:
+    big.revision(TABLES + WAYS[way])
+    indexes = {row for row in state(big.database) if row[0] == "index" and "alembic" not in row[1]}
+    before, updates = oids(big.database), Updates()
+    big.upgrade(online=False, hooks=[updates])
+    assert len(updates.statements) == 1
+    assert missing(big.database) == 0
+    assert {row for row in state(big.database) if row[0] == "index" and "alembic" not in row[1]} == indexes
+    after = oids(big.database)
+    rebuilt = {name for name in before if before[name] != after[name]}
+    assert rebuilt == (set() if way == "over another table" else set(before) - {"big_pkey"})
+
+
+def test_few_rows_do_not_rebuild_indexes(big: Project) -> None:
+    big.database.execute("UPDATE big SET c = 1 WHERE id > 999")
+    big.revision(TABLES + WAYS["pages"])
+    before = oids(big.database)
+    big.upgrade(online=False)
+    assert oids(big.database) == before
+
+
+@ways
+@pytest.mark.parametrize("online", [True, False])
+def test_an_empty_table(big: Project, way: str, online: bool) -> None:
+    big.database.execute("TRUNCATE big")
+    big.revision(TABLES + WAYS[way])
+    big.upgrade(online=online)
+    assert versions(big.database) == ["r1"]
+
+
+@pytest.mark.parametrize("way", ["pages", "key", "composite key"])
+@pytest.mark.parametrize("how", ["online", "at once", "script"])
+def test_a_partitioned_table(big: Project, way: str, how: str) -> None:
+    big.database.execute(
+        "ALTER TABLE big RENAME TO old; CREATE TABLE big (LIKE old) PARTITION BY RANGE (id);"
+        "CREATE TABLE big_1 PARTITION OF big FOR VALUES FROM (0) TO (100);"
+        "CREATE TABLE big_2 PARTITION OF big FOR VALUES FROM (100) TO (9000) PARTITION BY RANGE (id);"
+        "CREATE TABLE big_3 PARTITION OF big_2 FOR VALUES FROM (100) TO (9000);"
+        "INSERT INTO big SELECT * FROM old; CREATE INDEX ON big (id); CREATE INDEX ON big (a, b)"
+    )
+    big.revision(TABLES + WAYS[way])
+    if how == "script":
+        result = big.run_script()
+        assert result.returncode == 0, result.stderr
+    else:
+        big.upgrade(online=how == "online")
+    assert missing(big.database) == 0
+
+
+def test_in_a_schema_of_its_own(big: Project) -> None:
+    big.database.execute(
+        'DROP SCHEMA IF EXISTS "Other" CASCADE; CREATE SCHEMA "Other"; ALTER TABLE big SET SCHEMA "Other"'
+    )
+    big.revision(
+        TABLES.replace("for name in names)", 'for name in names), schema="Other"')
+        + WAYS["pages"]
+        + "\n"
+        + WAYS["key"]
+    )
+    big.upgrade()
+    assert big.database.execute('SELECT count(*) FROM "Other".big WHERE c IS NULL').fetchone() == (0,)
+    big.database.execute('DROP SCHEMA "Other" CASCADE')
+
+
+def test_the_number_of_rows(big: Project) -> None:
+    big.revision(
+        TABLES + "found = " + WAYS["pages"] + '\nop.execute(f"UPDATE bare SET v = {found} WHERE id = 1")'
+    )
+    big.upgrade()
+    assert big.database.execute("SELECT v FROM bare WHERE id = 1").fetchone() == (5000,)
+
+
+def test_passes_repeat_what_is_inside(big: Project) -> None:
+    big.revision(
+        TABLES
+        + "for _ in plugin.passes():\n    "
+        + WAYS["pages"]
+        + '\n    op.execute("UPDATE bare SET v = v + 1000 WHERE id = 1")'
+    )
+    big.upgrade()
+    assert big.database.execute("SELECT v FROM bare WHERE id = 1").fetchone() == (2001,)
+    big.database.execute(f"DROP TABLE big, small; {BIG}; UPDATE bare SET v = 1 WHERE id = 1")
+    big.database.execute("DROP TABLE alembic_version")
+    big.upgrade(online=False)
+    assert big.database.execute("SELECT v FROM bare WHERE id = 1").fetchone() == (1001,)

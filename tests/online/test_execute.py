@@ -1,0 +1,144 @@
+"""op.execute and op.bulk_insert: once, and in the way that fits the statement."""
+
+import pytest
+from online.project import Project, reset, state, versions
+from sqlalchemy.exc import DBAPIError
+
+from nexus_schema.errors import SchemaError
+from nexus_schema.online import run
+
+
+def count(project: Project) -> object:
+    return project.database.execute("SELECT count(*) FROM bare WHERE id < 1").fetchone()
+
+
+ONCE = """
+op.execute("INSERT INTO bare VALUES (0, 0)")
+op.execute(sa.text("INSERT INTO bare VALUES (0, :v)").bindparams(v=1))
+op.execute("INSERT INTO bare VALUES (-1, 0)", execution_options={"online": "long"})
+op.bulk_insert(sa.table("bare", sa.column("id")), [{"id": 0}, {"id": -1}])
+"""
+
+
+def test_what_was_done_before_an_error_is_not_done_again(project: Project) -> None:
+    project.database.execute("UPDATE t SET a = NULL WHERE id = 3")
+    project.revision(ONCE + 'op.alter_column("t", "a", nullable=False)')
+    for _ in range(2):
+        with pytest.raises(DBAPIError, match="violated|null values"):
+            project.upgrade()
+        assert count(project) == (5,)
+        assert versions(project.database) == []
+    project.database.execute("UPDATE t SET a = 3 WHERE id = 3")
+    project.upgrade()
+    assert count(project) == (5,)
+    assert versions(project.database) == ["r1"]
+    assert project.database.execute("SELECT to_regclass('alembic_version_journal')").fetchone() == (None,)
+
+
+def test_a_revision_that_is_then_finished_in_one_transaction(project: Project) -> None:
+    """What was done is done again, as the journal is for online runs; but it leaves no journal."""
+    project.database.execute("UPDATE t SET a = NULL WHERE id = 3")
+    project.revision('op.execute("DELETE FROM bare WHERE id = 1")\nop.alter_column("t", "a", nullable=False)')
+    with pytest.raises(DBAPIError, match="violated|null values"):
+        project.upgrade()
+    project.database.execute("UPDATE t SET a = 3 WHERE id = 3")
+    project.upgrade(online=False)
+    assert versions(project.database) == ["r1"]
+    assert project.database.execute("SELECT to_regclass('alembic_version_journal')").fetchone() == (None,)
+
+
+def test_two_revisions_with_the_same_statement(project: Project) -> None:
+    project.revision('op.execute("INSERT INTO bare VALUES (0, 0)")')
+    project.revision('op.execute("INSERT INTO bare VALUES (0, 0)")')
+    project.upgrade()
+    assert count(project) == (2,)
+
+
+def test_a_statement_that_takes_long_is_cancelled(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "GUARD_SECONDS", 1)
+    project.revision('op.execute("SELECT pg_sleep(6)")')
+    with pytest.raises(SchemaError, match="ran 1 s under its lock and was cancelled.*op.backfill") as error:
+        project.upgrade()
+    assert """execution_options={"online": "long"}""" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert versions(project.database) == []
+
+
+def test_a_statement_that_may_take_long(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "GUARD_SECONDS", 1)
+    project.revision('op.execute("SELECT pg_sleep(1.5)", execution_options={"online": "long"})')
+    project.upgrade()
+    assert versions(project.database) == ["r1"]
+
+
+def test_an_unknown_way(project: Project) -> None:
+    project.revision('op.execute("SELECT 1", execution_options={"online": "quick"})')
+    with pytest.raises(SchemaError, match="'quick'}} is unknown|'quick'} is unknown"):
+        project.upgrade()
+
+
+STATEMENTS = {
+    "setting": (
+        "DROP SCHEMA IF EXISTS other CASCADE; CREATE SCHEMA other",
+        """
+        op.execute("SET search_path = other, public")
+        op.create_table("there", sa.Column("id", sa.Integer))
+        op.execute("RESET search_path")
+        op.create_table("here", sa.Column("id", sa.Integer))
+        """,
+    ),
+    "vacuum": ("", 'op.execute("VACUUM (ANALYZE) t")'),
+    "index": ("", 'op.execute("-- why\\nCREATE INDEX CONCURRENTLY t_by_hand_idx ON t (a)")'),
+    "reindex": ("", 'op.execute("REINDEX INDEX CONCURRENTLY t_a_idx")'),
+    "materialized view": (
+        "",
+        """
+        op.execute("CREATE MATERIALIZED VIEW sums AS SELECT a, count(*) FROM t GROUP BY a")
+        op.create_index("sums_idx", "sums", ["a"], unique=True)
+        op.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY sums")
+        """,
+    ),
+    "validate": (
+        "ALTER TABLE t ADD CONSTRAINT by_hand CHECK (a > 0) NOT VALID",
+        'op.execute("ALTER TABLE t VALIDATE CONSTRAINT by_hand")',
+    ),
+    "enum": (
+        "CREATE TYPE mood AS ENUM ('ok')",
+        """
+        op.execute("ALTER TYPE mood ADD VALUE IF NOT EXISTS 'fine'")
+        op.add_column("t", sa.Column("c", postgresql.ENUM(name="mood", create_type=False)))
+        op.execute("UPDATE t SET c = 'fine' WHERE id = 1")
+        """,
+    ),
+    "function": (
+        "",
+        """
+        op.execute("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 5 % 3 $$")
+        op.execute("DO $$ BEGIN PERFORM 1; END $$")
+        """,
+    ),
+    "own block": (
+        "",
+        """
+        with op.get_context().autocommit_block():
+            op.execute("CREATE INDEX CONCURRENTLY t_by_hand_idx ON t (a)")
+            op.create_index("t_too_idx", "t", ["a"])
+        """,
+    ),
+}
+
+
+@pytest.mark.parametrize(("setup", "upgrade"), STATEMENTS.values(), ids=STATEMENTS)
+def test_each_statement_in_its_way(project: Project, setup: str, upgrade: str) -> None:
+    project.database.execute(setup or "SELECT 1")
+    project.revision(upgrade)
+    project.upgrade()
+    assert versions(project.database) == ["r1"]
+    found = state(project.database)
+    reset(project.database)
+    project.database.execute("DROP SCHEMA IF EXISTS other CASCADE")
+    project.database.execute(setup or "SELECT 1")
+    result = project.run_script()
+    assert result.returncode == 0, result.stderr
+    assert state(project.database) == found
+    project.database.execute("DROP SCHEMA IF EXISTS other CASCADE")

@@ -1,0 +1,129 @@
+"""Indexes that a build has left, that are not those that were meant, or that cannot be."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from online.project import Project, state
+from psycopg.errors import UniqueViolation
+from sqlalchemy.exc import DBAPIError
+from support import Database
+
+from nexus_schema.errors import SchemaError
+
+UNIQUE = 'op.create_index("t_a_key", "t", ["a"], unique=True)'
+CONSTRAINT = 'op.create_unique_constraint("t_a_key", "t", ["a"])'
+
+either = pytest.mark.parametrize("upgrade", [UNIQUE, CONSTRAINT], ids=["index", "constraint"])
+
+
+def indexes(database: Database) -> list[Any]:
+    return database.execute(
+        "SELECT indexrelid::regclass::text, indisvalid, indisunique FROM pg_index"
+        " WHERE indrelid = 't'::regclass ORDER BY 1"
+    ).fetchall()
+
+
+BEFORE = [("t_a_idx", True, False), ("t_pkey", True, True)]
+AFTER = [BEFORE[0], ("t_a_key", True, True), BEFORE[1]]
+
+
+@either
+def test_an_invalid_index_is_built_anew(project: Project, upgrade: str) -> None:
+    project.database.execute("UPDATE t SET a = 7 WHERE id = 8")
+    with pytest.raises(UniqueViolation):
+        project.database.execute("CREATE UNIQUE INDEX CONCURRENTLY t_a_key ON t (a)")
+    assert ("t_a_key", False, True) in indexes(project.database)
+    project.database.execute("UPDATE t SET a = 8 WHERE id = 8")
+    project.revision(upgrade)
+    project.upgrade()
+    assert indexes(project.database) == AFTER
+
+
+@either
+def test_duplicates_are_shown_and_nothing_is_left(project: Project, upgrade: str) -> None:
+    project.database.execute("UPDATE t SET a = 7 WHERE id = 8")
+    project.revision(upgrade)
+    with pytest.raises(SchemaError, match=r"index t_a_key was not built.*\(a\)=\(7\) is duplicated") as error:
+        project.upgrade()
+    assert "\n" not in str(error.value)
+    assert indexes(project.database) == BEFORE
+    project.database.execute("UPDATE t SET a = 8 WHERE id = 8")
+    project.upgrade()
+    assert indexes(project.database) == AFTER
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "CREATE INDEX t_a_key ON bare (v)",
+        "CREATE UNIQUE INDEX t_a_key ON child (id)",
+        "CREATE INDEX t_a_key ON t (a)",
+        "CREATE UNIQUE INDEX t_a_key ON t (id)",
+        "CREATE UNIQUE INDEX t_a_key ON t (a) WHERE a > 5",
+        "CREATE UNIQUE INDEX t_a_key ON t (a DESC)",
+    ],
+)
+@either
+def test_another_index_of_the_name(project: Project, upgrade: str, other: str) -> None:
+    project.database.execute(other)
+    project.revision(upgrade)
+    found = {row for row in state(project.database) if row[0] == "index"}
+    with pytest.raises(SchemaError, match="index t_a_key is there already as .*; rename or drop it") as error:
+        project.upgrade()
+    assert "\n" not in str(error.value)
+    assert {
+        row for row in state(project.database) if "alembic" not in str(row) and row[0] == "index"
+    } == found
+
+
+@pytest.mark.parametrize(
+    ("other", "upgrade"),
+    [
+        ("CHECK (a > 5)", 'op.create_check_constraint("x", "t", "a > 0")'),
+        ("FOREIGN KEY (a) REFERENCES t", 'op.create_foreign_key("x", "t", "parent", ["parent_id"], ["id"])'),
+        (
+            "FOREIGN KEY (parent_id) REFERENCES t",
+            'op.create_foreign_key("x", "t", "parent", ["parent_id"], ["id"])',
+        ),
+        ("UNIQUE (b)", 'op.create_unique_constraint("x", "t", ["a"])'),
+        ("CHECK (a > 0)", 'op.create_unique_constraint("x", "t", ["a"])'),
+    ],
+)
+def test_another_constraint_of_the_name(project: Project, other: str, upgrade: str) -> None:
+    project.database.execute(
+        f"ALTER TABLE t ADD CONSTRAINT x {other} NOT VALID"
+        if "UNI" not in other
+        else f"ALTER TABLE t ADD CONSTRAINT x {other}"
+    )
+    project.revision(upgrade)
+    with pytest.raises(SchemaError, match="constraint x of t is there already as .*; rename or drop it"):
+        project.upgrade()
+
+
+@pytest.mark.parametrize("upgrade", [UNIQUE, CONSTRAINT, 'op.drop_index("t_a_idx", table_name="t")'])
+def test_the_server_process_ends_in_the_middle_of_it(project: Project, upgrade: str) -> None:
+    """While it waits for a writer: what it leaves is invalid, and the next run makes it good."""
+    project.revision(upgrade)
+    with psycopg.connect(project.url) as writer:
+        writer.execute("UPDATE t SET a = a WHERE id = 1")
+        run = project.in_thread()
+        pid = project.waits("%INDEX CONCURRENTLY%")
+        writer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        with pytest.raises((DBAPIError, SchemaError)):
+            run.end()
+        assert [name for name, valid, _ in indexes(project.database) if not valid]
+    project.upgrade()
+    assert [name for name, valid, _ in indexes(project.database) if not valid] == []
+    assert len(indexes(project.database)) == (3 if "key" in upgrade else 1)
+
+
+def test_an_index_made_by_hand_beforehand_is_kept(project: Project) -> None:
+    project.database.execute("CREATE UNIQUE INDEX t_a_key ON t (a)")
+    before = project.database.execute("SELECT 't_a_key'::regclass::oid").fetchone()
+    project.revision(CONSTRAINT)
+    project.upgrade()
+    assert (
+        project.database.execute("SELECT conindid FROM pg_constraint WHERE conname = 't_a_key'").fetchone()
+        == before
+    )

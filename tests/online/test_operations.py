@@ -1,0 +1,73 @@
+"""Every operation: the same result online and in one transaction, wherever it stops on the way."""
+
+from contextlib import suppress
+from itertools import count
+
+import pytest
+from online.cases import CASES, Case
+from online.project import Fault, Project, Stop, reset, state
+from sqlalchemy.exc import DBAPIError
+from support import dump_schema
+
+by_name = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@by_name
+def test_the_result_is_that_of_one_transaction(project: Project, case: Case) -> None:
+    project.revision(case.upgrade)
+    project.upgrade()
+    found = state(project.database), dump_schema(project.database)
+    reset(project.database)
+    before = state(project.database)
+    project.upgrade(online=False)
+    wanted = state(project.database), dump_schema(project.database)
+    assert (found[0] - wanted[0], wanted[0] - found[0]) == (set(), set())
+    assert found[1] == wanted[1]
+    assert found[0] - {("version", "r1")} != before - {("version",)}
+
+
+@by_name
+def test_a_run_that_stops_anywhere_is_finished_by_the_next(project: Project, case: Case) -> None:
+    project.revision(case.upgrade)
+    project.upgrade(online=False)
+    wanted = state(project.database)
+    for number in count(1):
+        reset(project.database)
+        stop = Stop(number)
+        with suppress(Fault):
+            project.upgrade(hooks=[stop])
+        if not stop.reached:
+            break
+        project.upgrade()
+        found = state(project.database)
+        assert (found - wanted, wanted - found) == (set(), set()), stop.reached
+    assert number > 3
+
+
+@by_name
+def test_a_run_whose_server_process_ends_again_and_again(project: Project, case: Case) -> None:
+    """Each run ends one statement later than the one before it, and begins with what that has left."""
+    project.revision(case.upgrade)
+    project.upgrade(online=False)
+    wanted = state(project.database)
+    reset(project.database)
+    for number in count(2):
+        stop = Stop(number, kill=project.database)
+        with suppress(DBAPIError):
+            project.upgrade(hooks=[stop])
+        if not stop.reached:
+            break
+    found = state(project.database)
+    assert (found - wanted, wanted - found) == (set(), set())
+
+
+@by_name
+def test_the_script_does_the_same(project: Project, case: Case) -> None:
+    project.revision(case.upgrade)
+    project.upgrade(online=False)
+    wanted = state(project.database)
+    reset(project.database)
+    result = project.run_script()
+    assert result.returncode == 0, result.stderr
+    found = state(project.database)
+    assert (found - wanted, wanted - found) == (set(), set())

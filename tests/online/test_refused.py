@@ -1,0 +1,178 @@
+"""What has no way that lets others work is refused before its revision starts."""
+
+from typing import Any
+
+import pytest
+from online.project import Project, reset, state, versions
+from support import Database
+
+from nexus_schema.errors import SchemaError
+from nexus_schema.online import RefusedError
+
+REFUSED = {
+    "rename table": ('op.rename_table("t", "u")', "renaming t is refused", "op.backfill"),
+    "rename column": (
+        'op.alter_column("t", "a", new_column_name="z")',
+        r"renaming t\.a is refused.*use the old name",
+        "op.backfill",
+    ),
+    "exclusion constraint": (
+        'op.create_exclude_constraint("stamped_excl", "stamped", ("span", "&&"), using="gist")',
+        "an exclusion constraint on stamped is refused",
+        "with a new table",
+    ),
+    "identity": (
+        'op.add_column("t", sa.Column("c", sa.Integer, sa.Identity()))',
+        r"adding the column t\.c is refused",
+        "nullable with a default or a trigger",
+    ),
+    "generated column": (
+        'op.add_column("t", sa.Column("c", sa.Integer, sa.Computed("a + 1", persisted=True)))',
+        r"adding the column t\.c is refused",
+        "nullable with a default or a trigger",
+    ),
+    "serial primary key": (
+        'op.add_column("bare", sa.Column("c", sa.Integer, primary_key=True))',
+        r"adding the column bare\.c is refused",
+        "nullable with a default or a trigger",
+    ),
+    "int to bigint": (
+        'op.alter_column("t", "a", type_=sa.BigInteger)',
+        r"changing the type of t\.a is refused.*writes the table.* anew",
+        "a column of the new type",
+    ),
+    "timestamptz": (
+        'op.alter_column("stamped", "at", type_=sa.DateTime(timezone=True), existing_type=sa.DateTime)',
+        r"changing the type of stamped\.at is refused",
+        "a column of the new type",
+    ),
+    "column of a partial index": (
+        'op.alter_column("stamped", "kind", type_=sa.Text)',
+        r"changing the type of stamped\.kind is refused.*writes an index anew",
+        "a column of the new type",
+    ),
+    "unnamed foreign key": (
+        'op.create_foreign_key(None, "t", "parent", ["parent_id"], ["id"])',
+        "an unnamed ForeignKeyConstraint on t is refused",
+        "give it a name",
+    ),
+    "column with an unnamed foreign key": (
+        'op.add_column("t", sa.Column("c", sa.Integer, sa.ForeignKey("parent.id"), server_default="1"))',
+        "an unnamed ForeignKeyConstraint on t is refused",
+        "give it a name",
+    ),
+}
+STAMPED = """
+CREATE TABLE stamped (at timestamp, kind varchar(5), span int4range);
+CREATE INDEX stamped_kind_idx ON stamped (at) WHERE kind = 'a';
+INSERT INTO stamped VALUES ('2025-06-01', 'a', '[1,2]')"""
+FIRST = 'op.create_index("t_first_idx", "t", ["a"])\n'
+
+of_each = pytest.mark.parametrize(("upgrade", "what", "instead"), REFUSED.values(), ids=REFUSED)
+
+
+@of_each
+def test_nothing_of_its_revision_is_done(project: Project, upgrade: str, what: str, instead: str) -> None:
+    project.database.execute(STAMPED)
+    project.revision("pass")
+    project.revision(FIRST + upgrade)
+    before = state(project.database)
+    with pytest.raises(RefusedError, match=what) as refused:
+        project.upgrade()
+    assert state(project.database) == before - {("version",)} | after_the_first(project.database)
+    message = str(refused.value)
+    assert message.startswith("revision r2 was not started: ")
+    assert instead in message
+    assert "put online = False at the top" in message
+    assert "\n" not in message
+
+
+def after_the_first(database: Database) -> set[tuple[str, ...]]:
+    """Return what is new in the state after a revision that does nothing: Alembic's own table."""
+    return {row for row in state(database) if "alembic_version" in str(row) or row[0] == "version"}
+
+
+@of_each
+def test_it_is_done_in_one_transaction_where_the_revision_says_so(
+    project: Project, upgrade: str, what: str, instead: str
+) -> None:
+    del what, instead
+    project.database.execute(STAMPED)
+    project.revision(FIRST + upgrade, top="online = False")
+    project.upgrade()
+    found = state(project.database)
+    reset(project.database)
+    project.database.execute(STAMPED)
+    project.upgrade(online=False)
+    assert found == state(project.database)
+    assert versions(project.database) == ["r1"]
+
+
+def test_that_one_transaction_is_undone_by_an_error(project: Project) -> None:
+    project.revision(FIRST + 'op.rename_table("t", "u")\nraise ValueError("stop")', top="online = False")
+    before = {row for row in state(project.database) if row[0] != "version"}
+    with pytest.raises(ValueError, match="stop"):
+        project.upgrade()
+    assert before == {row for row in state(project.database) if row[0] != "version"} - after_the_first(
+        project.database
+    )
+
+
+@of_each
+def test_an_empty_table_is_nobodys_trouble(project: Project, upgrade: str, what: str, instead: str) -> None:
+    del what, instead
+    empty = f"{STAMPED}; TRUNCATE t, bare, stamped CASCADE"
+    project.database.execute(empty)
+    project.revision(FIRST + upgrade)
+    project.upgrade()
+    found = state(project.database)
+    reset(project.database)
+    project.database.execute(empty)
+    project.upgrade(online=False)
+    assert found == state(project.database)
+
+
+def test_a_table_of_the_same_revision_is_nobodys_trouble(project: Project) -> None:
+    project.revision(
+        """
+        op.create_table("fresh", sa.Column("id", sa.Integer), sa.Column("v", sa.Integer))
+        op.bulk_insert(sa.table("fresh", sa.column("id")), [{"id": 1}])
+        op.create_foreign_key(None, "fresh", "t", ["v"], ["id"])
+        op.alter_column("fresh", "v", type_=sa.BigInteger)
+        op.alter_column("fresh", "v", new_column_name="w")
+        op.rename_table("fresh", "older")
+        """
+    )
+    project.upgrade()
+    found = state(project.database)
+    reset(project.database)
+    project.upgrade(online=False)
+    assert found == state(project.database)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"configure": {"transaction_per_migration": False}}, "needs context.configure"),
+        ({"begun": True}, "commit before configure"),
+    ],
+    ids=["one transaction for all", "a transaction has begun"],
+)
+def test_a_project_that_is_not_fit(project: Project, attributes: dict[str, Any], message: str) -> None:
+    project.revision(FIRST)
+    before = state(project.database)
+    with pytest.raises(SchemaError, match=message):
+        project.upgrade(**attributes)
+    assert state(project.database) == before
+
+
+@pytest.mark.parametrize(
+    "attributes", [{}, {"configure": {"transaction_per_migration": False}}, {"begun": True}]
+)
+def test_without_online_alembic_is_as_it_was(project: Project, attributes: dict[str, object]) -> None:
+    """One transaction for a revision, an error in whose middle leaves nothing of it."""
+    project.revision(FIRST + 'op.rename_table("t", "u")\nop.execute("SELECT 1 / 0")')
+    before = state(project.database)
+    with pytest.raises(Exception, match="division by zero"):
+        project.upgrade(online=False, **attributes)
+    assert state(project.database) - after_the_first(project.database) == before - {("version",)}

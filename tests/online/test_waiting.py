@@ -1,0 +1,222 @@
+"""Others in the way: they are waited for outside of the queue, and named; sessions and settings after it."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from online.project import Fault, Project, Stop, others_work, versions, wait_for
+from servers import own_server
+from sqlalchemy.exc import DBAPIError
+
+from nexus_schema.errors import SchemaError
+
+COLUMN = 'op.add_column("t", sa.Column("c", sa.Integer))'
+INDEX = 'op.create_index("t_new_idx", "t", ["a"])'
+BLOCKED = {
+    "column": (COLUMN, "SELECT FROM t"),
+    "foreign key": (
+        'op.create_foreign_key("t_parent_fkey", "t", "parent", ["parent_id"], ["id"])',
+        "UPDATE parent SET name = name",
+    ),
+    "table": (
+        'op.create_table("fresh", sa.Column("t_id", sa.Integer, sa.ForeignKey("t.id")))',
+        "UPDATE t SET a = a WHERE id = 9",
+    ),
+    "drop table": ('op.drop_table("child")', "SELECT FROM parent"),
+}
+blocked = pytest.mark.parametrize(("upgrade", "blocker"), BLOCKED.values(), ids=BLOCKED)
+
+
+@blocked
+def test_a_long_transaction_is_waited_for_without_a_queue(
+    project: Project, caplog: pytest.LogCaptureFixture, upgrade: str, blocker: str
+) -> None:
+    caplog.set_level(logging.INFO, "nexus_schema")
+    project.revision(upgrade)
+    with psycopg.connect(project.url, application_name="the blocker") as other:
+        other.execute(blocker)
+        run = project.in_thread()
+        named = f"waits for process {other.info.backend_pid} "
+        while named not in caplog.text:
+            assert run.is_alive()
+            others_work(project.database)
+        assert versions(project.database) == []
+        assert '"the blocker", idle in transaction, in its transaction for ' in caplog.text
+        other.rollback()
+    run.end()
+    assert versions(project.database) == ["r1"]
+
+
+@blocked
+def test_giving_up_names_the_blocker(project: Project, upgrade: str, blocker: str) -> None:
+    project.revision(upgrade)
+    with psycopg.connect(project.url, application_name="the blocker") as other:
+        other.execute(blocker)
+        with pytest.raises(SchemaError, match="gave up after 1 s: .* waits for process ") as error:
+            project.upgrade(lock_wait=1.0)
+        assert f"process {other.info.backend_pid} " in str(error.value)
+        assert "\n" not in str(error.value)
+        assert versions(project.database) == []
+        other.rollback()
+    project.upgrade(lock_wait=1.0)
+    assert versions(project.database) == ["r1"]
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "left"),
+    [(INDEX, "t_new_idx"), ('op.create_unique_constraint("t_a_key", "t", ["a"])', "t_a_key")],
+    ids=["index", "constraint"],
+)
+def test_a_build_gives_up_for_an_old_snapshot(project: Project, upgrade: str, left: str) -> None:
+    project.revision(upgrade)
+    with psycopg.connect(project.url, application_name="the blocker") as other:
+        other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        other.execute("SELECT FROM parent")
+        with pytest.raises(SchemaError, match="gave up after 1 s: .* waits for process ") as error:
+            project.upgrade(lock_wait=1.0)
+        assert f"process {other.info.backend_pid} " in str(error.value)
+        assert project.database.execute("SELECT to_regclass(%s)", [left]).fetchone() == (None,)
+        other.rollback()
+    project.upgrade(lock_wait=1.0)
+    assert versions(project.database) == ["r1"]
+    assert project.database.execute(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", [left]
+    ).fetchone() == (True,)
+
+
+def test_an_autovacuum_is_sent_away(tmp_path: Path) -> None:
+    with own_server() as server, psycopg.connect(server.url(), autocommit=True) as database:
+        database.execute(
+            "CREATE TABLE t (id int) WITH (autovacuum_enabled = false, autovacuum_vacuum_cost_delay = 100,"
+            " autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 1,"
+            " autovacuum_vacuum_scale_factor = 0)"
+        )
+        database.execute("INSERT INTO t SELECT generate_series(1, 100000)")
+        database.execute("DELETE FROM t WHERE id % 2 = 0")
+        database.execute("SELECT pg_stat_force_next_flush()")
+        database.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+        database.execute("SELECT pg_reload_conf()")
+        database.execute("ALTER TABLE t SET (autovacuum_enabled = true)")
+        vacuums = "SELECT EXISTS (SELECT FROM pg_stat_progress_vacuum WHERE relid = 't'::regclass)"
+        wait_for(database, vacuums, seconds=90)
+        project = Project(tmp_path / "project", database)
+        project.revision(COLUMN)
+        project.upgrade(lock_wait=30.0)
+        assert versions(database) == ["r1"]
+        assert "canceling autovacuum task" in (server.path / "log").read_text()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from alembic import command
+from alembic.config import Config
+from nexus_schema.database import parse_url
+
+config = Config()
+config.set_main_option("script_location", sys.argv[1])
+config.set_main_option("path_separator", "os")
+config.attributes.update(
+    url=parse_url(sys.argv[2]), online=True, hooks=(), before=(), afterwards=()
+)
+command.upgrade(config, "head")
+"""
+
+
+def test_two_runs_at_once(project: Project) -> None:
+    project.revision(INDEX)
+    project.revision(
+        'op.execute("INSERT INTO bare VALUES (0, 0)")\nop.alter_column("t", "a", nullable=False)'
+    )
+    with psycopg.connect(project.url) as writer:
+        writer.execute("UPDATE t SET a = a WHERE id = 1")  # holds the first one up until the second is there
+        runs = [
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, str(project.path), project.url],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        project.waits("%INDEX CONCURRENTLY%")
+        wait_for(
+            project.database,
+            "SELECT count(*) = 2 FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid NOT IN (pg_backend_pid(), %s)",
+            writer.info.backend_pid,
+        )
+        writer.rollback()
+    for run in runs:
+        _, errors = run.communicate(timeout=60)
+        assert run.returncode == 0, errors
+    assert versions(project.database) == ["r2"]
+    assert project.database.execute("SELECT count(*) FROM bare WHERE id = 0").fetchone() == (1,)
+
+
+SETTINGS = {
+    "lock_timeout": "7s",
+    "statement_timeout": "3min",
+    "application_name": "mine",
+    "default_transaction_read_only": "off",
+    "idle_in_transaction_session_timeout": "9min",
+    "jit": "off",
+}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_callers_settings_are_as_they_were(project: Project, fails: bool) -> None:
+    found: dict[str, Any] = {}
+
+    def look(connection: Any) -> None:
+        for name in SETTINGS:
+            found[name] = connection.exec_driver_sql(f"SHOW {name}").scalar()
+        connection.commit()
+
+    project.revision(f"{COLUMN}\n{INDEX}\nop.alter_column('t', 'a', nullable=False)")
+    attributes: dict[str, Any] = {
+        "before": [f"SET {name} = '{value}'" for name, value in SETTINGS.items()],
+        "afterwards": [look],
+    }
+    if fails:
+        project.database.execute("UPDATE t SET a = NULL WHERE id = 3")
+        with pytest.raises(DBAPIError, match="null values|violated"):
+            project.upgrade(**attributes)
+    else:
+        project.upgrade(**attributes)
+    assert found == SETTINGS
+
+
+def test_the_callers_settings_are_as_they_were_after_an_interrupt(project: Project) -> None:
+    found: list[Any] = []
+    project.revision(COLUMN + "\n" + INDEX)
+    with pytest.raises(Fault):
+        project.upgrade(
+            before=["SET lock_timeout = '7s'", "SET application_name = 'mine'"],
+            hooks=[Stop(1, matching="CREATE INDEX CONC")],
+            afterwards=[
+                lambda connection: found.append(
+                    connection.exec_driver_sql(
+                        "SELECT current_setting('lock_timeout'), current_setting('application_name')"
+                    ).one()
+                )
+            ],
+        )
+    assert found == [("7s", "mine")]
+
+
+def test_the_session_says_what_it_does(project: Project) -> None:
+    project.revision(INDEX)
+    with psycopg.connect(project.url) as writer:
+        writer.execute("UPDATE t SET a = a WHERE id = 1")
+        run = project.in_thread(before=["SET application_name = 'mine'"])
+        pid = project.waits("%INDEX CONCURRENTLY%")
+        name = project.database.execute(
+            "SELECT application_name FROM pg_stat_activity WHERE pid = %s", [pid]
+        ).fetchone()
+        writer.rollback()
+    run.end()
+    assert name == ("mine r1: create index t_new_idx",)
