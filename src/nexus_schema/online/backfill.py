@@ -272,6 +272,29 @@ def fill_in_batches(online: "Online", operation: BackfillOp) -> int:
     return state.changed
 
 
+def _update(
+    connection: sa.Connection,
+    operation: BackfillOp,
+    conditions: list["sa.ColumnElement[bool]"],
+    *,
+    first: bool,
+) -> int:
+    """Run the statement for a range; returns the number of rows changed.
+
+    The first rows that it changes have to prove that they would not be found again: else it would not end.
+    """
+    statement, where = operation.statement.where(*conditions), operation.statement.whereclause
+    if not first or where is None:
+        return connection.execute(statement).rowcount
+    found_again = connection.scalars(statement.returning(where)).all()
+    if any(found_again):
+        raise SchemaError(
+            f"the rows that a backfill has filled are found by it again ({operation.what}): its WHERE has to"
+            " name the rows that lack the values"
+        )
+    return len(found_again)
+
+
 def _pass(
     online: "Online", operation: BackfillOp, entry: Any, state: _State, progress: "_Progress"
 ) -> _State:
@@ -284,7 +307,7 @@ def _pass(
         begun = time.monotonic()
         try:
             with online.transaction(**_SETTINGS, **(_BY_INDEX if operation.over is not None else {})):
-                changed = online.connection.execute(operation.statement.where(*conditions)).rowcount
+                changed = _update(online.connection, operation, conditions, first=state.changed == 0)
                 done = state._replace(
                     position=end, changed=state.changed + changed, in_pass=state.in_pass + changed
                 )
@@ -305,11 +328,6 @@ def _pass(
         # By at most four times, because a range without a row to change says nothing of the next one.
         step = max(1, min(LARGEST_STEP, int(step * min(4.0, max(0.25, BATCH_SECONDS / max(seconds, 1e-4))))))
         time.sleep(min(BATCH_SECONDS, seconds * PAUSE) if changed else 0)
-    if state.number == 2 and state.before is not None and state.in_pass >= max(BULK_ROWS, state.before * 0.9):
-        raise SchemaError(
-            f"the rows that a backfill has filled are found by it again ({operation.what}): its WHERE has to"
-            " name the rows that lack the values"
-        )
     # As many as before: rows come in as fast as they are filled.
     steady = state.before is not None and state.in_pass >= state.before
     after = state._replace(

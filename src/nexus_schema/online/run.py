@@ -235,9 +235,14 @@ class Run:
         """
         if self.offline or self._inside:
             with ExitStack() as stack:
-                if not self._inside:
+                before = self._inside
+                if not before:
                     stack.enter_context(self.context.autocommit_block())
-                yield
+                self._inside = True
+                try:
+                    yield
+                finally:
+                    self._inside = before
             return
         failure: BaseException | None = None
         try:
