@@ -5,6 +5,7 @@ run; workers of pytest-xdist find it in the same variable.
 """
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ _stack: list[Any] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What a shell runs in the background ignores SIGINT, and so would the programs of the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TEST_DATABASE_URL" not in os.environ:
         directory = tempfile.TemporaryDirectory(prefix="nexus-tests-", ignore_cleanup_errors=True)
         server = embedded_server(Path(directory.name) / "data")
