@@ -61,6 +61,7 @@ def run_offline(options: Options) -> None:
 
 def run_online(options: Options, stack: ExitStack) -> None:
     """Run the command on a program's connection, or the server of the variables, or the embedded one."""
+    migrates = online.migrates(context)  # type: ignore[arg-type]
     connection = config.attributes.get("connection")  # fit to migrate, and locked: nexus_schema.upgrade
     if connection is None:
         url = migration_url()
@@ -69,10 +70,10 @@ def run_online(options: Options, stack: ExitStack) -> None:
             embedded = "DATABASE_URL" not in os.environ and scripts.IN_REPOSITORY
             url = start_embedded(stack) if embedded else database_url()
         connection = stack.enter_context(migration_connection(url, schema=options.schema))
-        if migrates():
+        if migrates:
             lock_migrations(connection, wait=options.lock_wait)
     configure(connection=connection, on_version_apply=config.attributes.get("on_version_apply", ()))
-    if not migrates() and not context.get_context().get_current_heads():
+    if not migrates and not context.get_context().get_current_heads():
         legacy.report(connection)
     connection.rollback()  # Alembic begins the transactions
     with context.begin_transaction():
@@ -88,15 +89,6 @@ def start_embedded(stack: ExitStack) -> URL:
         " command ends; to keep it running and connect: python -m nexus_schema.embedded\n"
     )
     return parse_url(url)
-
-
-def migrates() -> bool:
-    """Return whether the command changes the database: upgrade, downgrade, stamp."""
-    try:
-        context.get_revision_argument()
-    except KeyError:
-        return False
-    return True
 
 
 def terminate(*_: object) -> None:

@@ -30,14 +30,13 @@ from alembic.runtime.migration import MigrationContext
 
 from nexus_schema.database import lock_migrations
 from nexus_schema.errors import SchemaError
+from nexus_schema.online.backfill import MAXIMUM_PASSES
 from nexus_schema.online.operations import Online
 from nexus_schema.online.run import KEY, RefusedError
 
-__all__ = ["RefusedError", "enable", "is_online", "is_planning", "passes"]
+__all__ = ["RefusedError", "enable", "is_online", "is_planning", "migrates", "passes"]
 
 log = logging.getLogger(__name__)
-
-MAXIMUM_PASSES = 10
 
 
 def enable(environment: EnvironmentContext) -> None:
@@ -69,7 +68,7 @@ def enable(environment: EnvironmentContext) -> None:
     wait = attributes.get("lock_wait", arguments.get("lock_wait"))
     online = Online(context, lock_wait=None if wait is None else float(wait))
     context.opts[KEY] = online
-    if not context.as_sql and _migrates(environment) and context.connection is not None:
+    if not context.as_sql and migrates(environment) and context.connection is not None:
         lock_migrations(context.connection, wait=online.lock_wait)  # before Alembic reads where it is
     found: Any = context._migrations_fn  # what yields the steps: Alembic has no event before one
     steps: Any = lambda heads, of: online.steps(found(heads, of))  # noqa: E731 - typed
@@ -77,8 +76,8 @@ def enable(environment: EnvironmentContext) -> None:
     context.on_version_apply_callbacks += (online.step_applied,)
 
 
-def _migrates(environment: EnvironmentContext) -> bool:
-    """Return whether the command runs revisions."""
+def migrates(environment: EnvironmentContext) -> bool:
+    """Return whether the command changes the database: upgrade, downgrade, stamp."""
     try:
         environment.get_revision_argument()
     except KeyError:

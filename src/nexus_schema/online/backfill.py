@@ -39,6 +39,9 @@ FIRST_STEP, LARGEST_STEP = 64, 65536
 
 LOG_EVERY_SECONDS = 5.0
 
+MAXIMUM_PASSES = 10
+"""Where rows keep coming, it ends all the same."""
+
 # What may happen to a batch because of others: they lock or delete a row that it needs.
 _RETRIED = {"55P03", "40P01", "40001", "23503", "57014"}
 
@@ -335,15 +338,12 @@ def _pass(
         position=None,
         in_pass=0,
         before=state.in_pass,
-        finished=state.in_pass == 0 or steady or state.number >= _MAXIMUM_PASSES,
+        finished=state.in_pass == 0 or steady or state.number >= MAXIMUM_PASSES,
     )
     if after.finished:
         with online.transaction():
             online.note(entry, after._asdict())
     return after
-
-
-_MAXIMUM_PASSES = 10
 
 
 class _Progress:
@@ -415,7 +415,7 @@ DECLARE
     changed bigint;
     changed_in_pass bigint;
 BEGIN
-    FOR pass IN 1..{_MAXIMUM_PASSES} LOOP
+    FOR pass IN 1..{MAXIMUM_PASSES} LOOP
         changed_in_pass := 0;
         SELECT max(pg_relation_size(part)) / current_setting('block_size')::int INTO pages FROM (
             SELECT relid FROM pg_partition_tree('{regclass}') UNION SELECT '{regclass}'::regclass
