@@ -13,6 +13,7 @@ from sqlalchemy import URL
 
 from models import Base
 from nexus_schema import autogenerate, legacy, online, scripts
+from nexus_schema.autogenerate.directives import process_revision_directives
 from nexus_schema.database import (
     database_url,
     lock_migrations,
@@ -33,12 +34,9 @@ def configure(**how: Any) -> None:
     context.configure(
         target_metadata=Base.metadata,
         transaction_per_migration=True,
-        compare_server_default=True,
-        include_object=autogenerate.include_object,
-        process_revision_directives=autogenerate.process_revision_directives,
+        process_revision_directives=process_revision_directives,
         autogenerate_plugins=[
             "alembic.autogenerate.*",
-            "alembic.ext.checkconstraint_byname",
             autogenerate.PLUGIN,
         ],
         **how,

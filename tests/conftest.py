@@ -28,6 +28,10 @@ def pytest_configure(config: pytest.Config) -> None:
         directory = tempfile.TemporaryDirectory(prefix="nexus-tests-", ignore_cleanup_errors=True)
         server = embedded_server(Path(directory.name) / "data")
         os.environ["TEST_DATABASE_URL"] = server.__enter__()
+        with psycopg.connect(os.environ["TEST_DATABASE_URL"], autocommit=True) as connection:
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # its data lives minutes
+                connection.execute(f"ALTER SYSTEM SET {setting} = off")
+            connection.execute("SELECT pg_reload_conf()")
         os.environ["TEST_SERVER_IS_EMBEDDED"] = "yes"
         _stack.extend([server, directory])
     os.environ.pop("DATABASE_URL", None)

@@ -38,8 +38,9 @@ def directory() -> Iterator[Path]:
 class Server:
     """A PostgreSQL on a socket, not started yet; every statement and connection is in its log."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, major: int = 18) -> None:
         self.path = path
+        self._programs: Path = load_pgserver().utils.POSTGRES_VERSIONS[major]
         self._run("initdb", "--pgdata", path / "data", "--username=postgres", "--auth=trust", "--no-sync")
         with (path / "data" / "postgresql.conf").open("a") as settings:
             settings.write(
@@ -49,7 +50,7 @@ class Server:
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         result = subprocess.run(
-            [PROGRAMS / program, *arguments],
+            [self._programs / program, *arguments],
             user=USER,
             cwd="/",
             check=False,
@@ -81,9 +82,9 @@ class Server:
 
 
 @contextmanager
-def own_server() -> Iterator[Server]:
+def own_server(major: int = 18) -> Iterator[Server]:
     with directory() as path:
-        server = Server(path)
+        server = Server(path, major)
         server.start()
         try:
             yield server

@@ -137,7 +137,7 @@ def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path)
     alembic(project, head, "revision", "--autogenerate", "-m", "tags")
     text = new_file(project).read_text()
     created = re.findall(r"op\.(?:create_table|add_column|create_index)\(", text)
-    dropped = re.findall(r"op\.drop_\w+\(", text)
+    dropped = re.findall(r"op\.drop_(?!materialized_view)\w+\(", text)  # which always has IF EXISTS
     assert (text.count("if_not_exists=True"), text.count("if_exists=True")) == (len(created), len(dropped))
     assert min(len(created), len(dropped)) >= 4
     assert "slowest" in text
@@ -156,7 +156,7 @@ def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path)
     assert "no revision was written" in said
     change(project, "hourly_stats.py", 'Index("idx_hourly_stats_model", hourly_stats.c.model)\n', "")
     dropping = alembic_program("check", url=url_of(head), cwd=project, PYTHONPATH=str(project / "src"))
-    assert "make_view" in dropping.stdout, "an index that a revision made is no operator's own"
+    assert "[index idx_hourly_stats_model on hourly_stats]" in dropping.stdout, "a revision made it"
     alembic(project, head, "stamp", "006")
     alembic(project, head, "upgrade", "head")
     assert dump_schema(head) == after, "the generated upgrade cannot run twice"
@@ -196,7 +196,7 @@ def test_a_column_that_the_view_reads_can_change(head: Database, project: Path, 
     alembic(project, head, "upgrade", "head")
 
 
-def test_a_role_that_may_only_read_gets_one_line(head: Database, project: Path) -> None:
+def test_a_role_that_may_only_read_is_told_what_is_not_compared(head: Database, project: Path) -> None:
     role = f"nexus_reader_{head.info.backend_pid}"
     head.execute(
         f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
@@ -206,7 +206,8 @@ def test_a_role_that_may_only_read_gets_one_line(head: Database, project: Path) 
     url = f"postgresql://{role}:x@/{info.dbname}?host={info.host}&port={info.port}"
     result = alembic_program("check", url=url, cwd=project, PYTHONPATH=str(project / "src"))
     head.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
-    assert "error: missing privilege: permission denied for schema public" in result.stderr
+    [line] = [line for line in result.stderr.splitlines() if "not compared" in line]
+    assert f"because the server says: permission denied for database {info.dbname}" in line
 
 
 def test_history_needs_no_database(project: Path) -> None:

@@ -1,0 +1,165 @@
+"""What a schema holds, read from the server's catalogs: the database's, and what the models would make."""
+
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from psycopg import errors as pg
+from psycopg import sql
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+
+from nexus_schema.errors import SchemaError, describe
+
+
+class Key(NamedTuple):
+    """An object of a schema: what it is, the table that it is a part of, if any, and its name."""
+
+    kind: str
+    table: str | None
+    name: str
+
+    def __str__(self) -> str:
+        """Return how a person would call it."""
+        if self.kind == "column":
+            return f"column {self.table}.{self.name}"
+        return f"{self.kind} {self.name}" + (f" on {self.table}" if self.table else "")
+
+
+Facts = dict[str, Any]
+Catalog = dict[Key, Facts]
+"""What is there; facts whose name begins with ``_`` serve to make an object again and are not compared."""
+
+
+class NotComparedError(Exception):
+    """The role may not create a schema, so what the server makes of the models stays unknown."""
+
+
+_READ = sa.text(Path(__file__).with_name("catalog.sql").read_text(encoding="utf-8"))
+
+
+def quote(name: str) -> str:
+    """Return a name as SQL writes it, quoted always."""
+    return sql.Identifier(name).as_string()
+
+
+def script_of(metadata: sa.MetaData, schemas: dict[str | None, str]) -> str:
+    """Return the SQL by which ``create_all`` would make the models.
+
+    :param schemas: the schema to use for each schema that the models name.
+    """
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+    translated = {name: schema for name, schema in schemas.items() if name is not None}
+    options = {"schema_translate_map": translated, "render_schema_translate": True} if translated else {}
+    statements: list[str] = []
+
+    def collect(statement: Any, *_: object, **__: object) -> None:
+        text = str(statement.compile(dialect=dialect, **options)).strip()
+        # The scratch schema is made in a transaction, and nobody reads its views.
+        text = re.sub(r"\A(CREATE (?:UNIQUE )?INDEX) CONCURRENTLY", r"\1", text)
+        statements.append(text + (" WITH NO DATA" if text.startswith("CREATE MATERIALIZED VIEW") else ""))
+
+    metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", collect), checkfirst=False)
+    return ";\n".join(statements)
+
+
+def read_both(
+    connection: sa.Connection,
+    metadatas: Sequence[sa.MetaData],
+    schemas: Iterable[str | None],
+    ignored: set[str],
+) -> dict[str | None, tuple[str, Catalog, Catalog]]:
+    """Return for each schema its name, what it holds, and what it would hold if the models made it.
+
+    PostgreSQL makes the models in a scratch schema, in a savepoint that is undone, so nobody ever sees it and
+    nothing of it outlives a crash. Both sides are read by the same query and so in the same words.
+
+    :param schemas: the schemas to read; None is the first one of the search_path.
+    :param ignored: relations that are no part of the schema: Alembic's own.
+
+    Raises :class:`NotComparedError` if the role may not create a schema, and :class:`SchemaError` if the
+    models cannot be made.
+    """
+    schemas = set(schemas)
+    with connection.begin_nested() as savepoint:
+        try:
+            path, current, database = connection.execute(_WHERE).one()
+            if current is None and None in schemas:
+                raise SchemaError(
+                    f"no schema of the search_path ({path}) exists; create it, or name another one"
+                )
+            named = {table.schema for metadata in metadatas for table in metadata.tables.values()}
+            names = {schema: str(schema or current) for schema in {*schemas, *named, None}}
+            found = {}
+            for schema in schemas:
+                first = [] if schema is None else [quote(schema)]
+                found[schema] = _read(connection, names[schema], ", ".join([*first, path]), ignored)
+            tag = uuid.uuid4().hex[:12]
+            scratch = {name: f"nexus_scratch_{tag}_{number}" for number, name in enumerate({*names.values()})}
+            make = "".join(f"CREATE SCHEMA {name};\n" for name in scratch.values())
+            try:
+                connection.exec_driver_sql(make)
+            except DBAPIError as error:
+                if isinstance(error.orig, pg.InsufficientPrivilege | pg.ReadOnlySqlTransaction):
+                    raise NotComparedError(
+                        f"{error.orig} (database {database})".replace("\n", " ")
+                    ) from error
+                raise
+            # The first schema first, so that what the models leave unqualified goes there.
+            ordered = [
+                scratch[names[None]],
+                *(name for name in scratch.values() if name != scratch[names[None]]),
+            ]
+            scratch_path = ", ".join([*ordered, path])
+            places = {schema: scratch[names[schema]] for schema in names}
+            script = ";\n".join(script_of(metadata, places) for metadata in metadatas)
+            try:
+                connection.exec_driver_sql(
+                    f"SET LOCAL search_path = {scratch_path};\n{script}".replace("%", "%%")
+                )
+            except DBAPIError as error:
+                raise SchemaError(
+                    f"the models cannot be made in a scratch schema: {describe(error)}"
+                ) from error
+            made = {
+                schema: _read(connection, places[schema], scratch_path, ignored, rename=scratch)
+                for schema in schemas
+            }
+        finally:
+            if savepoint.is_active:
+                savepoint.rollback()
+    return {schema: (names[schema], found[schema], made[schema]) for schema in schemas}
+
+
+_WHERE = sa.text("SELECT current_setting('search_path'), current_schema()::text, current_database()::text")
+
+
+def _read(
+    connection: sa.Connection,
+    schema: str,
+    path: str,
+    ignored: set[str],
+    *,
+    rename: dict[str, str] | None = None,
+) -> Catalog:
+    """Read one schema; ``rename`` has the scratch schema of each schema, whose name is to stand instead."""
+    # What is not in the path is written with its schema, so the path decides the words.
+    connection.execute(sa.text("SELECT set_config('search_path', :path, true)"), {"path": path})
+    catalog: Catalog = {}
+    for kind, table, name, facts in connection.execute(_READ, {"schema": schema, "ignored": sorted(ignored)}):
+        for real, scratch in (rename or {}).items():
+            name = _renamed(name, scratch, real)
+            facts = {fact: _renamed(value, scratch, real) for fact, value in facts.items()}
+        catalog[Key(kind, table, name)] = {fact: value for fact, value in facts.items() if value is not None}
+    return catalog
+
+
+def _renamed(value: Any, scratch: str, real: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    value = value.replace(f"'{scratch}'", sql.Literal(real).as_string())  # the search_path of a function
+    plain = real if re.fullmatch("[a-z_][a-z0-9_]*", real) else quote(real)
+    return value.replace(scratch, plain)

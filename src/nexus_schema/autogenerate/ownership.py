@@ -1,0 +1,193 @@
+"""Whose an object of the database is: what the revisions made, and what is the operator's own."""
+
+import logging
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from alembic.config import Config
+from alembic.operations import BatchOperations, Operations, ops
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from nexus_schema.autogenerate import operations as own_operations
+from nexus_schema.autogenerate.catalog import Key
+from nexus_schema.errors import SchemaError
+
+log = logging.getLogger(__name__)
+
+# Before a statement of a revision that makes again what is the operator's own; so it stays.
+OWN = "/* the operator's own */ "
+
+_NAME = r'(?:(?:"(?:[^"]|"")+"|\w+)\.)?(?:"((?:[^"]|"")+)"|(\w+))'
+_CREATED = re.compile(
+    rf"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:UNIQUE\s+)?(TABLE|INDEX|MATERIALIZED\s+VIEW|VIEW|FUNCTION|PROCEDURE"
+    rf"|SEQUENCE|TYPE|DOMAIN)\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}",
+    re.IGNORECASE,
+)
+
+
+class Made:
+    """What the revisions made and did not drop again."""
+
+    def __init__(self) -> None:
+        self._made: set[tuple[str, str | None, str]] = set()
+
+    def __contains__(self, key: Key) -> bool:
+        name = key.name.partition("(")[0].strip('"') if key.kind in {"function", "procedure"} else key.name
+        return (key.kind, key.table if key.kind == "column" else None, name) in self._made
+
+    def read(self, operation: ops.MigrateOperation) -> None:
+        """Take in what an operation makes, drops or renames."""
+        match operation:
+            case ops.CreateTableOp():
+                self._add("table", operation.table_name)
+                for item in operation.columns:
+                    if isinstance(item, sa.Column):
+                        self._column(operation.table_name, item)
+            case ops.DropTableOp():
+                self._made -= {made for made in self._made if operation.table_name in made[1:]}
+            case ops.RenameTableOp():
+                old, new = operation.table_name, operation.new_table_name
+                self._made = {
+                    (kind, new if table == old else table, new if kind == "table" and name == old else name)
+                    for kind, table, name in self._made
+                }
+            case ops.AddColumnOp():
+                self._column(operation.table_name, operation.column)
+            case ops.DropColumnOp():
+                self._made.discard(("column", operation.table_name, operation.column_name))
+            case ops.AlterColumnOp() if operation.modify_name is not None:
+                self._made.discard(("column", operation.table_name, operation.column_name))
+                self._add("column", operation.modify_name, operation.table_name)
+            case ops.CreateIndexOp():
+                self._add("index", str(operation.index_name))
+            case ops.DropIndexOp():
+                self._made.discard(("index", None, str(operation.index_name)))
+            case own_operations.CreateViewOp():
+                self._add("view", operation.name)
+            case own_operations.CreateMaterializedViewOp():
+                self._add("materialized view", operation.name)
+            case own_operations.ReplaceFunctionOp():
+                self._statement(operation.definition)
+            case ops.ExecuteSQLOp():
+                self._statement(str(operation.sqltext))
+
+    def _add(self, kind: str, name: str, table: str | None = None) -> None:
+        self._made.add((kind, table, name))
+
+    def _column(self, table: str, column: "sa.Column[Any]") -> None:
+        self._add("column", column.name, table)
+        if column.index:  # the name that SQLAlchemy gives it without a convention
+            self._add("index", f"ix_{table}_{column.name}")
+        if isinstance(column.type, sa.Enum) and column.type.name:
+            self._add("type", column.type.name)
+
+    def _statement(self, statement: str) -> None:
+        found = _CREATED.match(statement)
+        if found is not None:
+            kind, quoted, name = found.groups()
+            self._add(" ".join(kind.lower().split()), name or quoted.replace('""', '"'))
+
+
+def made_by(script: ScriptDirectory, context: MigrationContext) -> Made:
+    """Return what the revisions of a project make, by reading them through without doing anything.
+
+    A revision that cannot be read to its end, because it asks the database, is taken as far as it goes.
+    """
+    made = Made()
+    unread: list[str] = []
+    opts = {**context.opts, "as_sql": True, "output_buffer": StringIO(), "transaction_per_migration": False}
+    with _reading(context, opts, made):
+        for revision in reversed(list(script.walk_revisions())):
+            try:
+                revision.module.upgrade()
+            except Exception:  # noqa: BLE001 - a revision may do anything
+                unread.append(revision.revision)
+    if unread:
+        log.info(
+            "not all that these revisions make is known, because they ask the database: %s", ", ".join(unread)
+        )
+    return made
+
+
+@contextmanager
+def _reading(online: MigrationContext, opts: dict[str, Any], made: Made) -> Iterator[None]:
+    """Let ``op`` of the revisions note operations instead of carrying them out, and then be what it was."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # what revisions log belongs to a run of theirs
+    context = MigrationContext(online.dialect, None, opts, environment_context=online.environment_context)
+
+    def invoke(operation: ops.MigrateOperation) -> Any:
+        made.read(operation)
+        return operation.to_table(context) if isinstance(operation, ops.CreateTableOp) else 0
+
+    @contextmanager
+    def batch_alter_table(table_name: str, schema: str | None = None, **_: Any) -> Iterator[Any]:
+        batch = BatchOperations(context, impl=SimpleNamespace(table_name=table_name, schema=schema))  # type: ignore[arg-type]
+        vars(batch)["invoke"] = invoke
+        yield batch
+
+    reader = Operations(context)
+    vars(reader).update(invoke=invoke, batch_alter_table=batch_alter_table)
+    before = vars(op).get("_proxy")
+    reader._install_proxy()
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        reader._remove_proxy()
+        if before is not None:
+            before._install_proxy()
+
+
+class Allowed:
+    """The operator's own objects that are expected: patterns like ``index audit_*`` or ``column t.note``."""
+
+    def __init__(self, config: Config | None, given: object) -> None:
+        patterns = given
+        place = "own_objects of context.configure()"
+        if patterns is None:
+            file = None if config is None else _pyproject(config)
+            place = "own_objects of [tool.nexus_schema] in pyproject.toml"
+            patterns = [] if file is None else _read(file).get("own_objects", [])
+        if not isinstance(patterns, list | tuple) or not all(isinstance(item, str) for item in patterns):
+            raise SchemaError(
+                f'{place} has to be a list of patterns: ["index audit_*", "column orders.note"]'
+            )
+        self._patterns = patterns
+
+    def __contains__(self, key: Key) -> bool:
+        return any(fnmatchcase(f"{key.kind} {_path(key)}", pattern) for pattern in self._patterns)
+
+
+def _path(key: Key) -> str:
+    return f"{key.table}.{key.name}" if key.kind != "index" and key.table else key.name
+
+
+def _pyproject(config: Config) -> Path | None:
+    named = config.toml_file_name or (
+        Path(config.config_file_name).resolve().parent / "pyproject.toml" if config.config_file_name else None
+    )
+    return Path(named) if named is not None and Path(named).is_file() else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("nexus_schema", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SchemaError(f"{file.name} is not TOML: {error}") from error
+    unknown = set(found) - {"own_objects"}
+    if unknown:
+        raise SchemaError(
+            f"[tool.nexus_schema] of {file.name} knows own_objects, not {', '.join(sorted(unknown))}"
+        )
+    return dict(found)

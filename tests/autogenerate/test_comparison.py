@@ -1,0 +1,395 @@
+"""The comparison itself: what it costs, what it leaves, where it is silent, what it cannot do."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from autogenerate.circle import Project
+from servers import own_server
+from support import ROOT, Database, alembic_program, dump_schema, run_alembic, url_of
+
+from nexus_schema.autogenerate.catalog import read_both
+from nexus_schema.autogenerate.ownership import Allowed
+from nexus_schema.database import parse_url
+from nexus_schema.errors import SchemaError
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Collect what SQLAlchemy sends."""
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+def test_a_run_takes_a_few_dozen_statements(project: Project) -> None:
+    with statements() as sent:
+        project.check()
+    assert len(sent) <= 36, sent
+    assert sum("CREATE TABLE" in statement for statement in sent) == 1, "the models are made by one"
+
+
+def test_nothing_of_it_is_left_or_seen_or_locked(project: Project) -> None:
+    """While it compares, another session sees no new schema, and works on every table and the view."""
+    seen: list[Any] = []
+
+    def look(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "CREATE TABLE" in statement:  # the models are made, in a transaction that is open
+            with psycopg.connect(url_of(project.database, options="-c lock_timeout=100ms")) as other:
+                seen.extend(
+                    other.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'nexus%'").fetchall()
+                )
+                for table in ("api_requests", "streaming_chunks", "conversation_metrics"):
+                    other.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")  # all but to read
+                other.execute("SELECT refresh_hourly_stats()")
+                seen.append("worked")
+
+    before = dump_schema(project.database)
+    sa.event.listen(sa.Engine, "after_cursor_execute", look)
+    try:
+        assert project.check() == []
+    finally:
+        sa.event.remove(sa.Engine, "after_cursor_execute", look)
+    assert seen == ["worked"]
+    assert dump_schema(project.database) == before
+
+
+def test_a_crash_leaves_nothing(project: Project) -> None:
+    before = dump_schema(project.database)
+
+    def die(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "CREATE TABLE" in statement:
+            pid = connection.connection.driver_connection.info.backend_pid
+            project.database.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    sa.event.listen(sa.Engine, "after_cursor_execute", die)
+    try:
+        with pytest.raises(SchemaError):
+            project.check()
+    finally:
+        sa.event.remove(sa.Engine, "after_cursor_execute", die)
+    assert dump_schema(project.database) == before
+    assert project.check() == []
+
+
+def test_the_lines_say_what_is_where(project: Project) -> None:
+    project.database.execute(
+        "DROP INDEX idx_requests_branch_id; ALTER TABLE api_requests ALTER model SET DEFAULT 'x'"
+    )
+    project.database.execute("CREATE TABLE audit (id integer)")
+    lines = project.check()
+    assert lines == [
+        "column api_requests.model: default: the database has 'x'::character varying, the models say none",
+        "index idx_requests_branch_id on api_requests: not in the database; the models say CREATE INDEX"
+        " idx_requests_branch_id ON public.api_requests USING btree (branch_id)",
+    ]
+    said = project.said.getvalue().splitlines()
+    assert said == ["left alone, because no model has it and no revision made it: table audit", *lines]
+
+
+def test_check_on_the_command_line(head: Database) -> None:
+    head.execute("DROP INDEX idx_requests_branch_id")
+    head.execute("CREATE FUNCTION f() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+    result = alembic_program("check", url=url_of(head))
+    assert result.returncode == 255, "Alembic's own exit code"
+    assert result.stdout.splitlines() == [
+        "left alone, because no model has it and no revision made it: function f()",
+        "index idx_requests_branch_id on api_requests: not in the database; the models say CREATE INDEX"
+        " idx_requests_branch_id ON public.api_requests USING btree (branch_id)",
+        "FAILED: New upgrade operations detected: [index idx_requests_branch_id on api_requests]",
+    ]
+    assert "Detected" not in result.stderr, "nothing is told twice"
+
+
+def test_a_long_definition_is_cut_to_where_it_differs(project: Project) -> None:
+    project.database.execute(
+        "DROP MATERIALIZED VIEW hourly_stats; CREATE MATERIALIZED VIEW hourly_stats AS"
+        " SELECT date_trunc('hour', timestamp) AS hour, domain, model, count(*) AS request_count,"
+        " sum(input_tokens) AS total_input_tokens, sum(output_tokens) AS total_output_tokens,"
+        " sum(cache_creation_input_tokens) AS total_cache_creation_tokens,"
+        " sum(cache_read_input_tokens) AS total_cache_read_tokens, avg(duration_ms) AS avg_response_time,"
+        " sum(tool_call_count) AS total_tool_calls FROM api_requests"
+        " WHERE timestamp > now() - interval '8 days' GROUP BY 1, 2, 3"
+    )
+    [line] = [line for line in project.check() if line.startswith("materialized view hourly_stats: query")]
+    assert "8 days" in line
+    assert "7 days" in line
+    assert len(line) < 500
+
+
+ALLOWED = [
+    ("CREATE INDEX audit_1 ON api_requests (ip_address)", "index audit_*"),
+    ("ALTER TABLE api_requests ADD note text", "column api_requests.note"),
+    ("CREATE TABLE audit (id integer)", "table audit"),
+    (
+        "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+        " CREATE TRIGGER touched BEFORE UPDATE ON api_requests FOR EACH ROW EXECUTE FUNCTION touch()",
+        "* *touch*",
+    ),
+    ("ALTER TABLE api_requests ADD CONSTRAINT mine CHECK (path <> '')", "constraint api_requests.mine"),
+]
+
+
+@pytest.mark.parametrize(("change", "pattern"), ALLOWED, ids=[pattern for _, pattern in ALLOWED])
+def test_an_allowed_object_is_not_told(project: Project, tmp_path: Path, change: str, pattern: str) -> None:
+    project.database.execute(change)
+    project.check()
+    assert project.said.getvalue() != ""
+    file = tmp_path / "pyproject.toml"
+    file.write_text(f'[tool.nexus_schema]\nown_objects = ["nothing", "{pattern}"]\n')
+    project.toml_file = file
+    assert project.check() == []
+    assert project.said.getvalue() == "No new upgrade operations detected.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[tool.nexus_schema]\nown_objects = 'index x'", "has to be a list of patterns"),
+        ("[tool.nexus_schema]\nown = ['index x']", "knows own_objects, not own"),
+        ("[tool.nexus_schema", "is not TOML"),
+    ],
+)
+def test_a_malformed_allow_list_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(SchemaError, match=said):
+        Allowed(Config(tmp_path / "alembic.ini"), None)
+
+
+def test_a_role_that_may_not_create_a_schema_is_told_what_was_not_compared(
+    head: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    role = f"nexus_owner_{head.info.backend_pid}"
+    head.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'; ALTER SCHEMA public OWNER TO {role}")
+    head.execute("CREATE INDEX mine ON api_requests (ip_address); DROP INDEX idx_requests_branch_id")
+    for table in (
+        "api_requests",
+        "streaming_chunks",
+        "conversation_metrics",
+        "alembic_version",
+        "hourly_stats",
+    ):
+        head.execute(f"ALTER TABLE {table} OWNER TO {role}")
+    url = f"postgresql://{role}:x@/{head.info.dbname}?host={head.info.host}&port={head.info.port}"
+    with caplog.at_level(logging.WARNING), pytest.raises(Exception, match="idx_requests_branch_id") as found:
+        run_alembic("check", url=url)
+    head.execute(f"REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}")
+    assert "not compared: views, functions, triggers" in caplog.text
+    assert f"permission denied for database {head.info.dbname}" in caplog.text
+    assert "mine" not in str(found.value), "an index of the operator's own is not to be dropped"
+    assert "hourly_stats" not in str(found.value)
+
+
+SETTINGS = {
+    "DateStyle": "German, DMY",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "Asia/Kathmandu",
+    "standard_conforming_strings": "off",
+    "quote_all_identifiers": "on",
+    "extra_float_digits": "0",
+    "bytea_output": "escape",
+    "default_statistics_target": "7",
+    "default_toast_compression": "pglz",
+    "default_transaction_isolation": "serializable",
+    "row_security": "off",
+    "search_path": '"$user", nowhere, public, pg_catalog',
+    "transform_null_equals": "on",
+    "enable_seqscan": "off",
+}
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")
+@pytest.mark.parametrize("setting", [*SETTINGS, "all"])
+def test_settings_of_the_role_are_no_difference(project: Project, setting: str) -> None:
+    for name in SETTINGS if setting == "all" else [setting]:
+        value = SETTINGS[name] if name == "search_path" else f"'{SETTINGS[name]}'"
+        project.database.execute(f"ALTER DATABASE {project.database.info.dbname} SET {name} = {value}")
+    assert project.check() == []
+
+
+@pytest.mark.parametrize("schema", ["other", 'An "odd" one', "search_path=%"])
+def test_another_schema_is_clean(empty: Database, schema: str) -> None:
+    empty.execute(psycopg.sql.SQL("CREATE SCHEMA {}").format(psycopg.sql.Identifier(schema)))
+    empty.execute("CREATE TABLE api_requests (id integer)")  # another one, in public
+    run_alembic("upgrade", "head", url=url_of(empty), x={"schema": schema})
+    run_alembic("check", url=url_of(empty), x={"schema": schema})
+    empty.execute(
+        psycopg.sql.SQL("COMMENT ON COLUMN {}.hourly_stats.hour IS 'x'").format(
+            psycopg.sql.Identifier(schema)
+        )
+    )
+    with pytest.raises(Exception, match="hourly_stats.hour"):
+        run_alembic("check", url=url_of(empty), x={"schema": schema})
+
+
+@pytest.mark.parametrize("major", [16, 18])
+def test_head_is_clean_on_each_embedded_server(major: int) -> None:
+    with own_server(major) as server:
+        url = server.url()
+        run_alembic("upgrade", "head", url=url)
+        run_alembic("check", url=url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            assert connection.info.server_version // 10_000 == major
+            connection.execute(
+                "ALTER TABLE streaming_chunks DROP CONSTRAINT streaming_chunks_request_id_chunk_index_key"
+            )
+        with pytest.raises(Exception, match="streaming_chunks_request_id_chunk_index_key"):
+            run_alembic("check", url=url)
+
+
+def test_an_invalid_index_is_built_anew(project: Project) -> None:
+    database = project.database
+    database.execute("DROP INDEX idx_requests_branch_id")
+    database.execute("INSERT INTO conversation_metrics (user_id) VALUES ('u'), ('u')")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        database.execute("CREATE UNIQUE INDEX CONCURRENTLY broken ON conversation_metrics (user_id)")
+    database.execute("DROP INDEX broken; CREATE INDEX idx_requests_branch_id ON api_requests (branch_id)")
+    database.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_requests_branch_id'::regclass"
+    )
+    assert project.check() == [
+        "index idx_requests_branch_id on api_requests: validity: the database has invalid,"
+        " the models say none"
+    ]
+    project.autogenerate()
+    project.run("upgrade", "head")
+    assert project.check() == []
+
+
+def test_a_not_null_that_is_not_valid_is_validated(project: Project) -> None:
+    database = project.database
+    if database.info.server_version < 180_000:
+        pytest.skip("NOT NULL can be NOT VALID from PostgreSQL 18 on")
+    database.execute("ALTER TABLE api_requests ALTER method DROP NOT NULL")
+    database.execute(
+        "ALTER TABLE api_requests ADD CONSTRAINT api_requests_method_not_null NOT NULL method NOT VALID"
+    )
+    before = dump_schema(database)
+    [line] = project.check()
+    assert "column api_requests.method: not null: the database has NOT NULL NOT VALID" in line
+    project.autogenerate()
+    project.run("upgrade", "head")
+    assert project.check() == []
+    project.run("downgrade", "006")
+    assert dump_schema(database) == before
+
+
+def test_models_that_cannot_be_made_are_one_line(empty: Database) -> None:
+    metadata = sa.MetaData()
+    sa.Table("t", metadata, sa.Column("a", sa.Integer, server_default=sa.text("no_such_function()")))
+    engine = sa.create_engine(parse_url(url_of(empty)))
+    with engine.connect() as connection, pytest.raises(SchemaError, match="cannot be made.*no_such_function"):
+        read_both(connection, [metadata], {None}, set())
+    engine.dispose()
+
+
+ANOTHER_ENV = """
+import os
+from alembic import context
+from nexus_schema import autogenerate
+import sqlalchemy as sa
+from tables import metadata
+
+engine = sa.create_engine(os.environ["URL"], poolclass=sa.NullPool)
+with engine.connect() as connection:
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        include_schemas=True,
+        include_name=lambda name, kind, parents: kind != "schema" or name in (None, "other"),
+        autogenerate_plugins=["alembic.autogenerate.*", autogenerate.PLUGIN],
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+ANOTHER_TABLES = """
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+sa.Table("customers", metadata, sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, index=True))
+sa.Table("orders", metadata, sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("customer_id", sa.ForeignKey("customers.id", name="to_customer"), nullable=False),
+    sa.Column("state", sa.Enum("new", "paid", name="order_state", schema="other")),
+    sa.CheckConstraint("id > 0", name="positive"), schema="other")
+"""
+
+
+def test_another_project_with_two_schemas(
+    empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one line of env.py is all that it takes, and nothing of this project's tables is known to it."""
+    (tmp_path / "tables.py").write_text(ANOTHER_TABLES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("URL", url_of(empty).replace("postgresql:", "postgresql+psycopg:"))
+    empty.execute("CREATE SCHEMA other")
+    config = Config()
+    config.set_main_option("script_location", str(tmp_path / "scripts"))
+    command.init(Config(tmp_path / "alembic.ini"), str(tmp_path / "scripts"), template="generic")
+    (tmp_path / "scripts" / "env.py").write_text(ANOTHER_ENV)
+    command.revision(config, "first", autogenerate=True)
+    command.upgrade(config, "head")
+    command.check(config)
+    empty.execute("ALTER TABLE other.orders DROP CONSTRAINT to_customer")
+    empty.execute(
+        "ALTER TABLE other.orders ADD CONSTRAINT to_customer FOREIGN KEY (customer_id)"
+        " REFERENCES customers ON DELETE CASCADE NOT VALID"
+    )
+    empty.execute(
+        "DROP INDEX ix_customers_name; CREATE INDEX ix_customers_name ON customers USING hash (name)"
+    )
+    before = dump_schema(empty)
+    with pytest.raises(Exception, match="to_customer on orders.*index ix_customers_name on"):
+        command.check(config)
+    command.revision(config, "second", autogenerate=True)
+    command.upgrade(config, "head")
+    command.check(config)
+    command.downgrade(config, "-1")
+    assert dump_schema(empty) == before
+
+
+def test_what_a_revision_made_is_to_be_dropped(project: Project) -> None:
+    """An index that no model has any more goes if a revision made it, and stays if the operator did."""
+    for name in ("by_revision", "by_operator"):
+        project.database.execute(f"CREATE INDEX {name} ON api_requests (ip_address)")
+    (project.folder / "007_made.py").write_text(
+        "from alembic import op\nrevision = '007'\ndown_revision = '006'\n"
+        "def upgrade():\n"
+        "    op.create_index('by_' + 'revision', 'api_requests', ['ip_address'], if_not_exists=True)\n"
+        "def downgrade():\n    op.drop_index('by_revision')\n"
+    )
+    project.run("upgrade", "head")
+    assert [line.partition(":")[0] for line in project.check()] == ["index by_revision on api_requests"]
+    assert "left alone" in project.said.getvalue()
+    assert "by_operator" in project.said.getvalue()
+
+
+def test_reading_the_revisions_leaves_op_as_it_was(project: Project) -> None:
+    """A thread that runs another command would find operations that do nothing."""
+    from alembic import op
+
+    before = vars(op).get("_proxy")
+    project.check()
+    assert vars(op).get("_proxy") is before
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+def test_it_knows_nothing_of_our_tables() -> None:
+    for file in (ROOT / "src" / "nexus_schema" / "autogenerate").glob("*.py"):
+        assert "models import" not in file.read_text(), f"{file.name} knows our tables"
+        assert "api_requests" not in file.read_text(), f"{file.name} knows our tables"

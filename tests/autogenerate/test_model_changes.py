@@ -1,0 +1,557 @@
+"""Changes of the models, made on a copy of them: the revision that is written brings them, and goes back."""
+
+import enum
+import importlib
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from autogenerate.circle import Project, go_round
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Table,
+    UniqueConstraint,
+    event,
+    text,
+)
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.sql.ddl import CreateView
+
+Copy = Any  # the tables by their names, the metadata as .metadata
+Change = Callable[[Copy], object]
+
+
+@pytest.fixture
+def copy(monkeypatch: pytest.MonkeyPatch) -> Copy:
+    """The models, loaded anew, in the place of the others."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "models"]:
+        monkeypatch.delitem(sys.modules, name)
+    models = importlib.import_module("models")
+    metadata = models.Base.metadata
+    return SimpleNamespace(**metadata.tables, metadata=metadata)
+
+
+def column(table: str, *arguments: Any, **options: Any) -> Change:
+    return lambda copy: getattr(copy, table).append_column(Column(*arguments, **options))
+
+
+def without_column(table: str, name: str) -> Change:
+    def change(copy: Copy) -> None:
+        of = getattr(copy, table)
+        for index in [index for index in of.indexes if name in index.columns]:
+            of.indexes.discard(index)
+        for constraint in [c for c in of.constraints if name in c.columns]:
+            of.constraints.discard(constraint)
+        of._columns.remove(of.c[name])
+
+    return change
+
+
+def attribute(table: str, name: str, **values: Any) -> Change:
+    def change(copy: Copy) -> None:
+        for key, value in values.items():
+            setattr(getattr(copy, table).c[name], key, value)
+
+    return change
+
+
+def default(table: str, name: str, value: Any) -> Change:
+    def change(copy: Copy) -> None:
+        of = getattr(copy, table).c[name]
+        of.server_default = None if value is None else sa.DefaultClause(value)
+
+    return change
+
+
+def without_index(table: str, name: str) -> Change:
+    def change(copy: Copy) -> None:
+        of = getattr(copy, table)
+        [index] = [index for index in of.indexes if index.name == name]
+        of.indexes.discard(index)
+
+    return change
+
+
+def index(table: str, name: str, *columns: Any, **options: Any) -> Change:
+    """Give a table an index, in place of one of the same name."""
+
+    def change(copy: Copy) -> None:
+        of = getattr(copy, table)
+        of.indexes = {index for index in of.indexes if index.name != name}
+        if columns:
+            Index(name, *(of.c[c] if c in of.c else text(c) for c in columns), _table=of, **options)
+
+    return change
+
+
+def constraint(table: str, *made: Any) -> Change:
+    return lambda copy: [getattr(copy, table).append_constraint(one) for one in made]
+
+
+def without_constraint(table: str, kind: type[Any]) -> Change:
+    def change(copy: Copy) -> None:
+        of = getattr(copy, table)
+        [gone] = [constraint for constraint in of.constraints if isinstance(constraint, kind)]
+        of.constraints.discard(gone)
+
+    return change
+
+
+def table(name: str, *items: Any, **options: Any) -> Change:
+    return lambda copy: Table(name, copy.metadata, *items, **options)
+
+
+def without_table(name: str) -> Change:
+    return lambda copy: copy.metadata.remove(getattr(copy, name))
+
+
+def after_create(table: str, *statements: str) -> Change:
+    def change(copy: Copy) -> None:
+        for statement in statements:
+            ddl = sa.DDL(statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
+            event.listen(getattr(copy, table), "after_create", ddl)
+
+    return change
+
+
+def view(
+    query: str, *indexed: str, name: str = "hourly_stats", materialized: bool = True, **comments: str
+) -> Change:
+    def change(copy: Copy) -> None:
+        if name in copy.metadata.tables:
+            copy.metadata.remove(copy.metadata.tables[name])
+        columns, _, rest = query.partition(" FROM ")
+        labelled = [part.split(" AS ") for part in columns.split(", ")]
+        select: Any = sa.select(
+            *(sa.literal_column(what).label(label) for what, label in labelled)
+        ).select_from(text(rest.replace(":", r"\:")))
+        made = CreateView(select, name, metadata=copy.metadata, materialized=materialized).table
+        for column_name, comment in comments.items():
+            made.c[column_name].comment = comment
+        for number, column_name in enumerate(indexed):
+            Index(f"{name}_{number}", made.c[column_name])
+
+    return change
+
+
+def both(*changes: Change) -> Change:
+    return lambda copy: [change(copy) for change in changes]
+
+
+class Colour(enum.Enum):
+    red = 1
+    green = 2
+
+
+def id_column(**options: Any) -> "Column[int]":
+    return Column("id", sa.Integer, primary_key=True, **options)
+
+
+REQUESTS, CHUNKS, METRICS = "api_requests", "streaming_chunks", "conversation_metrics"
+
+CHANGES: list[tuple[str, Change]] = [
+    # Tables
+    (
+        "table tags",
+        table(
+            "tags",
+            id_column(),
+            Column("name", sa.String(50), unique=True, comment="it's 50% :name"),
+            comment="Tags",
+        ),
+    ),
+    (
+        "table big",
+        table("big", Column("id", sa.BigInteger, sa.Identity(always=True, start=100), primary_key=True)),
+    ),
+    ("table coloured", table("coloured", id_column(), Column("colour", sa.Enum(Colour, name="colour")))),
+    ("table Odd Name", table("Odd Name", id_column(), Column("A b", sa.Text, index=True))),
+    (
+        "table child",
+        table(
+            "child",
+            id_column(),
+            Column(
+                "request_id",
+                sa.Uuid,
+                sa.ForeignKey("api_requests.request_id", ondelete="SET NULL"),
+                index=True,
+            ),
+            CheckConstraint("id > 0", name="positive"),
+        ),
+    ),
+    (
+        "table spans",
+        table(
+            "spans",
+            id_column(),
+            Column("during", pg.TSTZRANGE),
+            pg.ExcludeConstraint(("during", "&&"), name="apart"),
+        ),
+    ),
+    (
+        "table doubled",
+        table("doubled", id_column(), Column("twice", sa.Integer, sa.Computed("id * 2", persisted=True))),
+    ),
+    ("table quick", table("quick", id_column(), prefixes=["UNLOGGED"], postgresql_with={"fillfactor": 70})),
+    (
+        "table parts",
+        table("parts", Column("day", sa.Date, primary_key=True), postgresql_partition_by="RANGE (day)"),
+    ),
+    ("table conversation_metrics", without_table(METRICS)),
+    ("table streaming_chunks", without_table(CHUNKS)),
+    (
+        "table conversation_metrics",
+        lambda copy: setattr(copy.conversation_metrics, "comment", "another: 50% :x \\"),
+    ),
+    ("table conversation_metrics", lambda copy: setattr(copy.conversation_metrics, "comment", None)),
+    # Columns
+    ("column conversation_metrics.note", column(METRICS, "note", sa.Text, comment="it's")),
+    (
+        "column conversation_metrics.note",
+        column(METRICS, "note", sa.String(9, collation="C"), nullable=False, server_default="x"),
+    ),
+    (
+        "column api_requests.extra",
+        column(REQUESTS, "extra", pg.JSONB, server_default=text(r"""'{"a": "%\:b"}'""")),
+    ),
+    ("column api_requests.labels", column(REQUESTS, "labels", pg.ARRAY(sa.Text), index=True)),
+    ("column conversation_metrics.colour", column(METRICS, "colour", sa.Enum(Colour, name="colour"))),
+    (
+        "column conversation_metrics.twice",
+        column(METRICS, "twice", sa.Integer, sa.Computed("tts_ms * 2", persisted=True)),
+    ),
+    ("column conversation_metrics.number", column(METRICS, "number", sa.BigInteger, sa.Identity())),
+    (
+        "column conversation_metrics.request_id",
+        column(
+            METRICS,
+            "request_id",
+            sa.Uuid,
+            sa.ForeignKey("api_requests.request_id", name="to_request"),
+            unique=True,
+        ),
+    ),
+    (
+        "column conversation_metrics.amount",
+        column(METRICS, "amount", sa.Numeric(12, 2), CheckConstraint("amount >= 0", name="not_negative")),
+    ),
+    ("column conversation_metrics.voice_used", without_column(METRICS, "voice_used")),
+    ("column api_requests.account_id", without_column(REQUESTS, "account_id")),
+    ("column api_requests.task_tool_invocation", without_column(REQUESTS, "task_tool_invocation")),
+    ("column conversation_metrics.user_id", attribute(METRICS, "user_id", type=sa.String(300))),
+    ("column conversation_metrics.user_id", attribute(METRICS, "user_id", type=sa.Text())),
+    (
+        "column conversation_metrics.user_id",
+        attribute(METRICS, "user_id", type=sa.String(255, collation="C")),
+    ),
+    ("column conversation_metrics.record_ms", attribute(METRICS, "record_ms", type=sa.BigInteger())),
+    (
+        "column conversation_metrics.created_at",
+        attribute(METRICS, "created_at", type=sa.DateTime(timezone=True)),
+    ),
+    ("column api_requests.domain", attribute(REQUESTS, "domain", type=sa.String(300))),
+    ("column streaming_chunks.id", attribute(CHUNKS, "id", type=sa.BigInteger())),
+    ("column conversation_metrics.user_id", attribute(METRICS, "user_id", nullable=False)),
+    ("column api_requests.headers", attribute(REQUESTS, "headers", nullable=True)),
+    ("column conversation_metrics.user_id", attribute(METRICS, "user_id", comment="another: 50% :x \\")),
+    ("column conversation_metrics.user_id", attribute(METRICS, "user_id", comment=None)),
+    ("column conversation_metrics.user_id", default(METRICS, "user_id", text("CURRENT_USER"))),
+    ("column api_requests.branch_id", default(REQUESTS, "branch_id", "it's :50% \\")),
+    ("column api_requests.branch_id", default(REQUESTS, "branch_id", None)),
+    ("column conversation_metrics.id", default(METRICS, "id", text("gen_random_uuid()::text::uuid"))),
+    (
+        "column conversation_metrics.tts_ms",
+        both(
+            attribute(METRICS, "tts_ms", nullable=False),
+            lambda copy: sa.Identity(start=7, increment=3)._set_parent(copy.conversation_metrics.c.tts_ms),
+        ),
+    ),
+    # Indexes
+    ("index by_user on conversation_metrics", index(METRICS, "by_user", "user_id")),
+    (
+        "index by_user on conversation_metrics",
+        index(
+            METRICS,
+            "by_user",
+            "lower(user_id) DESC NULLS LAST",
+            postgresql_include=["tts_ms"],
+            postgresql_where=text("user_id <> '50%:x'"),
+        ),
+    ),
+    (
+        "index by_user on conversation_metrics",
+        index(METRICS, "by_user", "user_id", unique=True, postgresql_nulls_not_distinct=True),
+    ),
+    (
+        "index by_user on conversation_metrics",
+        index(
+            METRICS,
+            "by_user",
+            "user_id",
+            postgresql_ops={"user_id": "varchar_pattern_ops"},
+            postgresql_with={"fillfactor": 70},
+        ),
+    ),
+    (
+        "index by_user on conversation_metrics",
+        index(METRICS, "by_user", "user_id", postgresql_using="brin", postgresql_with={"pages_per_range": 4}),
+    ),
+    ("index idx_requests_branch_id on api_requests", without_index(REQUESTS, "idx_requests_branch_id")),
+    (
+        "index idx_requests_task_tool_invocation_gin on api_requests",
+        index(
+            REQUESTS, "idx_requests_task_tool_invocation_gin", "task_tool_invocation", postgresql_using="gin"
+        ),
+    ),
+    (
+        "index idx_requests_conversation_detail on api_requests",
+        index(
+            REQUESTS,
+            "idx_requests_conversation_detail",
+            "conversation_id",
+            "timestamp",
+            postgresql_include=["domain", "model"],
+        ),
+    ),
+    (
+        "index idx_hourly_stats_hour_domain on hourly_stats",
+        index("hourly_stats", "idx_hourly_stats_hour_domain", "domain"),
+    ),
+    # Constraints
+    (
+        "constraint conversation_metrics_user_id_created_at_key on conversation_metrics",
+        constraint(METRICS, UniqueConstraint("user_id", "created_at")),
+    ),
+    (
+        "constraint once on conversation_metrics",
+        constraint(
+            METRICS,
+            UniqueConstraint(
+                "user_id",
+                name="once",
+                deferrable=True,
+                initially="DEFERRED",
+                postgresql_nulls_not_distinct=True,
+            ),
+        ),
+    ),
+    (
+        "constraint conversation_metrics_quick_check on conversation_metrics",
+        constraint(METRICS, CheckConstraint("tts_ms < 10 OR user_id = '50%:x'", name="quick")),
+    ),
+    (
+        "constraint apart on conversation_metrics",
+        constraint(METRICS, pg.ExcludeConstraint(("user_id", "="), name="apart", using="btree")),
+    ),
+    (
+        "constraint to_itself on conversation_metrics",
+        both(
+            constraint(METRICS, UniqueConstraint("id", "user_id", name="pair")),
+            constraint(
+                METRICS,
+                ForeignKeyConstraint(
+                    ["id", "user_id"],
+                    ["conversation_metrics.id", "conversation_metrics.user_id"],
+                    name="to_itself",
+                    onupdate="CASCADE",
+                    match="FULL",
+                ),
+            ),
+        ),
+    ),
+    (
+        "constraint streaming_chunks_request_id_chunk_index_key on streaming_chunks",
+        without_constraint(CHUNKS, UniqueConstraint),
+    ),
+    (
+        "constraint streaming_chunks_request_id_fkey on streaming_chunks",
+        lambda copy: [
+            vars(c).update(ondelete="RESTRICT", deferrable=True)
+            for c in copy.streaming_chunks.foreign_key_constraints
+        ],
+    ),
+    # Views and functions
+    (
+        "view domains",
+        view(
+            "domain AS domain, count(*) AS requests FROM api_requests GROUP BY domain",
+            name="domains",
+            materialized=False,
+        ),
+    ),
+    (
+        "materialized view domains",
+        view(
+            "domain AS domain, count(*) AS requests FROM api_requests GROUP BY domain",
+            "domain",
+            "requests",
+            name="domains",
+            domain="it's 50% :x",
+        ),
+    ),
+    ("materialized view hourly_stats", lambda copy: copy.metadata.remove(copy.hourly_stats)),
+    (
+        "materialized view hourly_stats",
+        view(
+            "domain AS domain, count(*) AS requests FROM api_requests WHERE path <> '50%:x' GROUP BY domain",
+            "domain",
+            domain="Domain",
+        ),
+    ),
+    (
+        "function now_utc()",
+        after_create(
+            METRICS,
+            "CREATE FUNCTION now_utc() RETURNS timestamp LANGUAGE sql STABLE AS"
+            " $$ SELECT now() AT TIME ZONE 'UTC' WHERE '%:x' <> '' $$",
+        ),
+    ),
+    (
+        "function slow(threshold integer)",
+        after_create(
+            METRICS,
+            "CREATE FUNCTION slow(threshold integer DEFAULT 9)"
+            " RETURNS SETOF conversation_metrics LANGUAGE sql AS"
+            " 'SELECT * FROM conversation_metrics WHERE tts_ms > threshold'",
+        ),
+    ),
+    (
+        "function refresh_hourly_stats()",
+        after_create(
+            "hourly_stats",
+            "CREATE OR REPLACE FUNCTION"
+            " refresh_hourly_stats() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+            " REFRESH MATERIALIZED VIEW hourly_stats; END $$",
+        ),
+    ),
+    ("procedure tidy()", after_create(METRICS, "CREATE PROCEDURE tidy() LANGUAGE sql AS 'SELECT 1'")),
+    (
+        "sequence tickets",
+        lambda copy: sa.Sequence("tickets", start=1000, increment=5, metadata=copy.metadata),
+    ),
+    (
+        "index by_user on conversation_metrics",
+        both(
+            index(METRICS, "by_user", "user_id"),
+            after_create(METRICS, "COMMENT ON INDEX by_user IS 'by user'"),
+        ),
+    ),
+    (
+        "column api_requests.model",
+        both(
+            attribute(REQUESTS, "model", type=sa.Text()),
+            view("domain AS domain, model AS model FROM api_requests", "domain"),
+        ),
+    ),
+]
+
+BY_HAND: list[tuple[str, Change]] = [
+    (
+        "trigger touched on conversation_metrics",
+        after_create(
+            METRICS,
+            "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+            "CREATE TRIGGER touched BEFORE UPDATE ON conversation_metrics FOR EACH ROW"
+            " EXECUTE FUNCTION touch()",
+        ),
+    ),
+    (
+        "table conversation_metrics",
+        after_create(METRICS, "ALTER TABLE conversation_metrics ENABLE ROW LEVEL SECURITY"),
+    ),
+    (
+        "policy mine on conversation_metrics",
+        after_create(METRICS, "CREATE POLICY mine ON conversation_metrics USING (user_id = current_user)"),
+    ),
+    (
+        "statistics together on conversation_metrics",
+        after_create(METRICS, "CREATE STATISTICS together ON user_id, voice_used FROM conversation_metrics"),
+    ),
+    ("domain positive", after_create(METRICS, "CREATE DOMAIN positive AS integer CHECK (VALUE > 0)")),
+    (
+        "column conversation_metrics.tts_ms",
+        lambda copy: sa.Computed("record_ms * 2", persisted=True)._set_parent(
+            copy.conversation_metrics.c.tts_ms
+        ),
+    ),
+    (
+        "column conversation_metrics.voice_used",
+        after_create(METRICS, "ALTER TABLE conversation_metrics ALTER voice_used SET STORAGE MAIN"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("named", "change"), CHANGES, ids=[f"{i}-{name}" for i, (name, _) in enumerate(CHANGES)]
+)
+def test_a_change_of_the_models_comes_and_goes(
+    project: Project, copy: Copy, named: str, change: Change
+) -> None:
+    change(copy)
+    go_round(project, [], named)
+
+
+@pytest.mark.parametrize(("named", "change"), BY_HAND, ids=[name for name, _ in BY_HAND])
+def test_what_no_operation_makes_is_settled_by_hand(
+    project: Project, copy: Copy, named: str, change: Change
+) -> None:
+    change(copy)
+    lines = project.check()
+    assert any(line.startswith(f"{named}:") for line in lines), lines
+    text = project.autogenerate()
+    assert any(line.startswith(f"# - {named}:") for line in text.splitlines()), text
+    project.run("upgrade", "head")
+    assert any(line.startswith(f"{named}:") for line in project.check())
+
+
+def test_the_copy_is_the_models(project: Project, copy: Copy) -> None:
+    assert sys.modules["models"].Base.metadata is copy.metadata
+    assert project.check() == []
+
+
+class Int4(sa.types.UserDefinedType[int]):
+    """Another name of integer."""
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "INT4"
+
+
+def test_what_only_alembic_takes_for_a_difference_is_none(project: Project, copy: Copy) -> None:
+    copy.conversation_metrics.c.tts_ms.type = Int4()
+    assert project.check() == []
+    copy.conversation_metrics.c.tts_ms.comment = "another"
+    assert "INT4" not in project.autogenerate()
+
+
+def test_a_trigger_on_a_new_table_is_settled_by_hand(project: Project, copy: Copy) -> None:
+    table("tags", id_column())(copy)
+    after_create(
+        "tags",
+        "CREATE TRIGGER kept BEFORE UPDATE ON tags FOR EACH ROW"
+        " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "ALTER TABLE tags ENABLE ROW LEVEL SECURITY",
+    )(SimpleNamespace(tags=copy.metadata.tables["tags"]))
+    text = project.autogenerate()
+    assert "# - trigger kept on tags: not in the database; the models say CREATE TRIGGER kept" in text
+    assert "# - table tags: row security: the database has none, the models say enabled" in text
+
+
+def test_the_operators_own_that_would_go_with_ours_is_noted(project: Project, copy: Copy) -> None:
+    project.database.execute(
+        "CREATE INDEX mine ON api_requests (lower(account_id)); CREATE INDEX safe ON api_requests (model);"
+        " ALTER TABLE conversation_metrics ADD note text"
+    )
+    without_column(REQUESTS, "account_id")(copy)
+    without_table(METRICS)(copy)
+    text = project.autogenerate()
+    assert {line for line in text.splitlines() if line.startswith("# - ")} == {
+        "# - index mine on api_requests: no model has it, and it goes with column api_requests.account_id",
+        "# - column conversation_metrics.note: no model has it, and it goes with table conversation_metrics",
+    }
