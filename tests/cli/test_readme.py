@@ -2,7 +2,10 @@
 
 import ast
 import re
+import shutil
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -10,7 +13,20 @@ from alembic import op
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from legacy_databases import KINDS, build
-from support import ROOT, Database, alembic_program, insert, operations, run_program, run_sql_script, url_of
+from support import (
+    ROOT,
+    Database,
+    alembic_program,
+    dump_schema,
+    insert,
+    operations,
+    run_program,
+    run_sql_script,
+    url_of,
+)
+
+from nexus_schema.autogenerate.catalog import Key
+from nexus_schema.autogenerate.ownership import Allowed
 
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -88,12 +104,59 @@ def test_its_proof_that_nothing_was_lost(empty: Database, loss: str | None) -> N
 
 def test_its_backfill_runs(head: Database) -> None:
     insert(head, "api_requests", account_id=None)
-    backfill, in_env = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    backfill, in_env = re.findall(r"```py\n(.*?)```", README.partition("## Adding")[0], re.DOTALL)
     with operations(head):
         exec(backfill, {"op": op, "sa": sa})
     assert head.execute("SELECT account_id FROM api_requests").fetchall() == [("claude-1",)]
     env = (ROOT / "tests" / "online" / "project.py").read_text()
     assert all(line.strip() in env for line in in_env.splitlines())
+
+
+def test_its_new_revision_is_what_autogenerate_writes(head: Database, tmp_path: Path) -> None:
+    section = README.partition("## Adding a revision")[2].partition("\n## ")[0]
+    for name in ("alembic", "src", "alembic.ini", "pyproject.toml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    models = tmp_path / "src" / "models" / "api_request.py"
+    [diff] = re.findall(r"```diff\n(.*?)```", section, re.DOTALL)
+    old, new, added = (re.sub("^[-+]", "", line) for line in diff.splitlines() if line != "…")
+    text = models.read_text().replace(old, new)
+    models.write_text(
+        text.replace("\n    # The database deletes the chunks", f"{added}\n\n    # The database")
+    )
+
+    def alembic(*arguments: str) -> str:
+        result = alembic_program(*arguments, url=url_of(head), cwd=tmp_path, PYTHONPATH=str(tmp_path / "src"))
+        return result.stdout + result.stderr
+
+    [said] = re.findall(r"```text\n(.*?)```", section, re.DOTALL)
+    assert said in alembic("check")
+    alembic("revision", "--autogenerate", "-m", "add request region")
+    written = (tmp_path / "alembic" / "versions" / "007_add_request_region.py").read_text()
+    assert re.findall(r"```py\n(.*?)```", section, re.DOTALL)[0] in written
+    [ran] = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    _, upgrade, _, check = ran.strip().splitlines()
+    assert upgrade in alembic("upgrade", "head")
+    assert check in alembic("check")
+
+
+def test_its_operations_for_views_and_functions_run(head: Database) -> None:
+    code = re.findall(r"```py\n(.*?)```", README.partition("## Adding a revision")[2], re.DOTALL)[1]
+    before = dump_schema(head)
+    with operations(head):
+        exec(code, {"op": op})
+    assert code.count("op.") == 4
+    assert dump_schema(head) == before
+
+
+def test_its_allow_list_works(tmp_path: Path) -> None:
+    [toml] = re.findall(r"```toml\n(.*?)```", README.partition("### What check")[2], re.DOTALL)
+    (tmp_path / "pyproject.toml").write_text(textwrap.dedent(toml))
+    allowed = Allowed(Config(tmp_path / "alembic.ini"), None)
+    assert Key("index", "api_requests", "audit_1") in allowed
+    assert Key("column", "api_requests", "note") in allowed
+    assert Key("trigger", "api_requests", "notify") in allowed
+    assert Key("index", "api_requests", "other") not in allowed
 
 
 def test_the_places_it_names_exist() -> None:
