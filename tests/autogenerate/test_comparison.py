@@ -297,6 +297,32 @@ def test_models_that_cannot_be_made_are_one_line(empty: Database) -> None:
     engine.dispose()
 
 
+def test_a_connection_in_autocommit_leaves_nothing_either(empty: Database) -> None:
+    metadata = sa.MetaData()
+    sa.Table("t", metadata, sa.Column("a", sa.Integer, comment="50% :x"))
+    engine = sa.create_engine(parse_url(url_of(empty)), isolation_level="AUTOCOMMIT")
+    before = dump_schema(empty)
+    with engine.connect() as connection:
+        name, database, models = read_both(connection, [metadata], {None}, set())[None]
+    engine.dispose()
+    assert (name, database) == ("public", {})
+    assert {str(key) for key in models} == {"table t", "column t.a"}
+    assert dump_schema(empty) == before
+    assert empty.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'nexus%'").fetchone() == (0,)
+
+
+def test_models_that_ask_the_database_are_one_line(empty: Database) -> None:
+    metadata = sa.MetaData()
+    table = sa.Table("t", metadata, sa.Column("a", sa.Integer))
+    sa.event.listen(
+        table, "after_create", lambda _table, bind, **_: bind.exec_driver_sql("SELECT 1").scalar()
+    )
+    engine = sa.create_engine(parse_url(url_of(empty)))
+    with engine.connect() as connection, pytest.raises(SchemaError, match="an event of theirs asks"):
+        read_both(connection, [metadata], {None}, set())
+    engine.dispose()
+
+
 ANOTHER_ENV = """
 import os
 from alembic import context

@@ -2,12 +2,12 @@
 
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from psycopg import errors as pg
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
@@ -46,10 +46,12 @@ def quote(name: str) -> str:
     return sql.Identifier(name).as_string()
 
 
-def script_of(metadata: sa.MetaData, schemas: dict[str | None, str]) -> str:
+def statements_of(metadata: sa.MetaData, schemas: dict[str | None, str]) -> list[str]:
     """Return the SQL by which ``create_all`` would make the models.
 
     :param schemas: the schema to use for each schema that the models name.
+
+    Raises :class:`SchemaError` if that cannot be known without a database.
     """
     dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
     translated = {name: schema for name, schema in schemas.items() if name is not None}
@@ -62,8 +64,14 @@ def script_of(metadata: sa.MetaData, schemas: dict[str | None, str]) -> str:
         text = re.sub(r"\A(CREATE (?:UNIQUE )?INDEX) CONCURRENTLY", r"\1", text)
         statements.append(text + (" WITH NO DATA" if text.startswith("CREATE MATERIALIZED VIEW") else ""))
 
-    metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", collect), checkfirst=False)
-    return ";\n".join(statements)
+    try:
+        metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", collect), checkfirst=False)
+    except (AttributeError, TypeError) as error:
+        raise SchemaError(
+            f"the models cannot be written as SQL, because an event of theirs asks the database ({error});"
+            " let it execute DDL only"
+        ) from error
+    return statements
 
 
 def read_both(
@@ -74,8 +82,9 @@ def read_both(
 ) -> dict[str | None, tuple[str, Catalog, Catalog]]:
     """Return for each schema its name, what it holds, and what it would hold if the models made it.
 
-    PostgreSQL makes the models in a scratch schema, in a savepoint that is undone, so nobody ever sees it and
-    nothing of it outlives a crash. Both sides are read by the same query and so in the same words.
+    PostgreSQL makes the models in a scratch schema, in a transaction or savepoint that is undone, so nobody
+    ever sees it and nothing of it outlives a crash. Both sides are read by the same query and so in the same
+    words.
 
     :param schemas: the schemas to read; None is the first one of the search_path.
     :param ignored: relations that are no part of the schema: Alembic's own.
@@ -84,57 +93,85 @@ def read_both(
     models cannot be made.
     """
     schemas = set(schemas)
-    with connection.begin_nested() as savepoint:
-        try:
-            path, current, database = connection.execute(_WHERE).one()
-            if current is None and None in schemas:
-                raise SchemaError(
-                    f"no schema of the search_path ({path}) exists; create it, or name another one"
-                )
-            named = {table.schema for metadata in metadatas for table in metadata.tables.values()}
-            names = {schema: str(schema or current) for schema in {*schemas, *named, None}}
-            found = {}
-            for schema in schemas:
-                first = [] if schema is None else [quote(schema)]
-                found[schema] = _read(connection, names[schema], ", ".join([*first, path]), ignored)
-            tag = uuid.uuid4().hex[:12]
-            scratch = {name: f"nexus_scratch_{tag}_{number}" for number, name in enumerate({*names.values()})}
-            make = "".join(f"CREATE SCHEMA {name};\n" for name in scratch.values())
-            try:
-                connection.exec_driver_sql(make)
-            except DBAPIError as error:
-                if isinstance(error.orig, pg.InsufficientPrivilege | pg.ReadOnlySqlTransaction):
-                    raise NotComparedError(
-                        f"{error.orig} (database {database})".replace("\n", " ")
-                    ) from error
-                raise
-            # The first schema first, so that what the models leave unqualified goes there.
-            ordered = [
-                scratch[names[None]],
-                *(name for name in scratch.values() if name != scratch[names[None]]),
-            ]
-            scratch_path = ", ".join([*ordered, path])
-            places = {schema: scratch[names[schema]] for schema in names}
-            script = ";\n".join(script_of(metadata, places) for metadata in metadatas)
-            try:
-                connection.exec_driver_sql(
-                    f"SET LOCAL search_path = {scratch_path};\n{script}".replace("%", "%%")
-                )
-            except DBAPIError as error:
-                raise SchemaError(
-                    f"the models cannot be made in a scratch schema: {describe(error)}"
-                ) from error
-            made = {
-                schema: _read(connection, places[schema], scratch_path, ignored, rename=scratch)
-                for schema in schemas
-            }
-        finally:
-            if savepoint.is_active:
-                savepoint.rollback()
+    with _undone(connection):
+        path, current = connection.execute(_WHERE).one()
+        if current is None and None in schemas:
+            raise SchemaError(f"no schema of the search_path ({path}) exists; create it, or name another one")
+        named = {table.schema for metadata in metadatas for table in metadata.tables.values()}
+        names = {schema: str(schema or current) for schema in {*schemas, *named, None}}
+        found = {
+            schema: _read(
+                connection, names[schema], path if schema is None else f"{quote(schema)}, {path}", ignored
+            )
+            for schema in schemas
+        }
+        scratch = _make_scratch(connection, names)
+        # The first schema first, so that what the models leave unqualified goes there.
+        first = scratch[names[None]]
+        scratch_path = ", ".join([first, *(name for name in scratch.values() if name != first), path])
+        places = {schema: scratch[names[schema]] for schema in names}
+        _make(
+            connection, scratch_path, [s for metadata in metadatas for s in statements_of(metadata, places)]
+        )
+        made = {
+            schema: _read(connection, places[schema], scratch_path, ignored, rename=scratch)
+            for schema in schemas
+        }
     return {schema: (names[schema], found[schema], made[schema]) for schema in schemas}
 
 
-_WHERE = sa.text("SELECT current_setting('search_path'), current_schema()::text, current_database()::text")
+_WHERE = sa.text("SELECT current_setting('search_path'), current_schema()::text")
+
+
+@contextmanager
+def _undone(connection: sa.Connection) -> Iterator[None]:
+    """Undo at the end whatever was done."""
+    if getattr(connection.connection.driver_connection, "autocommit", False):
+        connection.exec_driver_sql("BEGIN")
+        try:
+            yield
+        finally:
+            if not connection.invalidated:
+                connection.exec_driver_sql("ROLLBACK")
+        return
+    with connection.begin_nested() as savepoint:
+        try:
+            yield
+        finally:
+            if savepoint.is_active:
+                savepoint.rollback()
+
+
+def _make_scratch(connection: sa.Connection, names: dict[str | None, str]) -> dict[str, str]:
+    """Create a scratch schema for each schema; returns their names."""
+    tag = uuid.uuid4().hex[:12]
+    scratch = {name: f"nexus_scratch_{tag}_{number:04}" for number, name in enumerate({*names.values()})}
+    try:
+        for name in scratch.values():
+            connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in {"42501", "25006"}:  # may not, or may only read
+            raise NotComparedError(str(error.orig).splitlines()[0]) from error
+        raise
+    return scratch
+
+
+def _make(connection: sa.Connection, path: str, statements: list[str]) -> None:
+    statements = [f"SET LOCAL search_path = {path}", *statements]
+    if connection.dialect.driver.startswith("psycopg"):  # others take one statement at a time
+        statements = [";\n".join(statements)]
+    try:
+        for statement in statements:
+            connection.exec_driver_sql(
+                statement.replace("%", "%%") if _doubles_percent(connection) else statement
+            )
+    except DBAPIError as error:
+        reason = describe(error) or error.orig
+        raise SchemaError(f"the models cannot be made in a scratch schema: {reason}") from error
+
+
+def _doubles_percent(connection: sa.Connection) -> bool:
+    return connection.dialect.paramstyle in {"format", "pyformat"}
 
 
 def _read(

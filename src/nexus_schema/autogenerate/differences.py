@@ -148,8 +148,7 @@ class Comparison:
         for key in sorted({*self._database, *self._models}, key=str):
             if self._is_own(key):
                 self._own.add(key)
-                parent = _parent(key, self._database)
-                if parent is None or parent in self._models or parent in made:  # else it goes with that
+                if not any(self._is_own(whole) for whole in self._wholes(key)):  # else it goes with that
                     self.own.append(key)
             else:
                 self._compare(key)
@@ -165,14 +164,17 @@ class Comparison:
         """
         if key in self._models or key in self._made:
             return False
-        parent = _parent(key, self._database)
-        if parent is not None and self._is_own(parent):
-            return True
         if key.table is None or key.kind in _OWN_KINDS:
             return True
-        return any(
-            self._is_own(Key("column", key.table, name)) for name in self._database[key].get("_columns", ())
-        )
+        return any(self._is_own(whole) for whole in self._wholes(key))
+
+    def _wholes(self, key: Key) -> Iterator[Key]:
+        """Return the table and, for a constraint, the columns of the database that an object is a part of."""
+        parent = _parent(key, self._database)
+        if parent is not None:
+            yield parent
+        if key.kind == "constraint":
+            yield from (Key("column", key.table, name) for name in self._database[key].get("_columns", ()))
 
     def _compare(self, key: Key) -> None:
         database, models = self._database.get(key), self._models.get(key)
