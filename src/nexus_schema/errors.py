@@ -13,7 +13,7 @@ from alembic.util import CommandError
 from psycopg import errors as pg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import CompileError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 
@@ -47,6 +47,10 @@ def describe(error: BaseException) -> str | None:
         return _one_line(str(error))
     if isinstance(error, PoolTimeout):
         return f"no connection of the engine's pool became free: {_one_line(error.args[0])}"
+    if isinstance(error, CompileError):
+        return (
+            f"not to be written as SQL: {_one_line(str(error.args[0]))}; give names, and columns their types"
+        )
     if isinstance(error, DBAPIError):
         error = database_error(error) or error
     if not isinstance(error, psycopg.Error):

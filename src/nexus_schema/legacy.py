@@ -19,10 +19,12 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from psycopg.errors import CheckViolation, NotNullViolation
+from sqlalchemy.exc import DBAPIError
 
-from nexus_schema.errors import SchemaError, describe
+from nexus_schema.errors import SchemaError, database_error, describe
 from nexus_schema.online import is_online, is_planning
+from nexus_schema.online.backfill import MAXIMUM_PASSES
 from nexus_schema.views import columns_read_by, found_statements, rendered_statements
 
 log = logging.getLogger(__name__)
@@ -704,13 +706,17 @@ def _fill(table: str, column: str, value: str) -> int:
 
 def _tighten(table: str, column: str) -> None:
     """Set a column NOT NULL; online, a NULL may have come after the column was filled."""
-    try:
-        op.alter_column(table, column, nullable=False)
-    except IntegrityError:
-        if not is_online() or (table, column) not in FILLED_COLUMNS:
-            raise
-        _fill(table, column, FILLED_COLUMNS[table, column])  # the unproved rule now keeps new ones out
-        op.alter_column(table, column, nullable=False)
+    for _ in range(MAXIMUM_PASSES):
+        try:
+            op.alter_column(table, column, nullable=False)
+        except SchemaError as error:
+            of_rows = isinstance(database_error(error), NotNullViolation | CheckViolation)
+            if not of_rows or (table, column) not in FILLED_COLUMNS:
+                raise
+            _fill(table, column, FILLED_COLUMNS[table, column])
+        else:
+            return
+    op.alter_column(table, column, nullable=False)
 
 
 def _add_constraint(table: str, name: str, definition: str) -> None:

@@ -9,6 +9,8 @@ class Case(NamedTuple):
     upgrade: str
     stalls: bool = False
     """Whether in one transaction it reads or writes a table under a lock that stops others."""
+    reads: bool = False
+    """Whether it looks at the database, which a script cannot."""
 
 
 CASES = {
@@ -156,6 +158,68 @@ CASES = {
         op.backfill(sa.update(t).values(c=t.c.id * 2).where(t.c.c.is_(None)), what="rows of t")
         op.alter_column("t", "c", nullable=False)
         op.backfill(sa.update(t).values(a=1).where(t.c.a != 1), what="rows of t", key=("id",))
+        """,
+        stalls=True,
+    ),
+    "column, made anew": Case(
+        """
+        t = sa.table("t", sa.column("a", sa.BigInteger), sa.column("kept", sa.BigInteger))
+        op.add_column("t", sa.Column("kept", sa.Integer))
+        op.backfill(sa.update(t).values(kept=t.c.a).where(t.c.kept.is_(None)), what="rows kept")
+        op.drop_column("t", "a")
+        op.add_column("t", sa.Column("a", sa.BigInteger))
+        op.backfill(sa.update(t).values(a=t.c.kept).where(t.c.a.is_(None)), what="rows brought back")
+        op.drop_column("t", "kept")
+        """
+    ),
+    "table, exchanged": Case(
+        """
+        op.create_table("bare_new", sa.Column("id", sa.BigInteger), sa.Column("v", sa.Integer))
+        op.execute("INSERT INTO bare_new SELECT id, v FROM bare")
+        op.drop_table("bare")
+        op.rename_table("bare_new", "bare")
+        """
+    ),
+    "table, made anew": Case(
+        """
+        op.drop_table("bare")
+        op.create_table("bare", sa.Column("id", sa.BigInteger), sa.Column("v", sa.Integer))
+        op.bulk_insert(sa.table("bare", sa.column("id", sa.Integer)), [{"id": 1}, {"id": 2}])
+        op.alter_column("bare", "v", type_=sa.BigInteger)
+        """
+    ),
+    "index and constraint, made anew": Case(
+        """
+        op.drop_index("t_a_idx", table_name="t")
+        op.create_index("t_a_idx", "t", ["a", "b"])
+        op.drop_constraint("t_code_check", "t", type_="check")
+        op.create_check_constraint("t_code_check", "t", "code <> 'x'")
+        """,
+        stalls=True,
+    ),
+    "identity": Case(
+        """
+        op.alter_column("bare", "id", nullable=False, server_default=sa.Identity())
+        op.alter_column("bare", "v", nullable=False)
+        """,
+        stalls=True,
+    ),
+    "rows one by one": Case(
+        """
+        bare = sa.table("bare", sa.column("id", sa.Integer), sa.column("v", sa.Integer))
+        rows = op.get_bind().execute(sa.select(bare.c.id).where(bare.c.v % 10 != 7).order_by("id")).scalars()
+        for number in rows.all():
+            if number < 6:
+                op.execute(sa.update(bare).where(bare.c.id == number).values(v=bare.c.v * 10 + 7))
+        """,
+        reads=True,
+    ),
+    "keys without names": Case(
+        """
+        op.create_foreign_key(None, "t", "parent", ["parent_id"], ["id"])
+        op.create_unique_constraint(None, "t", ["a", "id"])
+        op.add_column("t", sa.Column("c", sa.Integer, sa.ForeignKey("parent.id")))
+        op.create_primary_key(None, "bare", ["id"])
         """,
         stalls=True,
     ),

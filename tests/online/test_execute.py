@@ -2,7 +2,6 @@
 
 import pytest
 from online.project import Project, reset, state, versions
-from sqlalchemy.exc import DBAPIError
 
 from nexus_schema.errors import SchemaError
 from nexus_schema.online import run
@@ -24,25 +23,13 @@ def test_what_was_done_before_an_error_is_not_done_again(project: Project) -> No
     project.database.execute("UPDATE t SET a = NULL WHERE id = 3")
     project.revision(ONCE + 'op.alter_column("t", "a", nullable=False)')
     for _ in range(2):
-        with pytest.raises(DBAPIError, match="violated|null values"):
+        with pytest.raises(SchemaError, match="null values"):
             project.upgrade()
         assert count(project) == (5,)
         assert versions(project.database) == []
     project.database.execute("UPDATE t SET a = 3 WHERE id = 3")
     project.upgrade()
     assert count(project) == (5,)
-    assert versions(project.database) == ["r1"]
-    assert project.database.execute("SELECT to_regclass('alembic_version_journal')").fetchone() == (None,)
-
-
-def test_a_revision_that_is_then_finished_in_one_transaction(project: Project) -> None:
-    """What was done is done again, as the journal is for online runs; but it leaves no journal."""
-    project.database.execute("UPDATE t SET a = NULL WHERE id = 3")
-    project.revision('op.execute("DELETE FROM bare WHERE id = 1")\nop.alter_column("t", "a", nullable=False)')
-    with pytest.raises(DBAPIError, match="violated|null values"):
-        project.upgrade()
-    project.database.execute("UPDATE t SET a = 3 WHERE id = 3")
-    project.upgrade(online=False)
     assert versions(project.database) == ["r1"]
     assert project.database.execute("SELECT to_regclass('alembic_version_journal')").fetchone() == (None,)
 

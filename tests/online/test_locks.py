@@ -96,7 +96,7 @@ WAITING = {
 
 @pytest.mark.parametrize("case", WAITING.values(), ids=WAITING)
 def test_others_work_while_an_index_waits(project: Project, case: Case) -> None:
-    project.revision(case.upgrade)
+    project.revision(case.upgrade.replace("index=True)", "index=True), if_not_exists=True"))
     project.upgrade(online=False)
     wanted = state(project.database)
     reset(project.database)

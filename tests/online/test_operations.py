@@ -61,7 +61,9 @@ def test_a_run_whose_server_process_ends_again_and_again(project: Project, case:
     assert (found - wanted, wanted - found) == (set(), set())
 
 
-@by_name
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=name) for name, case in CASES.items() if not case.reads]
+)
 def test_the_script_does_the_same(project: Project, case: Case) -> None:
     project.revision(case.upgrade)
     project.upgrade(online=False)

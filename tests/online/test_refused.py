@@ -51,14 +51,14 @@ REFUSED = {
         r"changing the type of stamped\.kind is refused.*writes an index anew",
         "a column of the new type",
     ),
-    "unnamed foreign key": (
-        'op.create_foreign_key(None, "t", "parent", ["parent_id"], ["id"])',
-        "an unnamed ForeignKeyConstraint on t is refused",
+    "unnamed check": (
+        'op.create_check_constraint(None, "t", "a > 0")',
+        "an unnamed CheckConstraint on t is refused",
         "give it a name",
     ),
-    "column with an unnamed foreign key": (
-        'op.add_column("t", sa.Column("c", sa.Integer, sa.ForeignKey("parent.id"), server_default="1"))',
-        "an unnamed ForeignKeyConstraint on t is refused",
+    "column with an unnamed check": (
+        'op.add_column("t", sa.Column("c", sa.Integer, sa.CheckConstraint("c > 0"), server_default="1"))',
+        "an unnamed CheckConstraint on t is refused",
         "give it a name",
     ),
 }

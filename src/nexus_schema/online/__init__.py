@@ -53,22 +53,25 @@ def enable(environment: EnvironmentContext) -> None:
     arguments = environment.get_x_argument(as_dictionary=True)
     attributes = environment.config.attributes
     requested = attributes.get("online", arguments.get("online", "false") in {"", "true"})
-    if not requested:
-        if not context.as_sql:
-            context.on_version_apply_callbacks += (_drop_journal,)
+    script = context.as_sql
+    if not requested and (script or context.dialect.name != "postgresql" or not migrates(environment)):
+        return
+    wait = attributes.get("lock_wait", arguments.get("lock_wait"))
+    online = Online(context, lock_wait=None if wait is None else float(wait), requested=requested)
+    # A revision that was begun online is finished online, whatever the next run says.
+    if not requested and not online.has_journal():
         return
     if context.dialect.name != "postgresql":
         raise SchemaError(f"-x online is for PostgreSQL, not {context.dialect.name}")
     if not context._transaction_per_migration:
         raise SchemaError("-x online needs context.configure(transaction_per_migration=True)")
-    if not context.as_sql and context._in_external_transaction:
+    if not script and context._in_external_transaction:
         raise SchemaError("-x online needs a connection without a transaction: commit before configure()")
-    if not context.as_sql and context.dialect.driver != "psycopg":
+    if not script and context.dialect.driver != "psycopg":
         raise SchemaError(f"-x online needs the driver psycopg (3), not {context.dialect.driver}")
-    wait = attributes.get("lock_wait", arguments.get("lock_wait"))
-    online = Online(context, lock_wait=None if wait is None else float(wait))
     context.opts[KEY] = online
-    if not context.as_sql and migrates(environment) and context.connection is not None:
+    if not script and migrates(environment) and context.connection is not None:
+        online.watch_client()
         lock_migrations(context.connection, wait=online.lock_wait)  # before Alembic reads where it is
     found: Any = context._migrations_fn  # what yields the steps: Alembic has no event before one
     steps: Any = lambda heads, of: online.steps(found(heads, of))  # noqa: E731 - typed
@@ -83,11 +86,6 @@ def migrates(environment: EnvironmentContext) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _drop_journal(ctx: MigrationContext, **_: object) -> None:
-    """Drop what an interrupted online run has left, where the revision was finished in one transaction."""
-    Online(ctx, lock_wait=None).drop_journal()
 
 
 def current(context: MigrationContext) -> "Online | None":

@@ -15,30 +15,44 @@ SETTINGS = sa.text(
         for name in ("application_name", "lock_timeout", "statement_timeout", "transaction_timeout")
     )
 )
+WATCH_CLIENT = sa.text("""
+SELECT set_config(name, :interval, false) FROM pg_settings
+WHERE name = 'client_connection_check_interval' AND setting = '0'""")
 KIND = sa.text("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:table)")
 OID = sa.text("SELECT CAST(to_regclass(:table) AS oid)::text")
 MAY_HAVE_ROWS = sa.text("""
 SELECT relispopulated FROM pg_class WHERE oid = to_regclass(:table) AND relkind IN ('r', 'p', 'm')""")
 COLUMN = sa.text("""
-SELECT format_type(atttypid, atttypmod) FROM pg_attribute
+SELECT format_type(atttypid, atttypmod)
+    || CASE WHEN attcollation <> typcollation THEN ' COLLATE ' || attcollation::regcollation ELSE '' END
+FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
 WHERE attrelid = to_regclass(:table) AND attname = :column AND attnum > 0 AND NOT attisdropped""")
-COLUMNS = sa.text("""
-SELECT attname FROM pg_attribute
-WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped""")
 IS_NOT_NULL = sa.text(
     "SELECT attnotnull FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attname = :column"
 )
 NOT_NULL = sa.text("""
 SELECT conname, convalidated FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid
 WHERE conrelid = to_regclass(:table) AND contype = 'n' AND attname = :column AND conkey = ARRAY[attnum]""")
+# Without the table that a foreign key refers to, which is compared as a number: a name has two spellings, and
+# the copy of the table on which the server is asked refers to a copy.
 CONSTRAINT = sa.text("""
-SELECT convalidated, regexp_replace(pg_get_constraintdef(oid), ' NOT VALID$', '')
+SELECT convalidated, replace(regexp_replace(pg_get_constraintdef(oid), ' NOT VALID$', ''),
+    ' REFERENCES ' || CAST(confrelid AS regclass) || '(', ' REFERENCES (')
 FROM pg_constraint WHERE conrelid = to_regclass(:table) AND conname = :name""")
+TAKEN = sa.text("""
+SELECT EXISTS (SELECT FROM pg_class AS taken WHERE taken.relname = :name
+    AND taken.relnamespace = of.relnamespace)
+  OR EXISTS (SELECT FROM pg_constraint WHERE conname = :name AND connamespace = of.relnamespace)
+FROM pg_class AS of WHERE of.oid = to_regclass(:table)""")
 REFERRED = sa.text("""
 SELECT confrelid::regclass::text FROM pg_constraint
 WHERE conrelid = to_regclass(:table) AND conname = :name AND confrelid <> 0""")
 REFERRED_OID = sa.text("""
 SELECT confrelid::text FROM pg_constraint WHERE conrelid = to_regclass(:table) AND conname = :name""")
+INDEX_NAME = sa.text("""
+SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE indrelid = to_regclass(:table)""")
+ATTACHED = sa.text("SELECT relispartition FROM pg_class WHERE oid = to_regclass(:name)")
 # The table, as a number, because two spellings of a name are one table.
 INDEX = sa.text("""
 SELECT indrelid::text, indisvalid,
@@ -79,22 +93,42 @@ JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
 WHERE indrelid = to_regclass(:table) AND refobjid = indrelid AND attname = :column
   AND relkind = 'i' AND NOT relispartition
   AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)""")
-COLUMN_DEPENDENTS = sa.text("""
-SELECT DISTINCT pg_describe_object(classid, objid, objsubid)
-FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
-WHERE refclassid = 'pg_class'::regclass AND refobjid = to_regclass(:table) AND attname = :column
-  AND classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_trigger'::regclass)
-  AND deptype = 'n'""")
-TABLE_DEPENDENTS = sa.text("""
-SELECT DISTINCT pg_describe_object('pg_class'::regclass, ev_class, 0)
-FROM pg_depend JOIN pg_rewrite ON pg_rewrite.oid = objid
-WHERE classid = 'pg_rewrite'::regclass AND refclassid = 'pg_class'::regclass
-  AND refobjid = to_regclass(:table) AND ev_class <> refobjid
-UNION
-SELECT format('constraint %I of %s', conname, conrelid::regclass) FROM pg_constraint
-WHERE confrelid = to_regclass(:table) AND conrelid <> confrelid""")
+# What keeps something from being dropped. What depends on it by itself goes with it, and is followed; for a
+# rule, its view is named.
+_DEPENDENTS = """
+    UNION
+    SELECT pg_depend.classid, pg_depend.objid, pg_depend.objsubid FROM pg_depend JOIN gone ON {on}
+    WHERE deptype IN ('a', 'i', 'P', 'S')
+)
+SELECT DISTINCT CASE WHEN ev_class IS NULL
+    THEN pg_describe_object(pg_depend.classid, pg_depend.objid, pg_depend.objsubid)
+    ELSE pg_describe_object(CAST('pg_class' AS regclass), ev_class, 0) END
+FROM pg_depend JOIN gone ON {on}
+LEFT JOIN pg_rewrite ON pg_rewrite.oid = pg_depend.objid
+    AND pg_depend.classid = CAST('pg_rewrite' AS regclass)
+WHERE deptype = 'n' AND NOT EXISTS (
+    SELECT FROM gone AS too WHERE too.classid = pg_depend.classid AND too.objid = pg_depend.objid
+      AND too.objsubid IN (0, pg_depend.objsubid))
+ORDER BY 1""".format(  # noqa: S608 - constants
+    on="refclassid = gone.classid AND refobjid = gone.objid AND gone.objsubid IN (0, refobjsubid)"
+)
+COLUMN_DEPENDENTS = sa.text(
+    """
+WITH RECURSIVE gone (classid, objid, objsubid) AS (
+    SELECT CAST('pg_class' AS regclass)::oid, attrelid, attnum::int FROM pg_attribute
+    WHERE attrelid = to_regclass(:table) AND attname = :column"""  # noqa: S608 - constants
+    + _DEPENDENTS
+)
+TABLE_DEPENDENTS = sa.text(
+    """
+WITH RECURSIVE gone (classid, objid, objsubid) AS (
+    SELECT CAST('pg_class' AS regclass)::oid, CAST(to_regclass(:table) AS oid), 0"""
+    + _DEPENDENTS
+)
 COLUMN_CHECKS = sa.text("""
-SELECT conname, pg_get_constraintdef(pg_constraint.oid) AS definition
+SELECT conname, pg_get_constraintdef(pg_constraint.oid) AS definition,
+    format('COMMENT ON CONSTRAINT %I ON %s IS ', conname, CAST(conrelid AS regclass))
+        || quote_literal(obj_description(pg_constraint.oid, 'pg_constraint')) AS comment
 FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid
 WHERE conrelid = to_regclass(:table) AND contype = 'c' AND convalidated AND attname = :column
   AND attnum = ANY (conkey) ORDER BY conname""")

@@ -1,22 +1,26 @@
 """What each of Alembic's operations does online, and what is refused."""
 
 import hashlib
+import itertools
 import logging
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from copy import copy
 from functools import partial
+from io import StringIO
 from typing import Any, NamedTuple, cast
 
 import psycopg
 import sqlalchemy as sa
 from alembic.operations import BatchOperations, Operations, ops, toimpl
 from alembic.runtime.migration import MigrationContext
+from alembic.util import sqla_compat
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.schema import SchemaItem
+from sqlalchemy.sql.elements import conv
 
 from nexus_schema.errors import SchemaError, database_error, describe
 from nexus_schema.online import catalog
@@ -24,7 +28,7 @@ from nexus_schema.online.backfill import BackfillOp, fill_at_once, fill_in_batch
 from nexus_schema.online.run import (
     KEY,
     STRONG_LOCK_TIMEOUT,
-    Entry,
+    WEAK_LOCK_TIMEOUT,
     Found,
     RefusedError,
     Run,
@@ -33,6 +37,15 @@ from nexus_schema.online.run import (
 from nexus_schema.online.waiting import Holders
 
 log = logging.getLogger(__name__)
+
+LONGEST_NAME = 63
+"""Bytes of a name of PostgreSQL's."""
+
+_VIOLATIONS = (
+    psycopg.errors.CheckViolation,
+    psycopg.errors.ForeignKeyViolation,
+    psycopg.errors.NotNullViolation,
+)
 
 
 class _Index(NamedTuple):
@@ -55,8 +68,15 @@ class Online(Run):
         if isinstance(operation, ops.AddConstraintOp):
             constraint = operation.to_constraint(self.context)
             table = self.quoted(constraint.table.name, constraint.table.schema)
-            if not self.offline and not self.without_ceremony(table):
+            if not self.is_new(table) and not self.without_ceremony(table):
                 self._refuse_constraint(table, constraint)
+            return
+        if isinstance(operation, ops.ExecuteSQLOp):
+            if kind_of(self._sql_of(operation)) == "local":
+                raise RefusedError(
+                    f"revision {self._revision} {self._state_of_revision()}: SET LOCAL has no effect online,"
+                    " where each operation is a transaction of its own; use SET, and RESET after it"
+                )
             return
         if not isinstance(operation, ops.RenameTableOp | ops.AddColumnOp | ops.AlterColumnOp):
             return
@@ -69,11 +89,11 @@ class Online(Run):
                     "programs that run use the old name",
                     "add the new one, fill it with op.backfill, and drop the old one in a later revision",
                 )
+        elif isinstance(operation, ops.AddColumnOp):
+            if not self.is_new(table) and not self.without_ceremony(table):
+                self._refuse_column(table, operation)
         elif self.offline:  # nothing else can be known without a catalog
             return
-        elif isinstance(operation, ops.AddColumnOp):
-            if not self.without_ceremony(table):
-                self._refuse_column(table, operation)
         elif operation.modify_type is not None and not self.without_ceremony(table):
             rewritten = self._rewritten_by_type(table, operation)
             if rewritten:
@@ -85,21 +105,16 @@ class Online(Run):
                 )
 
     def _refuse(self, what: str, reason: str, instead: str) -> None:
-        state = "was not started" if self.planning or self.offline else "stopped here, to go on another time"
         raise RefusedError(
-            f"revision {self._revision} {state}: {what} is refused online, because {reason};"
-            f" {instead}; or, if the lock does no harm, put online = False at the top of the revision, which"
-            " then runs in one transaction"
+            f"revision {self._revision} {self._state_of_revision()}: {what} is refused online, because"
+            f" {reason}; {instead}; or, if the lock does no harm, put online = False at the top of the"
+            " revision, which then runs in one transaction"
         )
 
-    def _refuse_unnamed(self, kind: str, table: str) -> None:
-        self._refuse(
-            f"an unnamed {kind} on {table}",
-            "a run that is repeated could not tell whether it is there",
-            "give it a name",
-        )
+    def _state_of_revision(self) -> str:
+        return "was not started" if self.planning or self.offline else "stopped here, to go on another time"
 
-    def _refuse_constraint(self, table: str, constraint: SchemaItem) -> None:
+    def _refuse_constraint(self, table: str, constraint: sa.Constraint) -> None:
         kind = type(constraint).__name__
         if isinstance(constraint, postgresql.ExcludeConstraint):
             self._refuse(
@@ -107,29 +122,39 @@ class Online(Run):
                 "PostgreSQL builds its index under a lock that stops reads and writes",
                 "create it with a new table, and move the rows",
             )
-        if not getattr(constraint, "name", None):
-            self._refuse_unnamed(kind, table)
+        if self._name(table, constraint) is None:
+            self._refuse(
+                f"an unnamed {kind} on {table}",
+                "a run that is repeated could not tell whether it is there",
+                "give it a name",
+            )
         partitioned = self._is_partitioned(table)
         foreign_key = isinstance(constraint, sa.ForeignKeyConstraint)
         unique = isinstance(constraint, sa.UniqueConstraint | sa.PrimaryKeyConstraint)
-        if partitioned and (unique or (foreign_key and not self._server_is(18))):
+        if partitioned and unique:
+            self._refuse(
+                f"a {kind} on the partitioned table {table}",
+                "PostgreSQL cannot make it of indexes that were built before",
+                "op.create_index(…, unique=True) keeps out the same rows",
+            )
+        if partitioned and foreign_key and not self._server_is(18):
             self._refuse(
                 f"a {kind} on the partitioned table {table}",
                 "PostgreSQL checks all partitions under one lock",
-                "add it to each partition first, under the same name",
+                "add it to each partition under the same name, and to the table in a later revision with"
+                " online = False, which then has nothing left to check",
             )
 
     def _refuse_column(self, table: str, operation: ops.AddColumnOp) -> None:
         column = operation.column
-        if self._scalar(catalog.COLUMN, table=table, column=column.name) is not None:
+        there = not self.offline and self._column_type(table, column.name) is not None
+        if there and not self.resumed:
             return
-        inline = (
-            len(column.foreign_keys) == 1 and column.server_default is None and column.nullable is not False
-        )
-        if any(key.name is None for key in column.foreign_keys) and not inline:
-            self._refuse_unnamed("ForeignKeyConstraint", table)
-        if any(check.name is None for check in column.constraints):
-            self._refuse_unnamed("CheckConstraint", table)
+        holder = self._holder(operation)
+        for constraint in self._constraints(operation, holder):
+            self._refuse_constraint(table, constraint)
+        if there or self.offline:
+            return
         if isinstance(column.server_default, sa.DefaultClause):
             return
         plain = _plain_column(column)
@@ -171,42 +196,129 @@ class Online(Run):
 
     # The operations.
 
+    def carry_out(
+        self,
+        operation: ops.MigrateOperation,
+        original: Callable[[Operations, Any], Any],
+        handler: Callable[["Online", Any], Any],
+    ) -> Any:
+        """Carry out an operation of a revision, unless an earlier run has done it."""
+        text = None if self.offline else self._describe(operation, original)
+        entry = None if text is None else self.entry(text)
+        if entry is not None and "done" in entry.state:
+            if not self.planning:
+                log.info("done already: %s", _title(text))
+            return self._recall(operation, entry.state)
+        with ExitStack() as stack:
+            if entry is not None:
+                stack.enter_context(self.journaled(entry))
+            if self.active:
+                self.refuse(operation)
+            if self.planning:
+                return self._foresee(operation)
+            if entry is None or self.skipping:
+                return handler(self, operation)
+            stack.enter_context(self.outside(_title(text)))
+            self.open_journal()
+            result = handler(self, operation)
+            if "done" not in entry.state:
+                self.note(done=True)
+            return result
+
+    def _foresee(self, operation: ops.MigrateOperation) -> Any:
+        """Return what an operation that is only read would return, and note which tables are new by it."""
+        state: dict[str, Any] = {"backfill": {"changed": 0}}
+        if isinstance(operation, ops.CreateTableOp):
+            name = self.quoted(operation.table_name, operation.schema)
+            if not operation.if_not_exists or self._scalar(catalog.KIND, table=name) is None:
+                state["created"] = True
+        return self._recall(operation, state)
+
+    def _recall(self, operation: ops.MigrateOperation, state: dict[str, Any]) -> Any:
+        """Return what an operation that is done already returned."""
+        if isinstance(operation, BackfillOp):
+            self.filled += state["backfill"]["changed"]
+            return state["backfill"]["changed"]
+        if isinstance(operation, ops.CreateTableOp):
+            if "created" in state:
+                self._created.add(self.quoted(operation.table_name, operation.schema))
+            return _table_of(operation, self.context)
+        if isinstance(operation, ops.DropTableOp):
+            self._created.discard(self.quoted(operation.table_name, operation.schema))
+        if isinstance(operation, ops.RenameTableOp):
+            self._renamed(operation)
+        return None
+
+    def _describe(
+        self, operation: ops.MigrateOperation, original: Callable[[Operations, Any], Any]
+    ) -> str | None:
+        """Return what an operation does, by which the next run knows it, or None for what each run repeats.
+
+        It is the SQL of one transaction, with its values; but without those of new rows, which may hold the
+        time or a random key: whatever is in them, they are inserted once.
+        """
+        if isinstance(operation, ops.BulkInsertOp):
+            return f"bulk_insert {operation.table.fullname}"
+        if isinstance(operation, BackfillOp):
+            return f"backfill {self._with_values(operation.statement)}"
+        if isinstance(operation, ops.ExecuteSQLOp):
+            text = self._sql_of(operation)
+            if kind_of(text) == "session" or _TEMPORARY.match(_without_comments(text)):
+                return None
+            if isinstance(operation.sqltext, str) or re.match(r"\s*INSERT\b", _without_comments(text), re.I):
+                return text
+            return self._with_values(operation.sqltext)
+        output = StringIO()
+        opts = {"target_metadata": self.context.opts.get("target_metadata")}
+        script = MigrationContext.configure(
+            dialect=self.context.dialect,
+            opts=opts | {"as_sql": True, "output_buffer": output, "literal_binds": True},
+        )
+        operation = _copied(operation)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # whatever there is to warn of comes again
+                original(Operations(script), operation)
+        except Exception as error:  # noqa: BLE001 - as above
+            log.debug("%s cannot be written as SQL: %s", type(operation).__name__, error)
+            names = ("table_name", "column_name", "index_name", "constraint_name", "schema")
+            return " ".join(
+                [type(operation).__name__, *(str(getattr(operation, name, "")) for name in names)]
+            )
+        return output.getvalue()
+
+    def _with_values(self, statement: Any) -> str:
+        compiled = statement.compile(dialect=self.context.dialect)
+        values = repr(sorted((compiled.params or {}).items()))
+        return f"{compiled} {re.sub(' at 0x[0-9a-f]+', '', values)}"
+
+    def _sql_of(self, operation: ops.ExecuteSQLOp) -> str:
+        statement = operation.sqltext
+        if isinstance(statement, str):
+            return statement
+        compiled = cast("sa.ClauseElement", statement).compile(dialect=self.context.dialect)
+        return self.plain(str(compiled))
+
     def create_table(self, operation: ops.CreateTableOp) -> sa.Table:
-        """Create a table; one that is there has to have the columns."""
+        """Create a table, or comment on one that may be there."""
         table = _table_of(operation, self.context)
         name = self.quoted(operation.table_name, operation.schema)
-        begun = self.entry(f"create table {name}")
-        if not self.offline and self._scalar(catalog.KIND, table=name) is not None:
-            if begun.state is None:
-                self._require_columns(name, table)
-            self._remember(name, begun)
+        if operation.if_not_exists and not self.offline and self._scalar(catalog.KIND, table=name):
+            # As CREATE TABLE IF NOT EXISTS, after which Alembic makes indexes and comments all the same.
             log.info("%s is there already", name)
-            # As CREATE TABLE IF NOT EXISTS, after which Alembic comments on what is there.
-            self.long(f"comment on {name}", lambda: self._comment(table), transaction=True)
+            for index in table.indexes:
+                self._build(self._rendered(index))
+            self.long(f"comment on {name}", lambda: self._comment(table), transaction=True, step="done")
             return table
 
         def create() -> None:
             toimpl.create_table(self.operations, operation)
-            if not self.offline:
-                self.note(begun, {"created": True})
+            self.note(created=True)
 
-        with self.outside(f"create table {name}"):
-            if not self.offline:
-                self.open_journal()
-            parents = self._parents(table.foreign_key_constraints)
-            self.brief(f"create table {name}", create, *parents, stops_reads=False)
+        parents = [] if operation.if_not_exists and self.offline else self._parents(table)
+        self.brief(f"create table {name}", create, *parents, stops_reads=False, step="done")
         self._created.add(name)
         return table
-
-    def plan_table(self, operation: ops.CreateTableOp) -> sa.Table:
-        """Return the table, and remember that it is new if an interrupted run has created it."""
-        name = self.quoted(operation.table_name, operation.schema)
-        self._remember(name, self.entry(f"create table {name}"))
-        return _table_of(operation, self.context)
-
-    def _remember(self, name: str, begun: Entry) -> None:
-        if begun.state is not None:
-            self._created.add(name)
 
     def _comment(self, table: sa.Table) -> None:
         if table.comment is not None:
@@ -215,31 +327,24 @@ class Online(Run):
             if column.comment is not None:
                 self.context.impl.create_column_comment(column)
 
-    def _require_columns(self, name: str, table: sa.Table) -> None:
-        found = set(self.connection.scalars(catalog.COLUMNS, {"table": name}))
-        missing = [column.name for column in table.columns if column.name not in found]
-        if missing:
-            raise SchemaError(
-                f"{name} is there already, without {', '.join(missing)}; rename or drop it, or add what"
-                " is missing"
-            )
-
     def drop_table(self, operation: ops.DropTableOp) -> None:
         """Drop the foreign keys one by one, each of which locks another table, then the table."""
         name = self.quoted(operation.table_name, operation.schema)
         if not self.offline:
-            if self._scalar(catalog.KIND, table=name) is None:
-                log.info("%s is gone already", name)
-                return
-            dependents = list(self.connection.scalars(catalog.TABLE_DEPENDENTS, {"table": name}))
-            if dependents:
-                raise SchemaError(
-                    f"{name} cannot be dropped: {', '.join(dependents)} depends on it; drop that first"
-                )
-            for constraint, parent in self.connection.execute(catalog.FOREIGN_KEYS, {"table": name}).all():
+            self._refuse_dependents(name, self._rows(catalog.TABLE_DEPENDENTS, table=name))
+            for constraint, parent in self._rows(catalog.FOREIGN_KEYS, table=name):
                 self._drop_constraint(name, constraint, parent)
-        self.brief(f"drop table {name}", lambda: toimpl.drop_table(self.operations, operation), name)
+        locked = [] if self.offline and operation.if_exists else [name]
+        self.brief(
+            f"drop table {name}", lambda: toimpl.drop_table(self.operations, operation), *locked, step="done"
+        )
         self._created.discard(name)
+
+    def _refuse_dependents(self, what: str, dependents: Iterable[tuple[str]]) -> None:
+        found = [name for (name,) in dependents]
+        if found:
+            verb = "depends" if len(found) == 1 else "depend"
+            raise SchemaError(f"{what} cannot be dropped: {', '.join(found)} {verb} on it; drop that first")
 
     def table_comment(self, operation: ops.CreateTableCommentOp | ops.DropTableCommentOp) -> None:
         """Comment on a table, for which nobody has to wait."""
@@ -247,92 +352,119 @@ class Online(Run):
         if isinstance(operation, ops.CreateTableCommentOp):
             write = toimpl.create_table_comment
         what = f"comment on {operation.table_name}"
-        self.long(what, lambda: write(self.operations, operation), transaction=True)
+        self.long(what, lambda: write(self.operations, operation), transaction=True, step="done")
 
     def rename_table(self, operation: ops.RenameTableOp) -> None:
         """Rename a table without rows; any other is refused."""
-        # Not refused: nobody uses a table without rows.
         name = self.quoted(operation.table_name, operation.schema)
-        renamed = self.quoted(operation.new_table_name, operation.schema)
-        if (
-            not self.offline
-            and self._scalar(catalog.KIND, table=name) is None
-            and self._scalar(catalog.KIND, table=renamed)
-        ):
-            log.info("%s is renamed already", name)
-            return
-        self.brief(f"rename {name}", lambda: toimpl.rename_table(self.operations, operation), name)
+        self.brief(
+            f"rename {name}", lambda: toimpl.rename_table(self.operations, operation), name, step="done"
+        )
+        self._renamed(operation)
+
+    def _renamed(self, operation: ops.RenameTableOp) -> None:
+        old = self.quoted(operation.table_name, operation.schema)
+        if old in self._created:
+            self._created.discard(old)
+            self._created.add(self.quoted(operation.new_table_name, operation.schema))
 
     def add_column(self, operation: ops.AddColumnOp) -> None:
         """Add the bare column, then whatever would read or write the table."""
         table = self.quoted(operation.table_name, operation.schema)
-        column = operation.column
-        plain = _plain_column(column)
-        # Alembic's own way to a table for the column, with the tables that it refers to.
-        holder = self.operations.schema_obj.table(
-            operation.table_name,
-            column._copy(),
-            schema=operation.schema,
-        )
-        keys = list(holder.foreign_key_constraints)
-        existing = None if self.offline else self._scalar(catalog.COLUMN, table=table, column=column.name)
-        what = f"add column {table}.{column.name}"
-        begun = self.entry(what)
-        inline, fill = False, existing is not None and begun.state is not None
-        if existing is not None:
-            wanted = self._format_type(plain)
-            if existing != wanted:
-                raise SchemaError(f"{table}.{column.name} is there already as {existing}, not {wanted}")
-        elif self.without_ceremony(table):
+        column, name = operation.column, operation.column.name
+        what = f"add column {table}.{name}"
+        holder = self._holder(operation)
+        keys, indexes = list(holder.foreign_key_constraints), list(holder.indexes)
+        locked = [] if self.offline and operation.if_not_exists else [table]
+        if self.without_ceremony(table) and not self.resumed:
             self.brief(
-                what, lambda: toimpl.add_column(self.operations, operation), table, *self._parents(keys)
+                what,
+                lambda: toimpl.add_column(self.operations, operation),
+                table,
+                *self._parents(holder),
+                step="done",
             )
             return
-        elif isinstance(column.server_default, sa.DefaultClause) and self._default_rewrites(table, operation):
-            self._add_with_default(what, table, operation, begun)
-            fill = True
+        # With a key to it at once: PostgreSQL knows that a column of NULLs needs no check.
+        inline = bool(
+            operation.inline_references
+            and not self.offline
+            and len(keys) == 1
+            and column.server_default is None
+            and column.nullable is not False
+        )
+        # As Alembic does it, a column that is there stays as it is, and the rest is added to it.
+        exists = (
+            "column" not in self.state and not self.offline and self._column_type(table, name) is not None
+        )
+        there = exists and bool(operation.if_not_exists)
+        if there:
+            log.info("%s.%s is there already", table, name)
+        elif "fill" in self.state or (
+            "column" not in self.state
+            and not exists
+            and isinstance(column.server_default, sa.DefaultClause)
+            and self._default_rewrites(table, operation)
+        ):
+            self._add_with_default(what, table, operation)
+            self._fill_default(operation)
         else:
-            # With a key to it at once: PostgreSQL knows that a column of NULLs needs no check.
-            inline = (
-                not self.offline
-                and len(keys) == 1
-                and column.server_default is None
-                and column.nullable is not False
-            )
-            added = column._copy() if inline else plain
+            added = column._copy() if inline else _plain_column(column)
             if inline:
                 added.index = added.unique = None
+            if self.offline and column.server_default is not None:
+                self._warn(f"the default of {table}.{name}")
             self.brief(
                 what,
                 lambda: self._add(operation.table_name, operation.schema, added, operation, inline=inline),
-                table,
-                *(self._parents(keys) if inline else ()),
+                *locked,
+                *(self._parents(holder) if inline else ()),
+                step="column",
             )
-        if fill:
-            self._fill_default(operation)
-        if column.nullable is False and not self.offline:
-            self._set_not_null(table, column.name)
-        for check in column.constraints:
-            if isinstance(check, sa.CheckConstraint):
-                named = str(check.name)
-                self.operations.invoke(
-                    ops.CreateCheckConstraintOp(
-                        named, operation.table_name, check.sqltext, schema=operation.schema
-                    )
-                )
-        for constraint in holder.constraints:
-            skipped = isinstance(constraint, sa.PrimaryKeyConstraint) or (inline and constraint in keys)
-            if not skipped:
-                self.operations.invoke(ops.AddConstraintOp.from_constraint(constraint))
-        for index in holder.indexes:
-            self.operations.invoke(ops.CreateIndexOp.from_index(index))
+        if column.nullable is False and not self.offline and not there:
+            self._set_not_null(table, name)
+        for constraint in self._constraints(operation, holder):
+            inside = constraint.table is not holder  # written with the column by Alembic
+            if not (inline and constraint in keys) and not (inside and there):
+                self._add_constraint(table, constraint)
+        for index in indexes:
+            self._build(self._rendered(index))
         if column.comment is not None:
-            commented = holder.columns[column.name]
+            commented = holder.columns[name]
             self.long(
-                f"comment on {table}.{column.name}",
+                f"comment on {table}.{name}",
                 lambda: self.context.impl.create_column_comment(commented),
                 transaction=True,
             )
+
+    def _warn(self, what: str) -> None:
+        self.context.impl.static_output(
+            f"-- A script cannot ask the server whether {what} makes it write the table anew, under a lock"
+            " that stops reads and writes."
+        )
+
+    def _holder(self, operation: ops.AddColumnOp) -> sa.Table:
+        """Return Alembic's own way to a table for a new column, with the tables that it refers to."""
+        table: sa.Table = self.operations.schema_obj.table(
+            operation.table_name, operation.column._copy(), schema=operation.schema
+        )
+        return table
+
+    def _constraints(self, operation: ops.AddColumnOp, holder: sa.Table) -> list[sa.Constraint]:
+        """Return the constraints of a new column, those within its definition as constraints of a table."""
+        found: list[sa.Constraint] = []
+        for check in holder.columns[operation.column.name].constraints:
+            if isinstance(check, sa.CheckConstraint):
+                alone = sa.Table(holder.name, sa.MetaData(), schema=holder.schema)
+                found.append(sa.CheckConstraint(check.sqltext, name=check.name, table=alone))
+        for constraint in holder.constraints:
+            rule = constraint._create_rule
+            if isinstance(constraint, sa.PrimaryKeyConstraint) or (rule and not rule(self.context.impl)):
+                continue
+            if operation.inline_references and isinstance(constraint, sa.ForeignKeyConstraint):
+                constraint.name = None  # that, Alembic leaves out
+            found.append(constraint)
+        return found
 
     def _add(
         self,
@@ -346,7 +478,12 @@ class Online(Run):
         added = column._copy()
         self.operations.schema_obj.table(table, added, schema=schema)
         self.context.impl.add_column(
-            table, added, schema=schema, if_not_exists=True, inline_references=inline, **operation.kw
+            table,
+            added,
+            schema=schema,
+            if_not_exists=operation.if_not_exists,
+            inline_references=inline,
+            **operation.kw,
         )
 
     def _default_rewrites(self, table: str, operation: ops.AddColumnOp) -> bool:
@@ -356,56 +493,59 @@ class Online(Run):
         plain = _plain_column(operation.column)
         return catalog.PROBE in self.rewritten(table, lambda copy: self._add(copy, None, plain, operation))
 
-    def _add_with_default(self, what: str, table: str, operation: ops.AddColumnOp, begun: Entry) -> None:
+    def _add_with_default(self, what: str, table: str, operation: ops.AddColumnOp) -> None:
         """Add a column without its default and give it that in one statement: no row is written."""
         plain = _plain_column(operation.column)
         plain.server_default, plain.nullable = None, True
         holder = sa.Table(operation.table_name, sa.MetaData(), plain, schema=operation.schema)
         rendered = self._compiler().get_column_specification(holder.columns[plain.name])
-        name = self.context.dialect.identifier_preparer.quote(plain.name)
         statement = (
-            f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {rendered},"
-            f" ALTER COLUMN {name} SET DEFAULT {self._default_of(operation.column)}"
+            f"ALTER TABLE {table} ADD COLUMN {self.plain(rendered)},"
+            f" ALTER COLUMN {self.quote(plain.name)} SET DEFAULT {self._default_of(operation.column)}"
         )
-        with self.outside(what):
-            self.open_journal()
 
-            def add() -> None:
-                self.run_sql(statement)
-                self.note(begun, {"added": True})
+        def add() -> None:
+            self.run_sql(statement)
+            self.note(fill=True)
 
-            self.brief(what, add, table)
+        self.brief(what, add, table, step="column")
 
     def _compiler(self) -> Any:
         compiler: Any = self.context.dialect.ddl_compiler
         return compiler(self.context.dialect, None)
 
     def _default_of(self, column: "sa.Column[Any]") -> str:
-        return str(self._compiler().get_column_default_string(_plain_column(column)))
+        return self.plain(str(self._compiler().get_column_default_string(_plain_column(column))))
 
     def _fill_default(self, operation: ops.AddColumnOp) -> None:
         name = operation.column.name
         table = sa.table(operation.table_name, sa.column(name), schema=operation.schema)
-        self.backfill(
+        fill_in_batches(
+            self,
             BackfillOp(
                 sa.update(table)
                 .values({name: sa.literal_column(self._default_of(operation.column))})
                 .where(table.c[name].is_(None)),
                 what=f"rows of {operation.table_name} given their {name}",
-            )
+            ),
         )
+
+    def _column_type(self, table: str, column: str) -> Any:
+        return self._scalar(catalog.COLUMN, table=table, column=column)
 
     def _format_type(self, column: "sa.Column[Any]") -> Any:
         """Return the server's name of a column's type."""
         with self._copy_of("", f"probed {column.type.compile(self.context.dialect)}"):
-            return self._scalar(catalog.COLUMN, table=catalog.PROBE, column="probed")
+            return self._column_type(catalog.PROBE, "probed")
 
-    def _parents(self, keys: Iterable[sa.ForeignKeyConstraint]) -> list[str]:
-        """Return the tables that foreign keys refer to."""
+    def _parents(self, *holders: "sa.Table | sa.ForeignKeyConstraint") -> list[str]:
+        """Return the tables that foreign keys, or those of tables, refer to."""
         found = []
-        for key in keys:
-            *schema, table, _ = next(iter(key.elements)).target_fullname.split(".")
-            found.append(self.quoted(table, ".".join(schema) or None))
+        for holder in holders:
+            keys = holder.foreign_key_constraints if isinstance(holder, sa.Table) else [holder]
+            for key in keys:
+                *schema, table, _ = next(iter(key.elements)).target_fullname.split(".")
+                found.append(self.quoted(table, ".".join(schema) or None))
         return found
 
     def drop_column(self, operation: ops.DropColumnOp) -> None:
@@ -413,54 +553,48 @@ class Online(Run):
         table = self.quoted(operation.table_name, operation.schema)
         column = operation.column_name
         if not self.offline and not self.without_ceremony(table):
-            if self._scalar(catalog.COLUMN, table=table, column=column) is None:
-                log.info("%s.%s is gone already", table, column)
-                return
             given = {"table": table, "column": column}
-            dependents = list(self.connection.scalars(catalog.COLUMN_DEPENDENTS, given))
-            if dependents:
-                raise SchemaError(
-                    f"{table}.{column} cannot be dropped: {', '.join(dependents)} depends on it; drop"
-                    " that first"
-                )
+            self._refuse_dependents(f"{table}.{column}", self._rows(catalog.COLUMN_DEPENDENTS, **given))
             for constraint, parent in self._rows(catalog.COLUMN_FOREIGN_KEYS, **given):
                 self._drop_constraint(table, constraint, parent)
-            for index in self.connection.scalars(catalog.COLUMN_INDEXES, given).all():
+            for (index,) in self._rows(catalog.COLUMN_INDEXES, **given):
                 self._drop_index_concurrently(index)
+        locked = [] if self.offline and operation.if_exists else [table]
         self.brief(
-            f"drop column {table}.{column}", lambda: toimpl.drop_column(self.operations, operation), table
+            f"drop column {table}.{column}",
+            lambda: toimpl.drop_column(self.operations, operation),
+            *locked,
+            step="done",
         )
 
     def alter_column(self, operation: ops.AlterColumnOp) -> None:
         """Change default, type, nullability and comment, one after the other."""
         table = self.quoted(operation.table_name, operation.schema)
         what = f"alter column {table}.{operation.column_name}"
-        if self.is_new(table) or self.without_ceremony(table):
-            if not self._is_renamed(table, operation):
-                self.brief(what, lambda: toimpl.alter_column(self.operations, operation), table)
+        if self.is_new(table) or (self.without_ceremony(table) and not self.resumed):
+            self.brief(what, lambda: toimpl.alter_column(self.operations, operation), table, step="done")
             return
         if operation.modify_type is not None:
             self._alter_type(what, table, operation)
-        if operation.modify_server_default is not False:
-            part = self._part(operation, modify_server_default=operation.modify_server_default)
-            self.brief(what, lambda: toimpl.alter_column(self.operations, part), table)
+        default = operation.modify_server_default
+        identity = isinstance(default, sa.Identity)  # for which the column has to be NOT NULL
+        if default is not False and not identity:
+            self._alter_part("default", what, table, operation, modify_server_default=default)
         if operation.modify_nullable is True:
-            part = self._part(operation, modify_nullable=True)
-            self.brief(what, lambda: toimpl.alter_column(self.operations, part), table)
+            self._alter_part("nullable", what, table, operation, modify_nullable=True)
         elif operation.modify_nullable is False:
             self._set_not_null(table, operation.column_name)
+        if identity:
+            self._alter_part("default", what, table, operation, modify_server_default=default)
         if operation.modify_comment is not False:
             commented = self._part(operation, modify_comment=operation.modify_comment)
             self.long(what, lambda: toimpl.alter_column(self.operations, commented), transaction=True)
 
-    def _is_renamed(self, table: str, operation: ops.AlterColumnOp) -> bool:
-        """Return whether an interrupted run has renamed the column, with all else that was to change."""
-        if operation.modify_name is None or self.offline:
-            return False
-        old, new = operation.column_name, operation.modify_name
-        return self._scalar(catalog.COLUMN, table=table, column=old) is None and (
-            self._scalar(catalog.COLUMN, table=table, column=new) is not None
-        )
+    def _alter_part(
+        self, step: str, what: str, table: str, operation: ops.AlterColumnOp, **change: Any
+    ) -> None:
+        part = self._part(operation, **change)
+        self.brief(what, lambda: toimpl.alter_column(self.operations, part), table, step=step)
 
     def _part(self, operation: ops.AlterColumnOp, **change: Any) -> ops.AlterColumnOp:
         """Return one of the changes of an operation as an operation of its own."""
@@ -476,155 +610,180 @@ class Online(Run):
         changed = self._part(operation, modify_type=operation.modify_type)
         changed.kw = operation.kw
         if self.offline:
+            self._warn(f"the type of {table}.{operation.column_name}")
             self.brief(what, lambda: toimpl.alter_column(self.operations, changed), table)
             return
-        given = {"table": table, "column": operation.column_name}
-        begun = self.entry(f"{what} type")
-        unproved: list[str] = (begun.state or {}).get("checks", [])
-        wanted = self._format_type(sa.Column(operation.column_name, operation.modify_type))
-        if self._scalar(catalog.COLUMN, **given) != wanted:
+        column = operation.column_name
+        wanted = self._format_type(sa.Column(column, operation.modify_type))
+        if "type" not in self.state and self._column_type(table, column) != wanted:
             # A valid check would be tried on every row again, under the lock.
-            checks = self._rows(catalog.COLUMN_CHECKS, **given)
-            unproved = [row.conname for row in checks]
-            name = self.context.dialect.identifier_preparer.quote
+            checks = self._rows(catalog.COLUMN_CHECKS, table=table, column=column)
 
             def change() -> None:
                 for row in checks:
-                    self.run_sql(f"ALTER TABLE {table} DROP CONSTRAINT {name(row.conname)}")
+                    self.run_sql(f"ALTER TABLE {table} DROP CONSTRAINT {self.quote(row.conname)}")
                 toimpl.alter_column(self.operations, changed)
                 for row in checks:
-                    rule = f"ADD CONSTRAINT {name(row.conname)} {row.definition} NOT VALID"
+                    rule = f"ADD CONSTRAINT {self.quote(row.conname)} {row.definition} NOT VALID"
                     self.run_sql(f"ALTER TABLE {table} {rule}")
-                if checks:
-                    self.note(begun, {"checks": unproved})
+                    if row.comment is not None:
+                        self.run_sql(row.comment)
+                self.note(type=[row.conname for row in checks])
 
-            with self.outside(what):
-                if checks:
-                    self.open_journal()
-                self.brief(what, change, table)
-        for check in unproved:
+            self.brief(what, change, table)
+        for check in self.state.get("type", ()):
             self._validate(table, check)
 
     def _set_not_null(self, table: str, column: str) -> None:
         """Prove that no row lacks a value while others write, then set NOT NULL, which needs no scan."""
-        quote = self.context.dialect.identifier_preparer.quote
         what = f"set not null {table}.{column}"
+        alter = f"ALTER TABLE {table} ALTER COLUMN {self.quote(column)}"
         if self._server_is(18):
-            given = {"table": table, "column": column}
+            step, given = f"not null {column}", {"table": table, "column": column}
             if self._scalar(catalog.NOT_NULL, **given) is None:
-                self.brief(
-                    what,
-                    lambda: self.run_sql(f"ALTER TABLE {table} ADD NOT NULL {quote(column)} NOT VALID"),
-                    table,
+                self._step_of_rule(
+                    what, f"ALTER TABLE {table} ADD NOT NULL {self.quote(column)} NOT VALID", table, step
                 )
             name, valid = self.connection.execute(catalog.NOT_NULL, given).one()
             if not valid:
-                self._validate(table, name)
+                self._validate(table, name, step=step, undo=f"{alter} DROP NOT NULL")
             return
         short = hashlib.md5(f"{table}.{column}".encode(), usedforsecurity=False).hexdigest()[:8]
         name = f"nexus_schema_not_null_{short}"
         if self.offline or not self._scalar(catalog.IS_NOT_NULL, table=table, column=column):
-            found = None if self.offline else self._constraint(table, name)
-            if found is None:
-                self.brief(
-                    what,
-                    lambda: self.run_sql(
-                        f"ALTER TABLE {table} ADD CONSTRAINT {name}"
-                        f" CHECK ({quote(column)} IS NOT NULL) NOT VALID"
-                    ),
-                    table,
-                )
-            if found is None or not found.valid:
-                self._validate(table, name)
-            self.brief(
-                what,
-                lambda: self.run_sql(f"ALTER TABLE {table} ALTER COLUMN {quote(column)} SET NOT NULL"),
-                table,
-            )
+            self._prove(what, table, name, f"CONSTRAINT {name} CHECK ({self.quote(column)} IS NOT NULL)")
+            self.brief(what, lambda: self.run_sql(f"{alter} SET NOT NULL"), table)
         if self.offline or self._constraint(table, name) is not None:
             self._drop_constraint(table, name)
+
+    def _name(self, table: str, constraint: sa.Constraint) -> str | None:
+        """Return the name of a constraint: its own, or PostgreSQL's choice, where that is known."""
+        own = sqla_compat._get_constraint_final_name(constraint, self.context.dialect)
+        if own is not None:
+            return own
+        named: Any = constraint
+        if isinstance(constraint, sa.ForeignKeyConstraint):
+            parts = [*constraint.column_keys, "fkey"]
+        elif isinstance(constraint, sa.UniqueConstraint):
+            parts = [*(column.name for column in named.columns), "key"]
+        elif isinstance(constraint, sa.PrimaryKeyConstraint):
+            parts = ["pkey"]
+        else:
+            return None
+        name = "_".join([named.table.name, *parts])
+        if len(name.encode()) > LONGEST_NAME:
+            return None
+        taken = not self.offline and not self.resumed and self._scalar(catalog.TAKEN, table=table, name=name)
+        return None if taken else name
 
     def create_constraint(self, operation: ops.AddConstraintOp) -> None:
         """Add the constraint unproved, then prove it; a key gets its index first."""
         constraint = operation.to_constraint(self.context)
-        holder = constraint.table
-        table = self.quoted(holder.name, holder.schema)
-        keys = [constraint] if isinstance(constraint, sa.ForeignKeyConstraint) else []
-        name = str(constraint.name)
-        what = f"add constraint {name}"
-        found = None if self.offline or constraint.name is None else self._constraint(table, name)
-        if found is not None:
-            self._require_same(table, constraint, found)
-            if not found.valid:
-                self._validate(table, name)
-            else:
-                log.info("constraint %s is there already", name)
-            return
-        locked = (table, *self._parents(keys))
-        if self.without_ceremony(table):
+        table = self.quoted(constraint.table.name, constraint.table.schema)
+        if self.is_new(table) or (self.without_ceremony(table) and not self.resumed):
+            keys = [constraint] if isinstance(constraint, sa.ForeignKeyConstraint) else []
             self.brief(
-                what,
+                f"add constraint {constraint.name}",
                 lambda: toimpl.create_constraint(self.operations, operation),
-                *locked,
+                table,
+                *self._parents(*keys),
                 stops_reads=not keys,
+                step="done",
             )
-        elif isinstance(constraint, sa.UniqueConstraint | sa.PrimaryKeyConstraint):
-            self._add_key(what, table, constraint)
-        else:
-            constraint.dialect_options["postgresql"]["not_valid"] = True
-            self.brief(
-                what,
-                lambda: self.context.impl.add_constraint(constraint),
-                *locked,
-                stops_reads=not keys,
-            )
-            self._validate(table, name)
+            return
+        self._add_constraint(table, constraint)
 
-    def _require_same(self, table: str, constraint: sa.Constraint, found: Found) -> None:
-        """Raise :class:`SchemaError` if a constraint of the name says something else than the wanted one."""
-        if isinstance(constraint, sa.ForeignKeyConstraint):
-            columns = ", ".join(constraint.column_keys)
-            referred = self._scalar(catalog.REFERRED_OID, table=table, name=str(constraint.name))
-            if f"FOREIGN KEY ({columns})" in found.definition.replace('"', "") and referred == self._scalar(
-                catalog.OID, table=self._parents([constraint])[0]
-            ):
-                return
-        elif isinstance(constraint, sa.CheckConstraint):
-            with self._copy_of(table, "LIKE {}"):
-                rule = constraint._copy(target_table=sa.Table(catalog.PROBE, sa.MetaData()))
-                self.context.impl.add_constraint(rule)
-                probed = self._constraint(catalog.PROBE, str(constraint.name))
-            wanted = None if probed is None else probed.definition
-            if wanted == found.definition:
-                return
-        else:
-            named: Any = constraint
-            columns = ", ".join(column.name for column in named.columns)
-            kind = "PRIMARY KEY" if isinstance(constraint, sa.PrimaryKeyConstraint) else "UNIQUE"
-            if found.definition.replace('"', "").startswith(
-                kind
-            ) and f"({columns})" in found.definition.replace('"', ""):
-                return
-        raise SchemaError(
-            f"constraint {constraint.name} of {table} is there already as {found.definition};"
-            " rename or drop it"
+    def _add_constraint(self, table: str, constraint: sa.Constraint) -> None:
+        name = self._name(table, constraint)
+        assert name is not None  # noqa: S101 - else it was refused
+        constraint.name = conv(name)
+        what = f"add constraint {name}"
+        step = f"add {name}"
+        if not self.offline and step not in self.state and self._constraint(table, name) is not None:
+            self._require_same(table, constraint, name)
+        if isinstance(constraint, sa.UniqueConstraint | sa.PrimaryKeyConstraint):
+            self._add_key(what, table, constraint, name, step)
+            return
+        keys = [constraint] if isinstance(constraint, sa.ForeignKeyConstraint) else []
+        self._prove(
+            what,
+            table,
+            name,
+            self._specification(constraint).removesuffix(" NOT VALID"),
+            *self._parents(*keys),
+            stops_reads=not keys,
+            prove=not constraint.dialect_options["postgresql"]["not_valid"],
         )
 
+    def _specification(self, constraint: sa.Constraint) -> str:
+        return self.plain(str(self._compiler().process(constraint)))
+
+    def _prove(
+        self,
+        what: str,
+        table: str,
+        name: str,
+        rule: str,
+        *parents: str,
+        stops_reads: bool = True,
+        prove: bool = True,
+    ) -> None:
+        """Add a rule that new rows have to obey, then have the others looked through."""
+        step = f"add {name}"
+        found = None if self.offline else self._constraint(table, name)
+        if found is None:
+            add = f"ALTER TABLE {table} ADD {rule} NOT VALID"
+            self._step_of_rule(what, add, table, step, *parents, stops_reads=stops_reads)
+        if prove and (found is None or not found.valid):
+            undo = f"ALTER TABLE {table} DROP CONSTRAINT {self.quote(name)}"
+            self._validate(table, name, *parents, step=step, undo=undo)
+
+    def _require_same(self, table: str, constraint: sa.Constraint, name: str) -> None:
+        """Raise :class:`SchemaError` if a constraint of the name says something else than the wanted one.
+
+        The server writes down both: one of them on an empty copy of the table, and of what it refers to.
+        """
+        found, wanted = self._constraint(table, name), None
+        same_parent, rule = True, self._specification(constraint)
+        with self._copy_of(table, "LIKE {}"), suppress(DBAPIError):
+            if isinstance(constraint, sa.ForeignKeyConstraint):
+                (parent,) = self._parents(constraint)
+                referred = self._scalar(catalog.REFERRED_OID, table=table, name=name)
+                same_parent = referred == self._scalar(catalog.OID, table=parent)
+                copied = f"{catalog.PROBE}_parent"
+                self.run_sql(f"CREATE TEMP TABLE {copied} (LIKE {parent} INCLUDING INDEXES)")
+                rule = rule.replace(f" REFERENCES {parent} ", f" REFERENCES {copied} ", 1)
+            self.run_sql(f"ALTER TABLE {catalog.PROBE} ADD {rule}")
+            wanted = self._constraint(catalog.PROBE, name)
+        if found is None or wanted is None or found.definition != wanted.definition or not same_parent:
+            definition = "another one" if found is None else found.definition
+            raise SchemaError(
+                f"constraint {name} of {table} is there already as {definition}; rename or drop it"
+            )
+        log.info("constraint %s is there already", name)
+
     def _add_key(
-        self, what: str, table: str, constraint: "sa.UniqueConstraint | sa.PrimaryKeyConstraint"
+        self,
+        what: str,
+        table: str,
+        constraint: "sa.UniqueConstraint | sa.PrimaryKeyConstraint",
+        name: str,
+        step: str,
     ) -> None:
         """Build the index under the constraint's own name, then make it the constraint's."""
+        if not self.offline and self._constraint(table, name) is not None:
+            return
         options = constraint.dialect_options["postgresql"]
         primary = isinstance(constraint, sa.PrimaryKeyConstraint)
         if primary:
             for column in constraint.columns:
                 self._set_not_null(table, column.name)
-        index = sa.Index(str(constraint.name), *constraint.columns, unique=True)
+        index = sa.Index(conv(name), *constraint.columns, unique=True)
         for option in ("include", "nulls_not_distinct", "with", "tablespace"):
             if options.get(option):
                 index.dialect_options["postgresql"][option] = options[option]
         self._build(self._rendered(index))
-        quoted = self.context.dialect.identifier_preparer.quote(str(constraint.name))
+        quoted = self.quote(name)
         tail = " DEFERRABLE" if constraint.deferrable else ""
         tail += " INITIALLY DEFERRED" if str(constraint.initially).upper() == "DEFERRED" else ""
         kind = "PRIMARY KEY" if primary else "UNIQUE"
@@ -634,43 +793,84 @@ class Online(Run):
                 f"ALTER TABLE {table} ADD CONSTRAINT {quoted} {kind} USING INDEX {quoted}{tail}"
             ),
             table,
+            step=step,
         )
 
-    def _validate(self, table: str, name: str) -> None:
-        quoted = self.context.dialect.identifier_preparer.quote(name)
-        self.long(
-            f"validate {name}", lambda: self.run_sql(f"ALTER TABLE {table} VALIDATE CONSTRAINT {quoted}")
-        )
+    def _step_of_rule(
+        self, what: str, statement: str, table: str, step: str, *parents: str, stops_reads: bool = True
+    ) -> None:
+        """Add a rule that is not proved, and note that it is ours."""
+
+        def add() -> None:
+            self.run_sql(statement)
+            self.note(**{step: True})
+
+        self.brief(what, add, table, *parents, stops_reads=stops_reads)
+
+    def _validate(
+        self, table: str, name: str, *parents: str, step: str = "", undo: str | None = None
+    ) -> None:
+        """Have all rows looked through; where one violates a rule of ours, take the rule away again.
+
+        :param step: by which the journal says that the rule is ours.
+        :param undo: the statement that takes it away.
+        """
+        try:
+            self.long(
+                f"validate {name}",
+                lambda: self.run_sql(f"ALTER TABLE {table} VALIDATE CONSTRAINT {self.quote(name)}"),
+            )
+        except DBAPIError as error:
+            driver = database_error(error)
+            if not isinstance(driver, _VIOLATIONS):
+                raise
+            # The detail of the others is a whole row, with whatever it holds.
+            foreign = isinstance(driver, psycopg.errors.ForeignKeyViolation)
+            rows = (driver.diag.message_detail if foreign else None) or driver.diag.message_primary
+            left = "it was there before, and stays unproved"
+            if undo is not None and step in self.state:
+
+                def take_away() -> None:
+                    self.run_sql(undo)
+                    del self.state[step]
+                    self.note()
+
+                left = "nothing of it is left"
+                self.brief(f"take {name} away", take_away, table, *parents)
+            raise SchemaError(
+                f"{name} of {table} is violated: {rows}; {left}. Mend the rows, then run it again"
+            ) from error
 
     def drop_constraint(self, operation: ops.DropConstraintOp) -> None:
-        """Drop a constraint, if it is there."""
+        """Drop a constraint, under a lock of the table that it refers to as well."""
         table = self.quoted(operation.table_name, operation.schema)
-        if self.offline:
-            self.brief(
-                f"drop constraint {operation.constraint_name}",
-                lambda: toimpl.drop_constraint(self.operations, operation),
-                table,
-            )
-            return
-        name = str(operation.constraint_name)
-        if self._constraint(table, name) is None:
-            log.info("constraint %s is gone already", name)
-            return
-        parent = self._scalar(catalog.REFERRED, table=table, name=name)
-        self._drop_constraint(table, name, parent)
-
-    def _drop_constraint(self, table: str, name: str, parent: str | None = None) -> None:
-        quoted = self.context.dialect.identifier_preparer.quote(name)
+        constraint = self.operations.schema_obj.generic_constraint(
+            operation.constraint_name,
+            operation.table_name,
+            operation.constraint_type,
+            schema=operation.schema,
+        )
+        name = sqla_compat._get_constraint_final_name(constraint, self.context.dialect)
+        parent = None if self.offline else self._scalar(catalog.REFERRED, table=table, name=name)
         self.brief(
             f"drop constraint {name}",
-            lambda: self.run_sql(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {quoted}"),
+            lambda: toimpl.drop_constraint(self.operations, operation),
+            *([] if self.offline and operation.if_exists else [table]),
+            *([parent] if parent else []),
+            step="done",
+        )
+
+    def _drop_constraint(self, table: str, name: str, parent: str | None = None) -> None:
+        self.brief(
+            f"drop constraint {name}",
+            lambda: self.run_sql(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {self.quote(name)}"),
             table,
             *([parent] if parent else []),
         )
 
     def create_index(self, operation: ops.CreateIndexOp) -> None:
         """Build an index while others write."""
-        self._build(self._rendered(operation.to_index(self.context)))
+        self._build(self._rendered(operation.to_index(self.context)), lenient=bool(operation.if_not_exists))
 
     def _rendered(self, index: sa.Index) -> "_Index":
         """Return an index as SQL, whose table and name can be exchanged."""
@@ -680,19 +880,21 @@ class Online(Run):
             if column not in table.c:  # as Alembic does: an index operation knows its own columns alone
                 table.append_column(sa.Column(column, sa.types.NullType()))
         index.dialect_options["postgresql"]["concurrently"] = False
-        statement = str(sa.schema.CreateIndex(index).compile(dialect=self.context.dialect))
-        if self.context.dialect.paramstyle in {"format", "pyformat"}:
-            statement = statement.replace("%%", "%")
+        statement = self.plain(str(sa.schema.CreateIndex(index).compile(dialect=self.context.dialect)))
         name = self.quoted(table.name, table.schema)
         head, on, tail = statement.partition(f" ON {name} ")
         assert on  # noqa: S101 - so SQLAlchemy writes it
-        return _Index(name, table.schema, str(index.name), head.startswith("CREATE UNIQUE"), tail)
+        final = sqla_compat._get_constraint_final_name(index, self.context.dialect)
+        return _Index(name, table.schema, str(final), head.startswith("CREATE UNIQUE"), tail)
 
-    def _build(self, index: "_Index") -> None:
-        """Build an index while others write; one that is there is kept if it is the same and valid."""
+    def _build(self, index: "_Index", *, lenient: bool = False) -> None:
+        """Build an index while others write; one that is there is kept if it is the same and valid.
+
+        :param lenient: whether another one of the name will do.
+        """
         quoted = self.quoted(index.name, index.schema)
         what = f"create index {index.name}"
-        found = None if self.offline else self._finished_index(index, quoted)
+        found = None if self.offline else self._finished_index(index, quoted, lenient=lenient)
         if found is not None and found.valid:
             log.info("index %s is there already", index.name)
             return
@@ -724,15 +926,15 @@ class Online(Run):
     def _sql(self, index: "_Index", *, concurrently: bool = False, only: bool = False) -> str:
         unique = "UNIQUE " if index.unique else ""
         how = "CONCURRENTLY " if concurrently else ""
-        name = self.context.dialect.identifier_preparer.quote(index.name)
-        return f"CREATE {unique}INDEX {how}{name} ON {'ONLY ' if only else ''}{index.table} {index.tail}"
+        head = f"CREATE {unique}INDEX {how}{self.quote(index.name)} ON"
+        return f"{head} {'ONLY ' if only else ''}{index.table} {index.tail}"
 
     def _drop_index_at_once(self, name: str) -> None:
         """Drop an index if its table is free: nobody waits for whatever made the build fail."""
         with self.transaction(lock_timeout=STRONG_LOCK_TIMEOUT):
             self.run_sql(f"DROP INDEX IF EXISTS {name}")
 
-    def _finished_index(self, index: "_Index", quoted: str) -> Found | None:
+    def _finished_index(self, index: "_Index", quoted: str, *, lenient: bool = False) -> Found | None:
         """Return the index of the name, not before a server process that still builds it has ended."""
         found = self._index(quoted)
         if found is None:
@@ -746,18 +948,21 @@ class Online(Run):
                 found = self._index(quoted)
                 if found is None:
                     return None
-            with self._copy_of(index.table, "LIKE {}"):
-                self.run_sql(self._sql(index._replace(table=catalog.PROBE, name=f"{catalog.PROBE}_index")))
-                wanted = self._index(f"{catalog.PROBE}_index")
-            if (
-                wanted is None
-                or found.definition != wanted.definition
-                or found.table != self._scalar(catalog.OID, table=index.table)
-            ):
+            same = found.definition == self._definition(index) and found.table == self._scalar(
+                catalog.OID, table=index.table
+            )
+            if not same and not (lenient and found.valid):
                 raise SchemaError(
                     f"index {index.name} is there already as {found.definition}; rename or drop it"
                 )
         return found
+
+    def _definition(self, index: "_Index") -> str | None:
+        """Return how the server writes an index, without its name and table."""
+        with self._copy_of(index.table, "LIKE {}"):
+            self.run_sql(self._sql(index._replace(table=catalog.PROBE, name=f"{catalog.PROBE}_index")))
+            made = self._index(f"{catalog.PROBE}_index")
+        return None if made is None else made.definition
 
     def _build_partitioned(self, what: str, index: "_Index", quoted: str) -> None:
         """Build the index of each partition by itself, and join them under one of the whole table."""
@@ -766,29 +971,55 @@ class Online(Run):
                 what, lambda: self.run_sql(self._sql(index, only=True)), index.table, stops_reads=False
             )
         for part in self._rows(catalog.PARTITIONS_WITHOUT, table=index.table, index=quoted):
-            path = f"{part.schema}.{part.table}"
-            short = hashlib.md5(path.encode(), usedforsecurity=False).hexdigest()[:12]
-            name = f"{index.name[:40]}_{short}"
-            self._build(
-                index._replace(table=self.quoted(part.table, part.schema), schema=part.schema, name=name)
-            )
+            table = self.quoted(part.table, part.schema)
+            name = self._name_of_part(index._replace(table=table, schema=part.schema), part.table)
+            self._build(index._replace(table=table, schema=part.schema, name=name))
             attach = f"ALTER INDEX {quoted} ATTACH PARTITION {self.quoted(name, part.schema)}"
             self.brief(f"attach {name}", partial(self.run_sql, attach), stops_reads=False)
 
+    def _name_of_part(self, index: "_Index", table: str) -> str:
+        """Return the name that PostgreSQL would give to the index of a partition."""
+        copied = f"pg_temp.{self.quote(table)}"
+        unnamed = self._sql(index._replace(table=copied)).replace(f" {self.quote(index.name)} ON ", " ON ", 1)
+        with self._copy_of(index.table, "LIKE {}"):
+            self.run_sql(f"CREATE TEMP TABLE {self.quote(table)} (LIKE {index.table})")
+            self.run_sql(unnamed)
+            name = str(self._scalar(catalog.INDEX_NAME, table=copied))
+        wanted = self._definition(index)
+        for number in itertools.count(1):
+            candidate = name if number == 1 else f"{name}{number - 1}"
+            quoted = self.quoted(candidate, index.schema)
+            if self._scalar(catalog.KIND, table=quoted) is None:
+                return candidate
+            found = self._index(quoted)
+            if (
+                found is not None
+                and found.definition == wanted
+                and found.table == self._scalar(catalog.OID, table=index.table)
+                and not self._scalar(catalog.ATTACHED, name=quoted)
+            ):
+                return candidate  # of a run that was interrupted before it was attached
+        raise AssertionError
+
     def drop_index(self, operation: ops.DropIndexOp) -> None:
-        """Drop an index, if it is there."""
+        """Drop an index while others write."""
         index = operation.to_index(self.context)
-        name = self.quoted(str(operation.index_name), operation.schema)
+        final = sqla_compat._get_constraint_final_name(index, self.context.dialect)
+        name = self.quoted(str(final), operation.schema)
         if self.offline:
             index.dialect_options["postgresql"]["concurrently"] = True
             self.long(
                 f"drop index {name}",
                 lambda: self.context.impl.drop_index(index, if_exists=operation.if_exists),
             )
-        elif self._scalar(catalog.KIND, table=name) is None:
+            return
+        kind = self._scalar(catalog.KIND, table=name)
+        if kind is None and self.resumed:
             log.info("index %s is gone already", name)
-        elif self._scalar(catalog.KIND, table=name) == "I":
-            self.brief(f"drop index {name}", lambda: toimpl.drop_index(self.operations, operation), name)
+        elif kind in {None, "I"}:  # an error, unless IF EXISTS; that of a partitioned table
+            self.brief(
+                f"drop index {name}", lambda: toimpl.drop_index(self.operations, operation), name, step="done"
+            )
         else:
             self._drop_index_concurrently(name)
 
@@ -797,18 +1028,17 @@ class Online(Run):
 
     def bulk_insert(self, operation: ops.BulkInsertOp) -> None:
         """Insert the rows once, however often the revision is run."""
-        name = operation.table.name
-        self._once(
-            f"bulk_insert {name}",  # not its rows: they may hold the time or a random key
-            lambda work: self.long(f"insert into {name}", work, transaction=True),
+        self.long(
+            f"insert into {operation.table.name}",
             lambda: toimpl.bulk_insert(self.operations, operation),
+            transaction=True,
+            step="done",
         )
 
     def execute(self, operation: ops.ExecuteSQLOp) -> None:
         """Run a statement once, however often the revision is run, in the way that fits it."""
-        statement = operation.sqltext
-        text = statement if isinstance(statement, str) else str(statement)
-        what = " ".join(text.split())[:60]
+        text = self._sql_of(operation)
+        what = _title(text)
         kind = (operation.execution_options or {}).get("online") or kind_of(text)
         run: Callable[[], None] = lambda: toimpl.execute_sql(self.operations, operation)  # noqa: E731
         if kind == "session":
@@ -819,9 +1049,14 @@ class Online(Run):
         elif kind == "outside":
             self.long(what, run)
         elif kind == "long":
-            self._once(text, lambda work: self.long(what, work, transaction=True), run)
-        elif kind == "brief":
-            self._once(text, lambda work: self.brief(what, work, unknown=True), run)
+            self.long(what, run, transaction=True, step="done")
+        elif kind in {"brief", "rows"}:
+            tables = (
+                [] if self.offline and re.search(r"\bIF\s+EXISTS\b", text, re.IGNORECASE) else tables_of(text)
+            )
+            limit = WEAK_LOCK_TIMEOUT if kind == "rows" else STRONG_LOCK_TIMEOUT
+            stops_reads = not re.match(r"\s*CREATE\b.*?\bTRIGGER\b", text, re.IGNORECASE)
+            self.brief(what, run, *tables, stops_reads=stops_reads, limit=limit, step="done")
         else:
             raise SchemaError(
                 f'execution_options={{"online": {kind!r}}} is unknown; there are "brief", "long"'
@@ -831,26 +1066,6 @@ class Online(Run):
         """Commit a SET, so that it lasts beyond the next operation's own transaction."""
         with self.outside("keeps a setting"):
             pass
-
-    def _once(
-        self, text: str, way: Callable[[Callable[[], None]], object], work: Callable[[], object]
-    ) -> None:
-        """Run what the catalog says nothing of, unless the journal says that it is done."""
-        if self.offline:
-            way(lambda: cast("None", work()))
-            return
-        entry = self.entry(text)
-        if entry.state is not None:
-            log.info("done already: %s", " ".join(text.split())[:60])
-            return
-        with self.outside("keeps a journal"):
-            self.open_journal()
-
-            def noted() -> None:
-                work()
-                self.note(entry, {"done": True})
-
-            way(noted)
 
     def backfill(self, operation: BackfillOp) -> int:
         """Fill rows in batches; returns how many."""
@@ -863,7 +1078,10 @@ class Online(Run):
         return changed
 
 
+_LOCAL = re.compile(r"\s*SET\s+LOCAL\s", re.IGNORECASE)
 _SESSION = re.compile(r"\s*(SET\s+(?!LOCAL|CONSTRAINTS)|RESET\s)", re.IGNORECASE)
+_TEMPORARY = re.compile(r"\s*CREATE\s+((GLOBAL|LOCAL)\s+)?(TEMP|TEMPORARY)\s", re.IGNORECASE)
+_ROWS = re.compile(r"\s*(INSERT|UPDATE|DELETE|MERGE|WITH|COPY)\b", re.IGNORECASE)
 _OUTSIDE = re.compile(
     r"\s*(VACUUM\b|(CREATE\s+(UNIQUE\s+)?|DROP\s+)INDEX\s+CONCURRENTLY\b|REINDEX\b.*\bCONCURRENTLY\b"
     r"|ALTER\s+TABLE\b.*\bDETACH\s+PARTITION\b.*\bCONCURRENTLY\b)",
@@ -877,24 +1095,70 @@ _LONG = re.compile(
 )
 
 
+# What takes a strong lock on tables that it names. A name is what PostgreSQL reads as one.
+_NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)(?:\s*\.\s*(?:"(?:[^"]|"")+"|[\w$]+))?'
+_NAMES = rf"(?P<names>{_NAME}(?:\s*\*)?(?:\s*,\s*(?:ONLY\s+)?{_NAME}(?:\s*\*)?)*)"
+_LOCKING = re.compile(
+    rf"\s*(?:ALTER\s+TABLE|DROP\s+TABLE|TRUNCATE(?:\s+TABLE)?|LOCK(?:\s+TABLE)?)\s+(?:IF\s+EXISTS\s+)?"
+    rf"(?:ONLY\s+)?{_NAMES}"
+    rf"|\s*(?:CREATE(?:\s+OR\s+REPLACE)?|DROP|ALTER)\s+(?:CONSTRAINT\s+)?(?:TRIGGER|POLICY)\b"
+    rf".*?\sON\s+(?P<on>{_NAME})",
+    re.IGNORECASE | re.DOTALL,
+)
+_REFERENCES = re.compile(rf"\bREFERENCES\s+({_NAME})", re.IGNORECASE)
+
+
+def _without_comments(statement: str) -> str:
+    return re.sub(r"\A(\s*--[^\n]*\n|\s*/\*.*?\*/)+", "", statement, flags=re.DOTALL)
+
+
+def _is_single(statement: str) -> bool:
+    """Return whether there is nothing after a first semicolon; one in a string counts as well."""
+    return not statement.rstrip().rstrip(";").count(";")
+
+
+def tables_of(statement: str) -> list[str]:
+    """Return the tables that a statement locks so that others have to wait, as far as its words tell."""
+    found = _LOCKING.match(_without_comments(statement))
+    if found is None:
+        return []
+    names = re.findall(rf"(?:\bONLY\s+)?({_NAME})", found["names"] or found["on"], re.IGNORECASE)
+    return [*names, *_REFERENCES.findall(statement)]
+
+
 def kind_of(statement: str) -> str:
     """Say how a statement of ``op.execute`` runs online, by its first words.
 
-    ``session``: sets something for what follows. ``outside``: PostgreSQL refuses it in a transaction.
-    ``long``: its locks let others read and write. ``brief``: everything else.
+    ``session``: sets something for what follows; ``local``: for a transaction that has nothing else in it.
+    ``outside``: PostgreSQL refuses it in a transaction. ``long``: its locks let others read and write.
+    ``rows``: waits for rows, with others waiting for nothing. ``brief``: everything else.
     """
-    statement = re.sub(r"\A(\s*--[^\n]*\n|\s*/\*.*?\*/)+", "", statement, flags=re.DOTALL)
-    for kind, pattern in (("session", _SESSION), ("outside", _OUTSIDE), ("long", _LONG)):
+    statement = _without_comments(statement)
+    kinds = [("outside", _OUTSIDE), ("long", _LONG)]
+    if _is_single(statement):
+        kinds += [("local", _LOCAL), ("session", _SESSION), ("rows", _ROWS)]
+    for kind, pattern in kinds:
         if pattern.match(statement):
             return kind
     return "brief"
 
 
-def _table_of(operation: ops.CreateTableOp, context: MigrationContext) -> sa.Table:
-    """Return the table, of copies: a column belongs to one table, and its keys would be lost for the next."""
+def _title(text: str | None) -> str:
+    return " ".join((text or "").split())[:60]
+
+
+def _copied(operation: ops.MigrateOperation) -> ops.MigrateOperation:
+    """Return an operation of other columns: each belongs to one table, and for the next has lost its keys."""
     copied = copy(operation)
-    copied.columns = [item._copy() if isinstance(item, sa.Column) else item for item in operation.columns]
-    return copied.to_table(context)
+    if isinstance(copied, ops.CreateTableOp):
+        copied.columns = [item._copy() if isinstance(item, sa.Column) else item for item in copied.columns]
+    if isinstance(copied, ops.AddColumnOp):
+        copied.column = copied.column._copy()
+    return copied
+
+
+def _table_of(operation: ops.CreateTableOp, context: MigrationContext) -> sa.Table:
+    return cast("ops.CreateTableOp", _copied(operation)).to_table(context)
 
 
 def _plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
@@ -921,14 +1185,12 @@ def _implementation(original: Callable[..., Any], handler: _Handler) -> Callable
     def run(operations: Operations, operation: Any) -> Any:
         context = operations.migration_context
         online = context.opts.get(KEY)
-        if not isinstance(online, Online) or not online.active:
+        if not isinstance(online, Online) or not (online.active or online.skipping):
             return original(operations, operation)
+        if online.skipping:
+            return online.carry_out(operation, original, lambda _, skipped: original(operations, skipped))
         # A batch would queue the operation and run it past us; on PostgreSQL it has no use.
-        del operations
-        online.refuse(operation)
-        if online.planning:
-            return online.plan_table(operation) if isinstance(operation, ops.CreateTableOp) else 0
-        return handler(online, operation)
+        return online.carry_out(operation, original, handler)
 
     return run
 

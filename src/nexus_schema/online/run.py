@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionS
 from psycopg.types.json import Jsonb
 from sqlalchemy.exc import DBAPIError
 
+from nexus_schema.database import CLIENT_CHECK_INTERVAL
 from nexus_schema.errors import SchemaError
 from nexus_schema.online import catalog
 from nexus_schema.online.waiting import RETRIED, Holders, Watch, delays, sqlstate
@@ -49,12 +51,16 @@ class RefusedError(SchemaError):
     """An operation without a way that lets others read and write; nothing of its revision was done."""
 
 
-class Entry(NamedTuple):
-    """A step of a revision in the journal: what it does, for the how manieth time, how far it came."""
+@dataclass(frozen=True)
+class Entry:
+    """An operation of a revision in the journal: what it does, for the how manieth time, how far it came."""
 
     digest: str
     number: int
-    state: dict[str, Any] | None
+    state: dict[str, Any]
+    """Its steps that are committed, by name."""
+    resumed: bool
+    """Whether an earlier run has begun it."""
 
 
 class Found(NamedTuple):
@@ -84,15 +90,18 @@ def _lost(error: BaseException) -> BaseException:
 class Run:
     """One run of Alembic: its steps, their journal, and the ways to run a statement."""
 
-    def __init__(self, context: MigrationContext, *, lock_wait: float | None) -> None:
+    def __init__(self, context: MigrationContext, *, lock_wait: float | None, requested: bool = True) -> None:
         self.context = context
         self.operations = Operations(context)
         self.offline = context.as_sql
         self.planning = False
         self.active = True
+        self.skipping = False
+        """Whether the revision runs in one transaction, after an online run that did a part of it."""
         self.filled = 0
         """Rows that the backfills of the current pass changed."""
         self.lock_wait = lock_wait
+        self._requested = requested
         self._revision = ""
         self._created: set[str] = set()
         self._step = ""
@@ -100,33 +109,51 @@ class Run:
         self._journal_exists = False
         self._journal_schema: str | None = None
         self._seen: Counter[str] = Counter()
+        self._entry: Entry | None = None
         self._inside = False
+        self._program = ""
 
     # The run: one step for each revision.
+
+    def watch_client(self) -> None:
+        """Have the server end what runs when the client is gone, instead of building on for hours."""
+        self.connection.commit()
+        with suppress(DBAPIError):  # not on every system
+            self.connection.execute(catalog.WATCH_CLIENT, {"interval": CLIENT_CHECK_INTERVAL})
+            self.connection.commit()
+        self.connection.rollback()
 
     def steps(self, found: Iterable[MigrationStep]) -> Iterator[MigrationStep]:
         """Yield Alembic's steps, each made ready before it runs."""
         if self.offline:
             self.context.impl.static_output(_SCRIPT_HEAD)
         for step in found:
-            self.active = False
+            self.active = self.skipping = False
+            self._step = ""
             if isinstance(step, RevisionStep):
                 self._begin(step)
             yield step
 
     def _begin(self, step: RevisionStep) -> None:
-        module = step.revision.module
         self._revision = step.revision.revision
-        if getattr(module, "online", True) is False:
-            log.info("%s says online = False: it runs in one transaction", self._revision)
-            return
-        self.active = True
-        if self.offline:
-            return
-        direction = "upgrade" if step.is_upgrade else "downgrade"
-        self._load_journal(f"{direction} {self._revision}")
-        self._plan(step)
         self._seen.clear()
+        if not self.offline:
+            direction = "upgrade" if step.is_upgrade else "downgrade"
+            self._load_journal(f"{direction} {self._revision}")
+        if getattr(step.revision.module, "online", True) is False:
+            self.skipping = bool(self._journal)
+            if self._requested or self.skipping:
+                done = ", without what an online run has done already" if self.skipping else ""
+                log.info("%s says online = False: it runs in one transaction%s", self._revision, done)
+            return
+        if not self._requested:
+            if not self._journal:
+                return
+            log.info("%s was begun online, and is finished online", self._revision)
+        self.active = True
+        if not self.offline:
+            self._plan(step)
+            self._seen.clear()
 
     def _plan(self, step: RevisionStep) -> None:
         """Read the revision through without doing anything, so that what is refused is so before it starts.
@@ -136,9 +163,12 @@ class Run:
         """
         connection = self.connection
         connection.commit()  # Alembic may have made its version table
-        driver: Any = connection.connection.driver_connection
-        before, driver.read_only = driver.read_only, True
-        self.planning = True
+        # By SQL: what the driver calls read_only cannot be set on an asynchronous connection.
+        name = "default_transaction_read_only"
+        before = connection.exec_driver_sql(f"SHOW {name}").scalar_one()
+        self._set({name: "on"})
+        connection.commit()
+        self.planning, created = True, set(self._created)
         try:
             with self.context.begin_transaction(_per_migration=True):
                 step.migration_fn()
@@ -150,23 +180,25 @@ class Run:
             # Whatever it is will come again when the revision runs.
             log.debug("%s cannot be read through: %s", self._revision, error)
         finally:
-            self.planning = False
+            self.planning, self._created = False, created
             if not connection.invalidated:
                 connection.rollback()
-                driver.read_only = before
+                self._set({name: before})
+                connection.commit()
 
     def step_applied(self, **_: object) -> None:
-        """Drop the journal in the transaction that stamps the revision."""
-        if not self.offline:
-            self.drop_journal()
+        """Forget the operations of a revision in the transaction that stamps it; all, for a stamp by hand."""
+        if self.offline or self._scalar(catalog.KIND, table=self._journal_table) is None:
+            return
+        table, run = self._journal_sql, self.connection.exec_driver_sql
+        if self._step:
+            run(f"DELETE FROM {table} WHERE step = %s", (self._step,))  # noqa: S608 - quoted
+        if not self._step or not run(f"SELECT EXISTS (SELECT FROM {table})").scalar():  # noqa: S608 - quoted
+            run(f"DROP TABLE {table}")
+            self._journal_exists = False
 
-    def drop_journal(self) -> None:
-        """Drop the journal, if there is one."""
-        if self._scalar(catalog.KIND, table=self._journal_table) is not None:
-            self.run_sql(f"DROP TABLE {self._journal_table}")
-        self._journal_exists = False
-
-    # The journal: which steps of an interrupted revision were finished that cannot be seen in the catalog.
+    # The journal: which operations of an interrupted revision are done, and how far the last one came. The
+    # catalog cannot tell: a later operation may have undone what an earlier one did.
 
     @property
     def _journal_table(self) -> str:
@@ -175,46 +207,79 @@ class Run:
             self._journal_schema = str(given or self._scalar(catalog.CURRENT_SCHEMA))
         return self.quoted(f"{self.context.version_table}_journal", self._journal_schema)
 
+    @property
+    def _journal_sql(self) -> str:
+        return self._journal_table.replace("%", "%%")
+
     def _load_journal(self, step: str) -> None:
         connection = self.connection
         self._step = step
         self._journal = {}
-        exists = sa.text("SELECT to_regclass(:name) IS NOT NULL")
-        self._journal_exists = bool(connection.execute(exists, {"name": self._journal_table}).scalar_one())
+        self._journal_exists = self._scalar(catalog.KIND, table=self._journal_table) is not None
         if self._journal_exists:
-            rows = connection.execute(
-                sa.text(
-                    f"SELECT digest, number, state FROM {self._journal_table}"  # noqa: S608 - quoted
-                    " WHERE step = :step"
-                ),
-                {"step": step},
+            rows = connection.exec_driver_sql(
+                f"SELECT digest, number, state FROM {self._journal_sql} WHERE step = %s",  # noqa: S608 - quoted
+                (step,),
             )
             self._journal = {(row.digest, row.number): row.state for row in rows}
 
-    def entry(self, text: str) -> Entry:
-        """Return the entry of a step that the catalog says nothing of; its state is None if it was not begun.
+    def has_journal(self) -> bool:
+        """Return whether an interrupted run has left a journal; a transaction is open after as before."""
+        connection = self.connection
+        outer = connection.in_transaction()
+        found = self._scalar(catalog.KIND, table=self._journal_table) is not None
+        if not outer:
+            connection.rollback()
+        return found
 
-        :param text: what it does. Steps are told apart by it, and by how often it came before.
+    def entry(self, text: str) -> Entry:
+        """Return the entry of an operation.
+
+        :param text: what it does. Operations are told apart by it, and by how often it came before.
         """
         digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
         self._seen[digest] += 1
         number = self._seen[digest]
-        return Entry(digest, number, self._journal.get((digest, number)))
+        state = self._journal.get((digest, number))
+        return Entry(digest, number, dict(state or {}), resumed=state is not None)
 
-    def note(self, entry: Entry, state: dict[str, Any]) -> None:
-        """Record how far a step came, in the transaction of its work."""
+    @contextmanager
+    def journaled(self, entry: Entry) -> Iterator[None]:
+        """Have what is inside note its steps for an operation."""
+        self._entry = entry
+        try:
+            yield
+        finally:
+            self._entry = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The steps of the operation that runs which are committed."""
+        return {} if self._entry is None else self._entry.state
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier run has begun the operation that runs."""
+        return self._entry is not None and self._entry.resumed
+
+    def note(self, **steps: Any) -> None:
+        """Record steps of the operation that runs, in the transaction of their work."""
+        entry = self._entry
+        if entry is None:  # a script, or a setting
+            return
+        entry.state.update(steps)
         self.connection.exec_driver_sql(
-            f"INSERT INTO {self._journal_table} VALUES (%s, %s, %s, %s)"  # noqa: S608 - quoted
+            f"INSERT INTO {self._journal_sql} VALUES (%s, %s, %s, %s)"  # noqa: S608 - quoted
             " ON CONFLICT (step, digest, number) DO UPDATE SET state = excluded.state",
-            (self._step, entry.digest, entry.number, Jsonb(state)),
+            (self._step, entry.digest, entry.number, Jsonb(entry.state)),
         )
 
     def open_journal(self) -> None:
         """Make the journal's table unless it is there."""
         if not self._journal_exists:
             self.connection.exec_driver_sql(
-                f"CREATE TABLE IF NOT EXISTS {self._journal_table} (step text, digest text, number int,"
-                " state jsonb, PRIMARY KEY (step, digest, number))"
+                f"CREATE TABLE IF NOT EXISTS {self._journal_sql}"
+                " (step text, digest text, number int, state jsonb, PRIMARY KEY (step, digest, number))"
             )
             self._journal_exists = True
 
@@ -238,6 +303,8 @@ class Run:
                 before = self._inside
                 if not before:
                     stack.enter_context(self.context.autocommit_block())
+                elif not self.offline:
+                    self._say(what)
                 self._inside = True
                 try:
                     yield
@@ -252,10 +319,10 @@ class Run:
                 self._inside = True
                 found = self.connection.execute(catalog.SETTINGS).one()._asdict()
                 settings = {name: value for name, value in found.items() if value is not None}
-                program = settings["application_name"] or "alembic"
-                now = {"application_name": f"{program} {self._revision}: {what}"[:63]}
+                self._program = settings["application_name"] or "alembic"
                 try:
-                    self._set(dict.fromkeys(settings, "0") | now)
+                    self._set({name: "0" for name in settings if name != "application_name"})
+                    self._say(what)
                     yield
                 except BaseException as error:
                     failure = error  # an exit below may fail as well, and would hide it
@@ -270,6 +337,9 @@ class Run:
                 raise _lost(failure) from failure.__cause__
             raise
 
+    def _say(self, what: str) -> None:
+        self._set({"application_name": f"{self._program} {self._revision}: {what}"[:63]})
+
     def _set(self, values: dict[str, str], *, local: bool = False) -> None:
         marks = ", ".join(f"set_config(%s, %s, {str(local).lower()})" for _ in values)
         flat = tuple(itertools.chain.from_iterable(values.items()))
@@ -281,7 +351,7 @@ class Run:
 
         :param settings: settings of the server for this transaction.
         """
-        connection = self.connection
+        connection, before = self.connection, dict(self.state)
         connection.exec_driver_sql("BEGIN")
         try:
             if settings:
@@ -289,6 +359,8 @@ class Run:
             yield
             connection.exec_driver_sql("COMMIT")
         except BaseException:
+            self.state.clear()
+            self.state.update(before)
             with suppress(Exception):  # what comes from a lost connection would hide the cause
                 connection.exec_driver_sql("ROLLBACK")
             raise
@@ -299,30 +371,28 @@ class Run:
         work: Callable[[], object],
         *tables: str,
         stops_reads: bool = True,
-        unknown: bool = False,
+        limit: str = STRONG_LOCK_TIMEOUT,
+        step: str | None = None,
     ) -> None:
         """Run statements that change the catalog alone, under a strong lock.
 
         :param what: what they do.
         :param work: executes them.
-        :param tables: the tables that they lock, quoted.
+        :param tables: the tables that they lock, quoted, as far as they are known.
         :param stops_reads: whether readers would have to wait too.
-        :param unknown: they lock what is not known, so nothing but the queue itself can be waited in.
+        :param limit: longest wait for the lock.
+        :param step: its name in the journal, if that has to tell whether it is done.
         """
+        if step in self.state:
+            return
         with self.outside(what):
             if self.offline:
-                self.context.impl.static_output("BEGIN;\n")
-                self.context.impl.static_output(
-                    f"SET LOCAL lock_timeout = '{WEAK_LOCK_TIMEOUT}';\n"
-                    f"SET LOCAL statement_timeout = '{GUARD_SECONDS}s';\n"
-                )
-                work()
-                self.context.impl.static_output("COMMIT;\n")
+                self._write_brief(work, tables, limit)
                 return
             started = time.monotonic()
             holders = Holders(self, what)
             for delay in delays():
-                locked = [] if unknown else self._ordinary(tables)
+                locked = self._ordinary(tables)
                 holders.wait(locked, stops_reads=stops_reads)
                 begun = time.monotonic()
                 try:
@@ -333,9 +403,10 @@ class Run:
                             self.connection.exec_driver_sql(
                                 f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE".replace("%", "%%")
                             )
-                        if not unknown:
-                            self._set({"lock_timeout": STRONG_LOCK_TIMEOUT}, local=True)
+                        self._set({"lock_timeout": limit}, local=True)
                         work()
+                        if step is not None:
+                            self.note(**{step: True})
                         return
                 except DBAPIError as error:
                     state = sqlstate(error)
@@ -351,6 +422,18 @@ class Run:
                     holders.check(started, f"a lock ({str(error.orig).splitlines()[0]})")
                 time.sleep(delay)
 
+    def _write_brief(self, work: Callable[[], object], tables: Iterable[str], limit: str) -> None:
+        write = self.context.impl.static_output
+        write("BEGIN;")
+        write(f"SET LOCAL lock_timeout = '{WEAK_LOCK_TIMEOUT}';")
+        write(f"SET LOCAL statement_timeout = '{GUARD_SECONDS}s';")
+        for table in sorted(set(tables) - self._created):
+            write(f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE;")
+        if limit != WEAK_LOCK_TIMEOUT:
+            write(f"SET LOCAL lock_timeout = '{limit}';")
+        work()
+        write("COMMIT;")
+
     def long(
         self,
         what: str,
@@ -358,12 +441,16 @@ class Run:
         *,
         transaction: bool = False,
         undo: Callable[[], object] | None = None,
+        step: str | None = None,
     ) -> object:
         """Run statements whose locks let others read and write, for as long as they take.
 
         :param transaction: whether they run in a transaction.
         :param undo: removes what a failure has left, where no transaction does.
+        :param step: its name in the journal, where a transaction can hold both.
         """
+        if step in self.state:
+            return None
         with self.outside(what):
             if self.offline:
                 if transaction:
@@ -372,11 +459,16 @@ class Run:
                 if transaction:
                     self.context.impl.static_output("COMMIT;\n")
                 return None
+            if not transaction and not self.state:
+                self.note(begun=True)  # so that the next run knows whose it is, whatever this one leaves
             for delay in itertools.islice(delays(), 5):
                 watch = Watch(self, what)
                 try:
                     with watch, self.transaction() if transaction else ExitStack():
-                        return work()
+                        result = work()
+                        if step is not None:
+                            self.note(**{step: True})
+                        return result
                 except BaseException as error:
                     if undo is not None:
                         with suppress(Exception):  # a lost connection; the next run finds what is left
@@ -395,8 +487,19 @@ class Run:
     # What the catalog says.
 
     def quoted(self, name: str, schema: str | None = None) -> str:
-        """Return a name as SQL writes it."""
-        return self.context.dialect.identifier_preparer.format_table(sa.table(name, schema=schema))
+        """Return the name of a table as SQL writes it."""
+        return self.plain(
+            self.context.dialect.identifier_preparer.format_table(sa.table(name, schema=schema))
+        )
+
+    def quote(self, name: str) -> str:
+        """Return a name within a table or schema as SQL writes it."""
+        return self.plain(self.context.dialect.identifier_preparer.quote(name))
+
+    def plain(self, compiled: str) -> str:
+        """Return what SQLAlchemy wrote for the driver without its doubled percent signs."""
+        doubled = self.context.dialect.paramstyle in {"format", "pyformat"}
+        return compiled.replace("%%", "%") if doubled else compiled
 
     def _rows(self, statement: "sa.TextClause", **parameters: object) -> Sequence[Any]:
         return self.connection.execute(statement, parameters).all()

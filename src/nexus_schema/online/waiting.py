@@ -87,7 +87,10 @@ class Watch:
         self.gave_up: str | None = None
         self._what = what
         self._wait = online.lock_wait
-        self._driver = cast("psycopg.Connection[Any]", online.connection.connection.driver_connection)
+        self._driver = cast(
+            "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]",
+            online.connection.connection.driver_connection,
+        )
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nexus_schema watch", daemon=True)
 
@@ -132,6 +135,9 @@ class Watch:
                 )
                 while not self._done.wait(0.2):  # a cancel may come between two statements
                     with suppress(psycopg.Error):
-                        self._driver.cancel_safe(timeout=5)
+                        if isinstance(self._driver, psycopg.Connection):
+                            self._driver.cancel_safe(timeout=5)
+                        else:
+                            self._driver.cancel()
                 return
             self._done.wait(0.5)

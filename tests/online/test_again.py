@@ -1,0 +1,236 @@
+"""A revision that failed and is run again: by whatever its operations have left, each is done once."""
+
+import logging
+from typing import Any
+
+import pytest
+from online.project import Fault, Project, Stop, reset, state, versions
+from sqlalchemy import MetaData
+from sqlalchemy.exc import DBAPIError
+
+from nexus_schema.errors import SchemaError, describe
+
+FAILS = '\nop.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")'
+MENDED = "INSERT INTO parent VALUES (99, 'mended')"
+
+# After these, the catalog looks as if the ones before had not been done, or had.
+REVISIONS = {
+    "a column made anew": """
+t = sa.table("t", sa.column("a", sa.BigInteger), sa.column("kept", sa.BigInteger))
+op.add_column("t", sa.Column("kept", sa.Integer))
+op.backfill(sa.update(t).values(kept=t.c.a).where(t.c.kept.is_(None)), what="rows kept")
+op.drop_column("t", "a")
+op.add_column("t", sa.Column("a", sa.BigInteger))
+op.backfill(sa.update(t).values(a=t.c.kept).where(t.c.a.is_(None)), what="rows brought back")
+op.drop_column("t", "kept")
+""",
+    "a column of another type": """
+op.drop_column("t", "a")
+op.add_column("t", sa.Column("a", sa.Text))
+t = sa.table("t", sa.column("a", sa.Text), sa.column("b", sa.Text))
+op.backfill(sa.update(t).values(a=t.c.b).where(t.c.a.is_(None)), what="rows filled")
+""",
+    "a table exchanged": """
+op.create_table("bare_new", sa.Column("id", sa.BigInteger), sa.Column("v", sa.Integer))
+op.execute("INSERT INTO bare_new SELECT id, v FROM bare")
+op.drop_table("bare")
+op.rename_table("bare_new", "bare")
+""",
+    "a table made anew": """
+op.drop_table("bare")
+op.create_table("bare", sa.Column("id", sa.BigInteger), sa.Column("v", sa.Integer))
+op.bulk_insert(sa.table("bare", sa.column("id")), [{"id": 1}, {"id": 2}])
+""",
+    "rows one by one": """
+bare = sa.table("bare", sa.column("id", sa.Integer), sa.column("v", sa.Integer))
+for number in op.get_bind().execute(sa.select(bare.c.id).where(bare.c.v > 0)).scalars().all():
+    op.execute(sa.update(bare).where(bare.c.id == number).values(v=-number))
+    if number == 20:
+        op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")
+""",
+    "an identity": """
+op.alter_column("bare", "id", nullable=False)
+op.alter_column("bare", "id", server_default=sa.Identity())
+""",
+    "a setting and a statement": 'op.execute("SET jit = off; INSERT INTO bare VALUES (0, 0)")',
+    "a temporary table": """
+op.execute("CREATE TEMP TABLE passing AS SELECT 5 AS id")
+op.add_column("t", sa.Column("c", sa.Integer))
+op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")
+op.execute("UPDATE t SET c = passing.id FROM passing")
+op.execute("DROP TABLE passing")
+""",
+}
+of_each = pytest.mark.parametrize("upgrade", REVISIONS.values(), ids=REVISIONS)
+
+
+def failed(project: Project, upgrade: str) -> Any:
+    """Return the state that the revision has to end in, after a first run that failed."""
+    project.revision(upgrade + FAILS)
+    project.database.execute(MENDED)
+    project.upgrade(online=False)
+    wanted = state(project.database)
+    reset(project.database)
+    with pytest.raises(DBAPIError, match="division by zero"):
+        project.upgrade()
+    assert versions(project.database) == []
+    project.database.execute(MENDED)
+    return wanted
+
+
+@of_each
+@pytest.mark.parametrize("online", [True, False], ids=["online", "as usual"])
+def test_the_next_run_finishes_it(
+    project: Project, caplog: pytest.LogCaptureFixture, upgrade: str, online: bool
+) -> None:
+    """Online as well where it is not asked to: in one transaction, what is done would be done again."""
+    caplog.set_level(logging.INFO, "nexus_schema")
+    wanted = failed(project, upgrade)
+    project.upgrade(online=online)
+    found = state(project.database)
+    assert (found - wanted, wanted - found) == (set(), set())
+    assert ("r1 was begun online, and is finished online" in caplog.text) is not online
+
+
+def test_another_revision_after_it_runs_as_it_is_told_to(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "nexus_schema")
+    failed(project, REVISIONS["a table made anew"])
+    project.revision('op.rename_table("t", "u")')  # refused online
+    project.upgrade(online=False)
+    assert versions(project.database) == ["r2"]
+    assert "r2 was" not in caplog.text
+
+
+def test_the_way_round_a_refusal_skips_what_is_done(project: Project) -> None:
+    """What stands after something that is read back is refused in the middle of the revision."""
+    upgrade = """
+op.create_table("fresh", sa.Column("id", sa.Integer))
+op.execute("INSERT INTO fresh VALUES (1)")
+op.add_column("t", sa.Column("c", sa.Integer))
+assert op.get_bind().execute(sa.text("SELECT count(*) FROM fresh")).scalar() == 1
+op.rename_table("parent", "parents")
+"""
+    project.revision(upgrade, top="online = False")
+    project.upgrade()
+    wanted = state(project.database)
+    reset(project.database)
+    path = project.path / "versions" / "r1.py"
+    text = path.read_text()
+    path.write_text(text.replace("online = False", ""))
+    with pytest.raises(SchemaError, match="stopped here.*put online = False at the top"):
+        project.upgrade()
+    path.write_text(text)
+    for online in (False, True):
+        stop = Stop(1, matching="ALTER TABLE parent")
+        with pytest.raises(Fault):  # the one transaction may fail as well
+            project.upgrade(online=online, hooks=[stop])
+    project.upgrade(online=False)
+    assert state(project.database) == wanted
+
+
+def test_a_stamp_forgets_what_was_done(project: Project) -> None:
+    from alembic import command
+
+    failed(project, REVISIONS["a table made anew"])
+    command.stamp(project.config(online=False), "head")
+    assert project.database.execute("SELECT to_regclass('alembic_version_journal')").fetchone() == (None,)
+
+
+NOT_THERE = {
+    "drop table": 'op.drop_table("misspelt")',
+    "drop column": 'op.drop_column("t", "misspelt")',
+    "drop index": 'op.drop_index("misspelt", table_name="t")',
+    "drop constraint": 'op.drop_constraint("misspelt", "t", type_="check")',
+    "rename table": 'op.rename_table("misspelt", "u")',
+    "alter column": 'op.alter_column("t", "misspelt", server_default="1")',
+    "create table": 'op.create_table("bare", sa.Column("id", sa.Integer))',
+    "add column": 'op.add_column("t", sa.Column("a", sa.Integer, server_default="1"))',
+    "add column, volatile": """
+op.add_column("t", sa.Column("a", sa.Uuid, server_default=sa.text("gen_random_uuid()")))
+""",
+}
+
+
+@pytest.mark.parametrize("upgrade", NOT_THERE.values(), ids=NOT_THERE)
+def test_what_is_an_error_in_one_transaction_is_one_online(project: Project, upgrade: str) -> None:
+    """Also when it is run again: only what an earlier run has begun may be gone or there already."""
+    project.revision(upgrade)
+    with pytest.raises(DBAPIError) as wanted:
+        project.upgrade(online=False)
+    before = {row for row in state(project.database) if "alembic" not in str(row)}
+    for _ in range(2):
+        with pytest.raises(DBAPIError) as found:
+            project.upgrade()
+        assert describe(found.value) == describe(wanted.value)
+        assert {row for row in state(project.database) if "alembic" not in str(row)} == before
+
+
+LENIENT = {
+    "drop table": 'op.drop_table("misspelt", if_exists=True)',
+    "drop column": 'op.drop_column("t", "misspelt", if_exists=True)',
+    "drop index": 'op.drop_index("misspelt", table_name="t", if_exists=True)',
+    "drop constraint": 'op.drop_constraint("misspelt", "t", type_="check", if_exists=True)',
+    "create table": """
+op.create_table("bare", sa.Column("id", sa.Integer, comment="new"), comment="bare", if_not_exists=True)
+""",
+    "create index": 'op.create_index("t_a_idx", "t", ["b"], if_not_exists=True)',
+    "add column": """
+op.add_column(
+    "t", sa.Column("b", sa.Integer, nullable=False, server_default="1", index=True, comment="b"),
+    if_not_exists=True,
+)
+""",
+}
+
+
+@pytest.mark.parametrize("upgrade", LENIENT.values(), ids=LENIENT)
+def test_if_exists_means_the_same(project: Project, upgrade: str) -> None:
+    project.revision(upgrade)
+    project.upgrade(online=False)
+    wanted = state(project.database)
+    reset(project.database)
+    project.upgrade()
+    assert state(project.database) == wanted
+
+
+CONSTRAINTS = {
+    "check": 'op.create_check_constraint("x", "t", "a > 0")',
+    "foreign key": """
+op.create_foreign_key("x", "t", "parent", ["parent_id"], ["id"], ondelete="CASCADE", deferrable=True)
+""",
+    "unique": 'op.create_unique_constraint("x", "t", ["a", "id"])',
+}
+
+
+@pytest.mark.parametrize("upgrade", CONSTRAINTS.values(), ids=CONSTRAINTS)
+def test_a_constraint_made_by_hand_is_kept_if_it_is_the_same(project: Project, upgrade: str) -> None:
+    project.revision(upgrade)
+    project.upgrade(online=False)
+    wanted = state(project.database)
+    project.database.execute("DROP TABLE alembic_version")
+    project.upgrade()
+    assert state(project.database) == wanted
+
+
+CONVENTION = MetaData(
+    naming_convention={"ck": "ck_%(table_name)s_%(constraint_name)s", "ix": "ix_%(column_0_label)s"}
+)
+
+
+def test_names_of_a_convention_and_too_long_ones(project: Project) -> None:
+    long = "a_column_whose_name_is_so_long_that_its_index_has_to_have_another"
+    project.revision(
+        f"""
+        op.create_check_constraint("a", "t", "a > 0")
+        op.add_column("t", sa.Column("{long[:60]}", sa.Integer, index=True))
+        """
+    )
+    project.revision('op.drop_constraint("a", "t", type_="check")')
+    found = []
+    for online in (True, False):
+        reset(project.database)
+        project.upgrade(online=online, configure={"target_metadata": CONVENTION})
+        found.append(state(project.database))
+    assert found[0] == found[1]
