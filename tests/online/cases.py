@@ -197,6 +197,42 @@ CASES = {
         """,
         stalls=True,
     ),
+    "column, boolean with a check": Case(
+        'op.add_column("t", sa.Column("c", sa.Boolean(create_constraint=True, name="t_c_boolean")))'
+    ),
+    "column, foreign key within": Case(
+        """
+        key = sa.ForeignKey("parent.id", name="not_used", ondelete="CASCADE")
+        op.add_column("t", sa.Column("c", sa.Integer, key), inline_references=True)
+        """,
+    ),
+    "collation": Case(
+        """
+        op.alter_column("t", "b", type_=sa.String(10, collation="C"), existing_type=sa.String(10))
+        """
+    ),
+    "odd names": Case(
+        """
+        op.create_table("o%d: t", sa.Column("i%d", sa.Integer, nullable=False), sa.Column("v", sa.String(5)))
+        op.bulk_insert(sa.table("o%d: t", sa.column("i%d", sa.Integer)), [{"i%d": 1}, {"i%d": 2}])
+        """
+    ),
+    "odd names, filled": Case(
+        """
+        op.create_check_constraint("5% a", "t", sa.text("b <> '5%'"))
+        op.create_unique_constraint("5% u", "t", ["Odd %name"])
+        op.create_foreign_key("5% f", "t", "parent", ["parent_id"], ["id"])
+        op.alter_column("t", "Odd %name", nullable=False, comment="5%")
+        t = sa.table("t", sa.column("Odd %name", sa.Integer))
+        column = t.c["Odd %name"]
+        op.backfill(
+            sa.update(t).values({"Odd %name": column + 100}).where(column < 100), what="5%", key=["Odd %name"]
+        )
+        op.drop_constraint("5% f", "t", type_="foreignkey")
+        op.drop_constraint("5% a", "t", type_="check")
+        """,
+        stalls=True,
+    ),
     "identity": Case(
         """
         op.alter_column("bare", "id", nullable=False, server_default=sa.Identity())

@@ -18,6 +18,7 @@ def shared() -> Iterator[Database]:
         admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         admin.execute(f"CREATE DATABASE {name}")
         with psycopg.connect(make_conninfo(server, dbname=name), autocommit=True) as connection:
+            connection.prepare_threshold = None  # a table that is made anew has other types
             yield connection
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

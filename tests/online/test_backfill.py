@@ -1,6 +1,7 @@
 """op.backfill: every row, whatever others do meanwhile; from where it was when it died."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -154,6 +155,78 @@ def test_a_where_that_finds_filled_rows_again(big: Project, way: str) -> None:
         big.upgrade()
     assert "\n" not in str(error.value)
     assert versions(big.database) == []
+
+
+@pytest.mark.parametrize("online", [True, False])
+@pytest.mark.parametrize(
+    ("upgrade", "message"),
+    [
+        ('op.backfill(sa.update(big).values(c=1), what="rows")', "needs a WHERE"),
+        (
+            'b = big.alias("b")\nop.backfill(sa.update(b).values(c=1).where(b.c.c.is_(None)), what="rows")',
+            "by its own name, not by an alias",
+        ),
+    ],
+    ids=["no WHERE", "alias"],
+)
+def test_what_is_no_backfill(big: Project, upgrade: str, message: str, online: bool) -> None:
+    big.revision(TABLES + upgrade)
+    with pytest.raises(SchemaError, match=rf"a backfill .*{message}.*\(rows\)") as error:
+        big.upgrade(online=online)
+    assert "\n" not in str(error.value)
+    assert missing(big.database) == 5000
+
+
+@pytest.mark.parametrize("key", ["v", "misspelt"])
+def test_a_key_that_may_be_null(big: Project, key: str) -> None:
+    big.revision(TABLES + FILL.format(f', key=["{key}"]'))
+    with pytest.raises(SchemaError, match=f"cannot go over big.{key} .*NOT NULL, else rows would be missed"):
+        big.upgrade()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("char(4)", "lpad(id::text, 4, '0')"),
+        ("bit(13)", "id::bit(13)"),
+        ("text", "id || '%%s %% it''s'"),
+        ("timestamptz", "to_timestamp(id * 0.001)"),
+    ],
+)
+def test_a_key_whose_type_has_a_length(big: Project, kind: str, value: str) -> None:
+    big.database.execute(f"ALTER TABLE big ADD cc {kind}; UPDATE big SET cc = {value};".replace("%%", "%"))
+    big.database.execute("ALTER TABLE big ALTER cc SET NOT NULL; CREATE UNIQUE INDEX ON big (cc)")
+    big.revision(TABLES + FILL.format(', key=["cc"]'))
+    updates = Updates()
+    big.upgrade(hooks=[updates])
+    assert missing(big.database) == 0
+    assert len(updates.statements) > 3
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_children_by_inheritance(big: Project, script: bool) -> None:
+    big.database.execute(
+        "CREATE TABLE kid () INHERITS (big); CREATE TABLE grandkid () INHERITS (kid);"
+        "INSERT INTO grandkid SELECT * FROM big; DELETE FROM ONLY big"
+    )
+    big.database.execute("VACUUM FULL big")
+    big.revision(TABLES + WAYS["pages"])
+    if script:
+        result = big.run_script()
+        assert result.returncode == 0, result.stderr
+    else:
+        big.upgrade()
+    assert missing(big.database) == 0
+
+
+def test_a_foreign_key_that_the_values_violate(big: Project) -> None:
+    big.database.execute("ALTER TABLE big ADD FOREIGN KEY (c) REFERENCES parent")
+    big.revision(TABLES + WAYS["pages"])
+    updates = Updates()
+    started = time.monotonic()
+    with pytest.raises(DBAPIError, match="violates foreign key"):
+        big.upgrade(hooks=[updates])
+    assert time.monotonic() - started < 10
 
 
 def oids(database: Database) -> dict[str, int]:

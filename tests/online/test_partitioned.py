@@ -67,6 +67,26 @@ def test_an_index_wherever_it_stops(project: Project, upgrade: str, setup: str) 
     assert number > 6
 
 
+@pytest.mark.parametrize("taken", ["index", "table"])
+def test_the_names_of_partitions_indexes(project: Project, taken: str) -> None:
+    """As PostgreSQL chooses them, also where one is taken."""
+    project.revision('op.create_index(None, "parts", ["a", sa.text("(id + 1)")])')
+    long = "p" * 60
+    setup = f"{SETUP}; CREATE TABLE {long} PARTITION OF parts FOR VALUES FROM (200) TO (300);"
+    setup += {
+        "index": "CREATE INDEX parts_1_a_expr_idx ON parts_1 (id)",
+        "table": "CREATE TABLE parts_1_a_expr_idx (a int)",
+    }[taken]
+    found = []
+    for online in (True, False):
+        reset(project.database)
+        project.database.execute(setup)
+        project.upgrade(online=online)
+        found.append(indexes(project.database))
+    assert found[0] == found[1]
+    assert "parts_1_a_expr_idx1" in str(found)
+
+
 OTHERS = {
     "column": 'op.add_column("parts", sa.Column("c", sa.Integer, server_default="1", nullable=False))',
     "volatile default": """

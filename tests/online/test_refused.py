@@ -66,6 +66,7 @@ STAMPED = """
 CREATE TABLE stamped (at timestamp, kind varchar(5), span int4range);
 CREATE INDEX stamped_kind_idx ON stamped (at) WHERE kind = 'a';
 INSERT INTO stamped VALUES ('2025-06-01', 'a', '[1,2]')"""
+LOCAL = 'op.execute("SET LOCAL jit = off")'
 FIRST = 'op.create_index("t_first_idx", "t", ["a"])\n'
 
 of_each = pytest.mark.parametrize(("upgrade", "what", "instead"), REFUSED.values(), ids=REFUSED)
@@ -106,6 +107,33 @@ def test_it_is_done_in_one_transaction_where_the_revision_says_so(
     project.upgrade(online=False)
     assert found == state(project.database)
     assert versions(project.database) == ["r1"]
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_set_local(project: Project, script: bool) -> None:
+    project.revision(FIRST + LOCAL)
+    with pytest.raises(RefusedError, match="was not started: SET LOCAL has no effect.*use SET, and RESET"):
+        project.script() if script else project.upgrade()
+    assert versions(project.database) == []
+
+
+@pytest.mark.parametrize("kind", ["unnamed check", "column with an unnamed check", "rename table"])
+def test_a_script_refuses_as_well(project: Project, kind: str) -> None:
+    project.revision(REFUSED[kind][0])
+    with pytest.raises(RefusedError, match=REFUSED[kind][1]):
+        project.script()
+
+
+def test_a_script_says_what_it_cannot_ask(project: Project) -> None:
+    project.revision(
+        """
+        op.add_column("t", sa.Column("c", sa.Uuid, server_default=sa.text("gen_random_uuid()")))
+        op.alter_column("t", "a", type_=sa.BigInteger)
+        """
+    )
+    script = project.script()
+    assert "-- A script cannot ask the server whether the default of t.c makes it write the table" in script
+    assert "-- A script cannot ask the server whether the type of t.a makes it write the table" in script
 
 
 def test_that_one_transaction_is_undone_by_an_error(project: Project) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from tqdm import tqdm
 
 from nexus_schema.errors import SchemaError, database_error
+from nexus_schema.online.run import plain
 from nexus_schema.online.waiting import Holders
 
 if TYPE_CHECKING:
@@ -164,7 +166,7 @@ def _indexes_rebuilt(connection: sa.Connection, operation: BackfillOp) -> Iterat
     ):
         yield
         return
-    name = connection.dialect.identifier_preparer.format_table(table)
+    name = _name(connection.dialect, table)
     indexes = connection.execute(_SECONDARY_INDEXES, {"table": name}).all()
     for index in indexes:
         connection.exec_driver_sql(index.drop.replace("%", "%%"))
@@ -193,10 +195,10 @@ class _Pages:
     by_index: ClassVar[bool] = False
 
     def __init__(self, connection: sa.Connection, operation: BackfillOp) -> None:
-        name = connection.dialect.identifier_preparer.format_table(operation.walked)
+        name = _name(connection.dialect, operation.walked)
         self._end = connection.execute(_PAGES, {"table": name}).scalar() or 0
         self._tid: sa.ColumnClause[Any] = sa.literal_column(
-            connection.dialect.identifier_preparer.quote(operation.walked.name) + ".ctid"
+            _quoted(connection.dialect, operation.walked.name) + ".ctid"
         )
 
     def range(self, position: Any, step: int) -> tuple[list["sa.ColumnElement[bool]"], Any] | None:
@@ -214,17 +216,17 @@ class _Keys:
     """Ranges of a key, for a table whose pages lie in no useful order."""
 
     def __init__(self, connection: sa.Connection, operation: BackfillOp) -> None:
-        quote = connection.dialect.identifier_preparer.quote
+        quote = partial(_quoted, connection.dialect)
         self._connection = connection
         self._table = operation.walked
         self._columns: list[sa.ColumnElement[Any]] = [
             sa.literal_column(f"{quote(operation.walked.name)}.{quote(name)}") for name in operation.key
         ]
-        table = connection.dialect.identifier_preparer.format_table(operation.walked)
+        table = _name(connection.dialect, operation.walked)
         self._types = [self._type(table, name, operation) for name in operation.key]
         # What comes after the key that is the last one now belongs to the next pass.
         self._last = self._row(self._keys().order_by(*(column.desc() for column in self._columns)))
-        name = connection.dialect.identifier_preparer.format_table(operation.walked)
+        name = _name(connection.dialect, operation.walked)
         self._total = connection.execute(_ROWS, {"table": name}).scalar() or 1
         self._seen = 0
 
@@ -403,10 +405,8 @@ def write_batches(online: "Online", operation: BackfillOp) -> None:
     """Write a backfill to a script: a loop over ranges of pages that commits after each."""
     context = online.context
     walked = operation.walked
-    name = context.dialect.identifier_preparer.format_table(walked)
-    tid: sa.ColumnClause[Any] = sa.literal_column(
-        context.dialect.identifier_preparer.quote(walked.name) + ".ctid"
-    )
+    name = _name(context.dialect, walked)
+    tid: sa.ColumnClause[Any] = sa.literal_column(_quoted(context.dialect, walked.name) + ".ctid")
     statement = operation.statement.where(
         tid >= sa.literal_column("first_tid"), tid < sa.literal_column("end_tid")
     )
@@ -463,7 +463,15 @@ def _tid(page: int) -> "sa.ColumnElement[Any]":
 
 
 def _quote(value: str) -> str:
-    return "'" + value.replace("'", "''").replace("%", "%%") + "'"
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _name(dialect: sa.Dialect, table: sa.TableClause) -> str:
+    return plain(dialect, dialect.identifier_preparer.format_table(table))
+
+
+def _quoted(dialect: sa.Dialect, name: str) -> str:
+    return plain(dialect, dialect.identifier_preparer.quote(name))
 
 
 _PAGES = sa.text("""

@@ -79,6 +79,11 @@ def is_autocommit(context: MigrationContext) -> bool:
     )
 
 
+def plain(dialect: sa.Dialect, compiled: str) -> str:
+    """Return what SQLAlchemy wrote for the driver without its doubled percent signs."""
+    return compiled.replace("%%", "%") if dialect.paramstyle in {"format", "pyformat"} else compiled
+
+
 def _lost(error: BaseException) -> BaseException:
     """Return the error by which a connection was lost, which those that follow from it hide."""
     found: BaseException | None = error
@@ -498,8 +503,7 @@ class Run:
 
     def plain(self, compiled: str) -> str:
         """Return what SQLAlchemy wrote for the driver without its doubled percent signs."""
-        doubled = self.context.dialect.paramstyle in {"format", "pyformat"}
-        return compiled.replace("%%", "%") if doubled else compiled
+        return plain(self.context.dialect, compiled)
 
     def _rows(self, statement: "sa.TextClause", **parameters: object) -> Sequence[Any]:
         return self.connection.execute(statement, parameters).all()
