@@ -92,7 +92,7 @@ def read_both(
     Raises :class:`NotComparedError` if the role may not create a schema, and :class:`SchemaError` if the
     models cannot be made.
     """
-    schemas = set(schemas)
+    schemas = sorted(set(schemas), key=lambda schema: schema or "")
     with _undone(connection):
         path, current = connection.execute(_WHERE).one()
         if current is None and None in schemas:
