@@ -18,7 +18,6 @@ how it is mended where they can, and the operations of this package where they c
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import sqlalchemy as sa
 from alembic.autogenerate.api import AutogenContext
@@ -26,8 +25,8 @@ from alembic.operations import ops
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
 
-from nexus_schema.autogenerate.catalog import Key, NotComparedError, read_both
-from nexus_schema.autogenerate.differences import Comparison, Difference, Plan
+from nexus_schema.autogenerate.catalog import MAY_NOT_CREATE, Key, read_both
+from nexus_schema.autogenerate.differences import Comparison, Difference, Phase, Plan
 from nexus_schema.autogenerate.operations import ByHandOp
 from nexus_schema.autogenerate.ownership import Allowed, Made, made_by
 
@@ -37,9 +36,10 @@ PLUGIN = "nexus_schema.autogenerate"
 
 log = logging.getLogger(__name__)
 
+_LEFT_ALONE = "left alone, because no model has it and no revision made it"
 _NOT_COMPARED = (
     "views, functions, triggers, policies, rules, types, sequences, collations, storage, validity, and the"
-    " parts of indexes and constraints that Alembic does not look at"
+    " parts of columns, indexes and constraints that Alembic does not look at"
 )
 
 
@@ -55,21 +55,15 @@ def compare(
     assert connection is not None  # noqa: S101 - autogenerate always has one
     assert context.metadata is not None  # noqa: S101 - so it does metadata
     metadatas = [context.metadata] if isinstance(context.metadata, sa.MetaData) else list(context.metadata)
-    config = migration.config
-    allowed = Allowed(config, migration.opts.get("own_objects"))
+    allowed = Allowed(migration.config, migration.opts.get("own_objects"))
     made = Made() if migration.script is None else made_by(migration.script, migration)
     version = migration.version_table
-    tell = log.info if config is None else config.print_stdout
-    try:
-        sides = read_both(connection, metadatas, schemas, {version, f"{version}_journal"})
-    except NotComparedError as reason:
-        upgrade_ops.ops[:] = list(_without_own(context, upgrade_ops, made))
-        log.warning("not compared: %s, because the server says: %s; the rest was", _NOT_COMPARED, reason)
-        return PriorityDispatchResult.CONTINUE
+    sides = read_both(connection, metadatas, schemas, {version, f"{version}_journal"})
     differences: list[Difference] = []
     by_hand: list[str] = []
     planned: list[Plan] = []
     numbered = list(enumerate(_flat(upgrade_ops.ops)))
+    planned += [Plan(Phase.TABLES, *found) for found in numbered if _schema_of(found[1]) not in sides]
     for schema, (name, database, models) in sides.items():
         comparison = Comparison(
             name,
@@ -86,13 +80,13 @@ def compare(
             columns=lambda table, schema=schema: context.inspector.get_columns(table, schema),  # type: ignore[misc]
             hidden=lambda key, schema=schema: key in allowed or _filtered(context, key, schema),  # type: ignore[misc]
         )
-        planned += comparison.plan(found for found in numbered if _is_in(found[1], schema))
+        planned += comparison.plan(found for found in numbered if _schema_of(found[1]) == schema)
         differences += comparison.differences
         by_hand += comparison.by_hand
         for key in comparison.own:
-            tell(f"left alone, because no model has it and no revision made it: {key}")
+            _tell(context, f"{_LEFT_ALONE}: {key}")
     for difference in differences:
-        tell(str(difference))
+        _tell(context, str(difference))
     notes: list[ops.MigrateOperation] = [ByHandOp(by_hand)] if by_hand else []
     planned.sort(key=lambda plan: plan[:2])
     upgrade_ops.ops[:] = [*notes, *(plan.operation for plan in planned)]
@@ -109,8 +103,13 @@ def _flat(found: Iterable[ops.MigrateOperation]) -> Iterator[ops.MigrateOperatio
             yield operation
 
 
-def _is_in(operation: ops.MigrateOperation, schema: str | None) -> bool:
-    return getattr(operation, "schema", getattr(operation, "source_schema", None)) == schema
+def _schema_of(operation: ops.MigrateOperation) -> str | None:
+    return getattr(operation, "schema", getattr(operation, "source_schema", None))
+
+
+def _tell(context: AutogenContext, line: str) -> None:
+    config = context.migration_context.config
+    (log.info if config is None else config.print_stdout)(line.replace("%", "%%") if config is None else line)
 
 
 def _filtered(context: AutogenContext, key: Key, schema: str | None) -> bool:
@@ -131,9 +130,16 @@ def _filtered(context: AutogenContext, key: Key, schema: str | None) -> bool:
 def _without_own(
     context: AutogenContext, upgrade_ops: ops.UpgradeOps, made: Made
 ) -> Iterator[ops.MigrateOperation]:
-    """Yield what Alembic has found without what would drop the operator's own, or make a view a table."""
+    """Yield what Alembic has found without what would drop the operator's own, or make a view a table.
+
+    Alembic's operations stay as it tells them; the operator's own is told as ever.
+    """
     views = {(table.schema, table.name) for table in context.sorted_tables if table.is_view}
     for operation in upgrade_ops.ops:
+        for inner in operation.ops if isinstance(operation, ops.ModifyTableOps) else [operation]:
+            key = _dropped_by(inner)
+            if key is not None and key not in made:
+                _tell(context, f"{_LEFT_ALONE}: {key}")
         if isinstance(operation, ops.ModifyTableOps):
             operation.ops = [inner for inner in operation.ops if not _drops_own(inner, made)]
             if operation.ops and (operation.schema, operation.table_name) not in views:
@@ -144,15 +150,20 @@ def _without_own(
             yield operation
 
 
-def _drops_own(operation: Any, made: Made) -> bool:
+def _drops_own(operation: ops.MigrateOperation, made: Made) -> bool:
+    key = _dropped_by(operation)
+    return key is not None and key not in made
+
+
+def _dropped_by(operation: ops.MigrateOperation) -> Key | None:
     match operation:
         case ops.DropTableOp():
-            return Key("table", None, operation.table_name) not in made
+            return Key("table", None, operation.table_name)
         case ops.DropColumnOp():
-            return Key("column", operation.table_name, operation.column_name) not in made
+            return Key("column", operation.table_name, operation.column_name)
         case ops.DropIndexOp():
-            return Key("index", operation.table_name, str(operation.index_name)) not in made
-    return False
+            return Key("index", operation.table_name, str(operation.index_name))
+    return None
 
 
 def _no_detected(record: logging.LogRecord) -> bool:
@@ -172,15 +183,33 @@ _LOGGERS = [
 ]
 
 
-def _begin(context: AutogenContext, *_: object) -> PriorityDispatchResult:
-    """Keep Alembic from telling what it detected: what is true of it is told at the end.
+def _begin(
+    context: AutogenContext, _upgrade_ops: ops.UpgradeOps, schemas: set[str | None]
+) -> PriorityDispatchResult:
+    """Have Alembic look into every schema of the models, and keep it from telling what it detects.
 
-    And from comparing defaults: it pastes them into a query, which a quote in a default breaks.
+    What is true of it is told at the end. And from comparing defaults: it pastes them into a query, which a
+    quote in a default breaks.
     """
-    context.migration_context._user_compare_server_default = False
+    connection, migration = context.connection, context.migration_context
+    assert connection is not None  # noqa: S101 - autogenerate always has one
+    migration.opts.pop(_REASON, None)
+    reason = connection.execute(MAY_NOT_CREATE).scalar()
+    if reason is not None:
+        migration.opts[_REASON] = reason
+        return PriorityDispatchResult.CONTINUE
+    default = connection.dialect.default_schema_name
+    for schema in {table.schema for table in context.sorted_tables} - {None, default}:
+        if context.run_name_filters(schema, "schema", {}):
+            schemas.add(schema)
+    migration._user_compare_server_default = False
     for logger in _LOGGERS:
         logger.addFilter(_no_detected)
     return PriorityDispatchResult.CONTINUE
+
+
+# Where the options of a context hold why it cannot compare.
+_REASON = "nexus_schema.autogenerate.reason"
 
 
 def _end(
@@ -188,7 +217,13 @@ def _end(
 ) -> PriorityDispatchResult:
     for logger in _LOGGERS:
         logger.removeFilter(_no_detected)
-    return compare(context, upgrade_ops, schemas)
+    migration = context.migration_context
+    if _REASON not in migration.opts:
+        return compare(context, upgrade_ops, schemas)
+    made = Made() if migration.script is None else made_by(migration.script, migration)
+    upgrade_ops.ops[:] = list(_without_own(context, upgrade_ops, made))
+    log.warning("not compared: %s, because %s", _NOT_COMPARED, migration.opts[_REASON])
+    return PriorityDispatchResult.CONTINUE
 
 
 # Alembic keeps plugins by name for the life of the process, and this module is imported once in it.

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from psycopg import sql
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from nexus_schema.errors import SchemaError, describe
@@ -34,10 +33,6 @@ Catalog = dict[Key, Facts]
 """What is there; facts whose name begins with ``_`` serve to make an object again and are not compared."""
 
 
-class NotComparedError(Exception):
-    """The role may not create a schema, so what the server makes of the models stays unknown."""
-
-
 _READ = sa.text(Path(__file__).with_name("catalog.sql").read_text(encoding="utf-8"))
 
 
@@ -46,14 +41,14 @@ def quote(name: str) -> str:
     return sql.Identifier(name).as_string()
 
 
-def statements_of(metadata: sa.MetaData, schemas: dict[str | None, str]) -> list[str]:
-    """Return the SQL by which ``create_all`` would make the models.
+def statements_of(metadata: sa.MetaData, schemas: dict[str | None, str], dialect: sa.Dialect) -> list[str]:
+    """Return the SQL by which ``create_all`` would make the models, as the driver wants it.
 
     :param schemas: the schema to use for each schema that the models name.
+    :param dialect: that of the connection: what it writes depends on the server's version.
 
     Raises :class:`SchemaError` if that cannot be known without a database.
     """
-    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
     translated = {name: schema for name, schema in schemas.items() if name is not None}
     options = {"schema_translate_map": translated, "render_schema_translate": True} if translated else {}
     statements: list[str] = []
@@ -89,29 +84,25 @@ def read_both(
     :param schemas: the schemas to read; None is the first one of the search_path.
     :param ignored: relations that are no part of the schema: Alembic's own.
 
-    Raises :class:`NotComparedError` if the role may not create a schema, and :class:`SchemaError` if the
-    models cannot be made.
+    Raises :class:`SchemaError` if the models cannot be made.
     """
     schemas = sorted(set(schemas), key=lambda schema: schema or "")
     with _undone(connection):
-        path, current = connection.execute(_WHERE).one()
-        if current is None and None in schemas:
+        path, visible = connection.execute(_WHERE).one()
+        if not visible and None in schemas:
             raise SchemaError(f"no schema of the search_path ({path}) exists; create it, or name another one")
         named = {table.schema for metadata in metadatas for table in metadata.tables.values()}
-        names = {schema: str(schema or current) for schema in {*schemas, *named, None}}
-        found = {
-            schema: _read(
-                connection, names[schema], path if schema is None else f"{quote(schema)}, {path}", ignored
-            )
-            for schema in schemas
-        }
+        names = {schema: str(schema or visible[0]) for schema in {*schemas, *named, None}}
+        found = {schema: _read(connection, names[schema], path, ignored) for schema in schemas}
         scratch = _make_scratch(connection, names)
-        # The first schema first, so that what the models leave unqualified goes there.
-        first = scratch[names[None]]
-        scratch_path = ", ".join([first, *(name for name in scratch.values() if name != first), path])
+        # In the path stand the scratch schemas of those that stand in it: what is not in the path is written
+        # with its schema, and both sides have to be written alike.
+        scratch_path = ", ".join([*(scratch[name] for name in visible if name in scratch), path])
         places = {schema: scratch[names[schema]] for schema in names}
         _make(
-            connection, scratch_path, [s for metadata in metadatas for s in statements_of(metadata, places)]
+            connection,
+            scratch_path,
+            [s for metadata in metadatas for s in statements_of(metadata, places, connection.dialect)],
         )
         made = {
             schema: _read(connection, places[schema], scratch_path, ignored, rename=scratch)
@@ -120,7 +111,16 @@ def read_both(
     return {schema: (names[schema], found[schema], made[schema]) for schema in schemas}
 
 
-_WHERE = sa.text("SELECT current_setting('search_path'), current_schema()::text")
+_WHERE = sa.text("SELECT current_setting('search_path'), current_schemas(false)::text[]")
+_SET_PATH = sa.text("SELECT set_config('search_path', :path, true)")
+MAY_NOT_CREATE = sa.text("""\
+SELECT CASE
+    WHEN current_setting('transaction_read_only')::boolean THEN 'the transaction may only read'
+    WHEN NOT has_database_privilege(current_database(), 'CREATE') THEN format(
+        'role %s may not create a schema in database %s; GRANT CREATE ON DATABASE lets it',
+        current_user, current_database())
+END""")
+"""Why the role cannot have the models made in a scratch schema, or NULL."""
 
 
 @contextmanager
@@ -146,32 +146,21 @@ def _make_scratch(connection: sa.Connection, names: dict[str | None, str]) -> di
     """Create a scratch schema for each schema; returns their names."""
     tag = uuid.uuid4().hex[:12]
     scratch = {name: f"nexus_scratch_{tag}_{number:04}" for number, name in enumerate({*names.values()})}
-    try:
-        for name in scratch.values():
-            connection.exec_driver_sql(f"CREATE SCHEMA {name}")
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) in {"42501", "25006"}:  # may not, or may only read
-            raise NotComparedError(str(error.orig).splitlines()[0]) from error
-        raise
+    for name in scratch.values():
+        connection.exec_driver_sql(f"CREATE SCHEMA {name}")
     return scratch
 
 
 def _make(connection: sa.Connection, path: str, statements: list[str]) -> None:
-    statements = [f"SET LOCAL search_path = {path}", *statements]
+    connection.execute(_SET_PATH, {"path": path})
     if connection.dialect.driver.startswith("psycopg"):  # others take one statement at a time
         statements = [";\n".join(statements)]
     try:
         for statement in statements:
-            connection.exec_driver_sql(
-                statement.replace("%", "%%") if _doubles_percent(connection) else statement
-            )
+            connection.exec_driver_sql(statement)
     except DBAPIError as error:
         reason = describe(error) or error.orig
         raise SchemaError(f"the models cannot be made in a scratch schema: {reason}") from error
-
-
-def _doubles_percent(connection: sa.Connection) -> bool:
-    return connection.dialect.paramstyle in {"format", "pyformat"}
 
 
 def _read(
@@ -184,7 +173,7 @@ def _read(
 ) -> Catalog:
     """Read one schema; ``rename`` has the scratch schema of each schema, whose name is to stand instead."""
     # What is not in the path is written with its schema, so the path decides the words.
-    connection.execute(sa.text("SELECT set_config('search_path', :path, true)"), {"path": path})
+    connection.execute(_SET_PATH, {"path": path})
     catalog: Catalog = {}
     for kind, table, name, facts in connection.execute(_READ, {"schema": schema, "ignored": sorted(ignored)}):
         for real, scratch in (rename or {}).items():
