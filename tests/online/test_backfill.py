@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from online.project import Project, Stop, state, versions
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import CompileError, DBAPIError
 from support import Database
 
-from nexus_schema.errors import SchemaError
+from nexus_schema.errors import SchemaError, describe
 from nexus_schema.online import backfill
 
 BIG = """
@@ -175,6 +175,20 @@ def test_what_is_no_backfill(big: Project, upgrade: str, message: str, online: b
         big.upgrade(online=online)
     assert "\n" not in str(error.value)
     assert missing(big.database) == 5000
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_a_script_needs_the_types_of_columns(big: Project, online: bool) -> None:
+    big.revision(
+        'big = sa.table("big", sa.column("c"))\n'
+        'op.backfill(sa.update(big).values(c=1).where(big.c.c.is_(None)), what="rows")'
+    )
+    with pytest.raises(CompileError) as error:
+        big.script(online=online)
+    said = describe(error.value) or ""
+    assert said.startswith("not to be written as SQL: No literal value renderer")
+    assert said.endswith("give names, and columns their types")
+    assert "\n" not in said
 
 
 @pytest.mark.parametrize("key", ["v", "misspelt"])

@@ -1,5 +1,7 @@
 """op.execute and op.bulk_insert: once, and in the way that fits the statement."""
 
+import re
+
 import pytest
 from online.project import Project, reset, state, versions
 
@@ -62,6 +64,15 @@ def test_an_unknown_way(project: Project) -> None:
     project.revision('op.execute("SELECT 1", execution_options={"online": "quick"})')
     with pytest.raises(SchemaError, match="'quick'} is unknown; there are"):
         project.upgrade()
+
+
+def test_a_script_waits_for_the_tables_of_a_statement_by_a_weak_lock(project: Project) -> None:
+    project.revision('op.execute("ALTER TABLE t ALTER COLUMN a SET DEFAULT 7")')
+    script = re.sub(r"\n+", "\n", project.script())
+    assert (
+        "LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE;\nSET LOCAL lock_timeout = '200ms';\nALTER TABLE t"
+        in script
+    )
 
 
 STATEMENTS = {

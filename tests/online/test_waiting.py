@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,53 @@ def test_a_build_gives_up_for_an_old_snapshot(project: Project, upgrade: str, le
     assert project.database.execute(
         "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", [left]
     ).fetchone() == (True,)
+
+
+STATEMENTS = {
+    "alter table": "ALTER TABLE IF EXISTS ONLY t ALTER COLUMN a SET DEFAULT 7",
+    "drop table": "-- why\nDROP TABLE bare, public.t CASCADE",
+    "truncate": "TRUNCATE t CASCADE",
+    "trigger": (
+        "CREATE TRIGGER stamp BEFORE UPDATE ON t EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+    ),
+    "lock": "LOCK TABLE t",
+    "references": "ALTER TABLE bare ADD FOREIGN KEY (id) REFERENCES t (id) NOT VALID",
+}
+
+
+@pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
+def test_ddl_by_execute_waits_without_a_queue(project: Project, statement: str) -> None:
+    """Its tables are found in its words."""
+    project.revision(f"op.execute({statement!r})")
+    with psycopg.connect(project.url, application_name="the blocker") as other:
+        other.execute("UPDATE t SET a = a WHERE id = 9")
+        run = project.in_thread(lock_wait=1.5)
+        while run.is_alive():
+            others_work(project.database)
+            assert project.database.execute(QUEUED).fetchone() == (0,)
+        with pytest.raises(SchemaError, match=f"waits for process {other.info.backend_pid} .*the blocker"):
+            run.end()
+
+
+QUEUED = """
+SELECT count(*) FROM pg_locks
+WHERE NOT granted AND relation = 't'::regclass AND mode = 'AccessExclusiveLock'"""
+
+
+def test_ddl_of_which_nothing_is_known_is_a_short_stall(project: Project) -> None:
+    project.revision("op.execute(\"DO $$ BEGIN EXECUTE 'ALTER TABLE t ADD c int'; END $$\")")
+    longest = 0.0
+    with psycopg.connect(project.url) as other:
+        other.execute("SELECT FROM t")
+        run = project.in_thread(lock_wait=3.0)
+        while run.is_alive():
+            started = time.monotonic()
+            project.database.execute("SELECT count(*) FROM t")
+            longest = max(longest, time.monotonic() - started)
+        other.rollback()
+    with pytest.raises(SchemaError, match="gave up after 3 s"):
+        run.end()
+    assert longest < 1.0
 
 
 def test_an_autovacuum_is_sent_away(tmp_path: Path) -> None:
@@ -205,6 +253,64 @@ def test_the_callers_settings_are_as_they_were_after_an_interrupt(project: Proje
             ],
         )
     assert found == [("7s", "mine")]
+
+
+def test_the_server_looks_whether_its_client_is_there(project: Project) -> None:
+    found: list[Any] = []
+    show = "SHOW client_connection_check_interval"
+    project.revision(COLUMN)
+    project.upgrade(afterwards=[lambda connection: found.append(connection.exec_driver_sql(show).scalar())])
+    assert found == ["5s"]
+
+
+ASYNC_ENV = """
+import asyncio
+from alembic import context
+from nexus_schema import online
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+def migrate(connection):
+    context.configure(connection=connection, transaction_per_migration=True)
+    online.enable(context)
+    with context.begin_transaction():
+        context.run_migrations()
+
+async def run():
+    engine = create_async_engine(context.config.attributes["url"], poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+
+asyncio.run(run())
+"""
+
+
+def test_an_asynchronous_environment(project: Project) -> None:
+    """As Alembic's template for it is written."""
+    (project.path / "env.py").write_text(ASYNC_ENV)
+    project.revision(f"{COLUMN}\n{INDEX}\nop.execute('INSERT INTO bare VALUES (0, 0)')")
+    with psycopg.connect(project.url) as other:
+        other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        other.execute("SELECT FROM parent")
+        with pytest.raises(SchemaError, match="gave up after 1 s: create index t_new_idx waits for process"):
+            project.upgrade(lock_wait=1.0)
+    project.upgrade()
+    assert versions(project.database) == ["r1"]
+    assert project.database.execute("SELECT count(*) FROM bare WHERE id = 0").fetchone() == (1,)
+
+
+def test_the_session_says_which_statement_it_runs(project: Project) -> None:
+    project.revision('op.execute("UPDATE t SET a = 5 WHERE id = 1")')
+    with psycopg.connect(project.url) as writer:
+        writer.execute("UPDATE t SET a = a WHERE id = 1")
+        run = project.in_thread(before=["SET application_name = 'mine'"])
+        pid = project.waits("UPDATE t SET a = 5%")
+        name = project.database.execute(
+            "SELECT application_name FROM pg_stat_activity WHERE pid = %s", [pid]
+        ).fetchone()
+        writer.rollback()
+    run.end()
+    assert name == ("mine r1: UPDATE t SET a = 5 WHERE id = 1",)
 
 
 def test_the_session_says_what_it_does(project: Project) -> None:
