@@ -34,6 +34,7 @@ def configure(**how: Any) -> None:
     context.configure(
         target_metadata=Base.metadata,
         transaction_per_migration=True,
+        compare_server_default=True,  # where the plugin may not compare
         process_revision_directives=process_revision_directives,
         autogenerate_plugins=[
             "alembic.autogenerate.*",

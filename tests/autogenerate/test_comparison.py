@@ -9,14 +9,15 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
-from alembic import command
+from alembic import command, op
 from alembic.config import Config
+from alembic.operations import ops
 from autogenerate.circle import Project
 from servers import own_server
-from support import ROOT, Database, alembic_program, dump_schema, run_alembic, url_of
+from support import ROOT, Database, alembic_program, dump_schema, operations, run_alembic, url_of
 
-from nexus_schema.autogenerate.catalog import read_both
-from nexus_schema.autogenerate.ownership import Allowed
+from nexus_schema.autogenerate.catalog import Key, read_both
+from nexus_schema.autogenerate.ownership import Allowed, Made
 from nexus_schema.database import parse_url
 from nexus_schema.errors import SchemaError
 
@@ -162,6 +163,7 @@ def test_an_allowed_object_is_not_told(project: Project, tmp_path: Path, change:
         ("[tool.nexus_schema]\nown_objects = 'index x'", "has to be a list of patterns"),
         ("[tool.nexus_schema]\nown = ['index x']", "knows own_objects, not own"),
         ("[tool.nexus_schema", "is not TOML"),
+        ("[tool]\nnexus_schema = 3", "has to be a table"),
     ],
 )
 def test_a_malformed_allow_list_is_one_line(tmp_path: Path, text: str, said: str) -> None:
@@ -171,11 +173,12 @@ def test_a_malformed_allow_list_is_one_line(tmp_path: Path, text: str, said: str
 
 
 def test_a_role_that_may_not_create_a_schema_is_told_what_was_not_compared(
-    head: Database, caplog: pytest.LogCaptureFixture
+    head: Database, project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     role = f"nexus_owner_{head.info.backend_pid}"
     head.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'; ALTER SCHEMA public OWNER TO {role}")
     head.execute("CREATE INDEX mine ON api_requests (ip_address); DROP INDEX idx_requests_branch_id")
+    head.execute("ALTER TABLE streaming_chunks ALTER token_count SET DEFAULT 7")
     for table in (
         "api_requests",
         "streaming_chunks",
@@ -185,13 +188,18 @@ def test_a_role_that_may_not_create_a_schema_is_told_what_was_not_compared(
     ):
         head.execute(f"ALTER TABLE {table} OWNER TO {role}")
     url = f"postgresql://{role}:x@/{head.info.dbname}?host={head.info.host}&port={head.info.port}"
+    monkeypatch.setenv("DATABASE_URL", url)
     with caplog.at_level(logging.WARNING), pytest.raises(Exception, match="idx_requests_branch_id") as found:
-        run_alembic("check", url=url)
+        project.run("check")
     head.execute(f"REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}")
     assert "not compared: views, functions, triggers" in caplog.text
     assert f"role {role} may not create a schema in database {head.info.dbname}" in caplog.text
     assert "mine" not in str(found.value), "an index of the operator's own is not to be dropped"
     assert "hourly_stats" not in str(found.value)
+    assert "token_count" in str(found.value), "a default that Alembic does see"
+    assert (
+        "left alone, because no model has it and no revision made it: index mine" in project.said.getvalue()
+    )
 
 
 SETTINGS = {
@@ -335,8 +343,7 @@ with engine.connect() as connection:
     context.configure(
         connection=connection,
         target_metadata=metadata,
-        include_schemas=True,
-        include_name=lambda name, kind, parents: kind != "schema" or name in (None, "other"),
+        include_schemas=os.environ["SCHEMAS"] == "all",
         autogenerate_plugins=["alembic.autogenerate.*", autogenerate.PLUGIN],
     )
     with context.begin_transaction():
@@ -345,6 +352,7 @@ with engine.connect() as connection:
 
 ANOTHER_TABLES = """
 import sqlalchemy as sa
+from sqlalchemy.sql.ddl import CreateView
 
 metadata = sa.MetaData()
 sa.Table("customers", metadata, sa.Column("id", sa.Integer, primary_key=True),
@@ -352,14 +360,19 @@ sa.Table("customers", metadata, sa.Column("id", sa.Integer, primary_key=True),
 sa.Table("orders", metadata, sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("customer_id", sa.ForeignKey("customers.id", name="to_customer"), nullable=False),
     sa.Column("state", sa.Enum("new", "paid", name="order_state", schema="other")),
-    sa.CheckConstraint("id > 0", name="positive"), schema="other")
+    sa.Column("kind", sa.Enum("a", "b", name="order_kind")),
+    sa.CheckConstraint("id > 0 AND '50%:x' <> ''", name="positive"), schema="other")
+sa.Table("notes", metadata, sa.Column("order_id", sa.ForeignKey("other.orders.id", name="to_order")))
+CreateView(sa.select(metadata.tables["other.orders"].c.id), "order_ids", metadata=metadata, materialized=True)
 """
 
 
+@pytest.mark.parametrize("schemas", ["all", "first"])
 def test_another_project_with_two_schemas(
-    empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schemas: str
 ) -> None:
     """The one line of env.py is all that it takes, and nothing of this project's tables is known to it."""
+    monkeypatch.setenv("SCHEMAS", schemas)
     (tmp_path / "tables.py").write_text(ANOTHER_TABLES)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("URL", url_of(empty).replace("postgresql:", "postgresql+psycopg:"))
@@ -405,10 +418,44 @@ def test_what_a_revision_made_is_to_be_dropped(project: Project) -> None:
     assert "by_operator" in project.said.getvalue()
 
 
+MADE = {
+    "CREATE TABLE a (b int); CREATE UNLOGGED TABLE c (d int)": ["table a", "column c.d"],
+    "-- a comment\n/* another */ CREATE UNIQUE INDEX i ON a (b)": ["index i"],
+    'CREATE TABLE "A ""b" (x int)': ['table A "b'],
+    "CREATE TABLE old (x int); ALTER TABLE old RENAME TO renamed": ["table renamed", "column renamed.x"],
+    "ALTER TABLE IF EXISTS a ADD COLUMN IF NOT EXISTS added int": ["column a.added"],
+    "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'": ["function f()"],
+}
+
+
+@pytest.mark.parametrize("statement", MADE)
+def test_what_a_statement_of_a_revision_makes(statement: str) -> None:
+    made = Made()
+    made.read(ops.ExecuteSQLOp(statement))
+    for name in MADE[statement]:
+        kind, _, rest = name.partition(" ")
+        table, _, column = rest.rpartition(".") if kind == "column" else ("", "", rest)
+        assert Key(kind, table or None, column) in made
+    assert Key("table", None, "old") not in made
+    made.read(ops.ExecuteSQLOp("/* the operator's own */ CREATE INDEX theirs ON a (b)"))
+    assert Key("index", "a", "theirs") not in made
+
+
+def test_a_view_of_an_odd_name(head: Database) -> None:
+    before = dump_schema(head)
+    for kind in ("view", "materialized_view"):
+        with operations(head):
+            getattr(op, f"create_{kind}")('v%1:x "y"', "SELECT '50%:z' AS \"a%:b\"")
+        assert head.execute("SELECT relname FROM pg_class WHERE relname LIKE 'v\\%%'").fetchall() == [
+            ('v%1:x "y"',)
+        ]
+        with operations(head):
+            getattr(op, f"drop_{kind}")('v%1:x "y"')
+    assert dump_schema(head) == before
+
+
 def test_reading_the_revisions_leaves_op_as_it_was(project: Project) -> None:
     """A thread that runs another command would find operations that do nothing."""
-    from alembic import op
-
     before = vars(op).get("_proxy")
     project.check()
     assert vars(op).get("_proxy") is before

@@ -211,12 +211,19 @@ MENDED = [
         "constraint extra on conversation_metrics",
         M + "ADD CONSTRAINT extra FOREIGN KEY (id) REFERENCES api_requests ON DELETE SET NULL NOT VALID",
     ),
+    (
+        "constraint streaming_chunks_request_id_chunk_index_key on streaming_chunks",
+        S + "DROP CONSTRAINT streaming_chunks_request_id_chunk_index_key, ADD CONSTRAINT"
+        " streaming_chunks_request_id_chunk_index_key UNIQUE (request_id, chunk_index) INCLUDE (token_count)"
+        " WITH (fillfactor = 80) DEFERRABLE",
+    ),
     # Sequences
     ("sequence streaming_chunks_id_seq", "ALTER SEQUENCE streaming_chunks_id_seq INCREMENT 10 CACHE 5 CYCLE"),
     ("sequence streaming_chunks_id_seq", "ALTER SEQUENCE streaming_chunks_id_seq AS bigint"),
     ("sequence streaming_chunks_id_seq", "ALTER SEQUENCE streaming_chunks_id_seq MAXVALUE 1000"),
     ("sequence streaming_chunks_id_seq", "ALTER SEQUENCE streaming_chunks_id_seq OWNED BY NONE"),
     ("sequence streaming_chunks_id_seq", "DROP SEQUENCE streaming_chunks_id_seq CASCADE"),
+    ("sequence streaming_chunks_id_seq", "ALTER SEQUENCE streaming_chunks_id_seq RENAME TO other_seq"),
     ("sequence streaming_chunks_id_seq", "COMMENT ON SEQUENCE streaming_chunks_id_seq IS 'numbers'"),
     # Views and functions
     ("materialized view hourly_stats", "DROP MATERIALIZED VIEW hourly_stats"),
@@ -355,3 +362,40 @@ def test_the_operators_own_is_told_and_left_alone(project: Project) -> None:
 
 def test_head_is_clean(project: Project) -> None:
     assert project.check() == []
+
+
+CLASHES = [
+    (
+        "materialized view hourly_stats",
+        "DROP MATERIALIZED VIEW hourly_stats; CREATE VIEW hourly_stats AS SELECT 1 AS hour",
+    ),
+    (
+        "materialized view hourly_stats",
+        "DROP MATERIALIZED VIEW hourly_stats; CREATE TABLE hourly_stats (hour timestamptz)",
+    ),
+    (
+        "table conversation_metrics",
+        "DROP TABLE conversation_metrics; CREATE VIEW conversation_metrics AS SELECT 1 AS id",
+    ),
+]
+
+
+@pytest.mark.parametrize(("named", "change"), CLASHES, ids=[change[-60:] for _, change in CLASHES])
+def test_another_kind_of_thing_under_a_name_of_ours(project: Project, named: str, change: str) -> None:
+    project.database.execute(change)
+    before = schema_of(project.database)
+    [line] = project.check()
+    assert line.startswith(f"{named}: kind: the database has ")
+    assert "left alone" not in project.said.getvalue()
+    assert f"# - {line}" in project.autogenerate()
+    project.run("upgrade", "head")
+    assert schema_of(project.database) == before
+
+
+def test_a_storage_that_a_change_of_type_resets_comes_back(project: Project) -> None:
+    project.database.execute(A + "ALTER error TYPE varchar(20), ALTER error SET STORAGE EXTERNAL")
+    before = schema_of(project.database)
+    project.autogenerate()
+    project.run("upgrade", "head")
+    project.run("downgrade", "006")
+    assert schema_of(project.database) == before

@@ -23,6 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.sql.ddl import CreateView
 
+# Of tables that refer to each other without use_alter.
+pytestmark = pytest.mark.filterwarnings("ignore:Cannot correctly sort tables")
+
 Copy = Any  # the tables by their names, the metadata as .metadata
 Change = Callable[[Copy], object]
 
@@ -144,6 +147,30 @@ def both(*changes: Change) -> Change:
     return lambda copy: [change(copy) for change in changes]
 
 
+def referring(*, use_alter: bool) -> Change:
+    """Return two tables that refer to each other, and one to itself."""
+
+    def key(to: str, name: str, *, alter: bool = False) -> sa.ForeignKey:
+        return sa.ForeignKey(to, name=name, use_alter=alter)
+
+    def change(copy: Copy) -> None:
+        Table(
+            "ahead",
+            copy.metadata,
+            id_column(),
+            Column("behind_id", sa.Integer, key("behind.id", "to_behind", alter=use_alter)),
+            Column("parent_id", sa.Integer, sa.ForeignKey("ahead.id")),
+        )
+        Table(
+            "behind",
+            copy.metadata,
+            id_column(),
+            Column("ahead_id", sa.Integer, key("ahead.id", "to_ahead"), index=True),
+        )
+
+    return change
+
+
 class Colour(enum.Enum):
     red = 1
     green = 2
@@ -203,6 +230,20 @@ CHANGES: list[tuple[str, Change]] = [
     (
         "table parts",
         table("parts", Column("day", sa.Date, primary_key=True), postgresql_partition_by="RANGE (day)"),
+    ),
+    (
+        "table checked",
+        table("checked", id_column(), Column("n", sa.Integer, CheckConstraint("n > 3", name="npos"))),
+    ),
+    ("table ahead", referring(use_alter=True)),
+    ("table ahead", referring(use_alter=False)),
+    (
+        "domain posint",
+        table("counted", id_column(), Column("n", pg.DOMAIN("posint", sa.Integer, check="VALUE > 0"))),
+    ),
+    (
+        "type colour",
+        table("coloured", id_column(), Column("colours", pg.ARRAY(sa.Enum(Colour, name="colour")))),
     ),
     ("table conversation_metrics", without_table(METRICS)),
     ("table streaming_chunks", without_table(CHUNKS)),
@@ -377,7 +418,33 @@ CHANGES: list[tuple[str, Change]] = [
             for c in copy.streaming_chunks.foreign_key_constraints
         ],
     ),
+    (
+        "constraint including on streaming_chunks",
+        constraint(
+            CHUNKS,
+            UniqueConstraint(
+                "chunk_index", "request_id", name="including", postgresql_include=["token_count"]
+            ),
+        ),
+    ),
+    (
+        "constraint spans on conversation_metrics",
+        constraint(
+            METRICS, pg.ExcludeConstraint((text("int4range(tts_ms, tts_ms + 1)"), "&&"), name="spans")
+        ),
+    ),
+    ("domain positive", after_create(METRICS, "CREATE DOMAIN positive AS integer CHECK (VALUE > 0)")),
     # Views and functions
+    (
+        "function of_domains()",
+        both(
+            view("domain AS domain FROM api_requests", name="domains", materialized=False),
+            lambda copy: after_create(
+                "domains",
+                "CREATE FUNCTION of_domains() RETURNS SETOF domains LANGUAGE sql AS 'TABLE domains'",
+            )(SimpleNamespace(domains=copy.metadata.tables["domains"])),
+        ),
+    ),
     (
         "view domains",
         view(
@@ -474,7 +541,6 @@ BY_HAND: list[tuple[str, Change]] = [
         "statistics together on conversation_metrics",
         after_create(METRICS, "CREATE STATISTICS together ON user_id, voice_used FROM conversation_metrics"),
     ),
-    ("domain positive", after_create(METRICS, "CREATE DOMAIN positive AS integer CHECK (VALUE > 0)")),
     (
         "column conversation_metrics.tts_ms",
         lambda copy: sa.Computed("record_ms * 2", persisted=True)._set_parent(

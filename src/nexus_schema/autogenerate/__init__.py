@@ -18,16 +18,19 @@ how it is mended where they can, and the operations of this package where they c
 
 import logging
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 
 from nexus_schema.autogenerate.catalog import MAY_NOT_CREATE, Key, read_both
 from nexus_schema.autogenerate.differences import Comparison, Difference, Phase, Plan
-from nexus_schema.autogenerate.operations import ByHandOp
+from nexus_schema.autogenerate.operations import ByHandOp, as_text
 from nexus_schema.autogenerate.ownership import Allowed, Made, made_by
 
 __all__ = ["PLUGIN", "Difference"]
@@ -64,6 +67,13 @@ def compare(
     planned: list[Plan] = []
     numbered = list(enumerate(_flat(upgrade_ops.ops)))
     planned += [Plan(Phase.TABLES, *found) for found in numbered if _schema_of(found[1]) not in sides]
+    with_tables = {
+        str(getattr(_element(column.type), "name", ""))
+        for _, operation in numbered
+        if isinstance(operation, ops.CreateTableOp)
+        for column in operation.columns
+        if isinstance(column, sa.Column)
+    }
     for schema, (name, database, models) in sides.items():
         comparison = Comparison(
             name,
@@ -77,6 +87,7 @@ def compare(
             },
             dialect=connection.dialect,
             made=made,
+            with_tables=with_tables,
             columns=lambda table, schema=schema: context.inspector.get_columns(table, schema),  # type: ignore[misc]
             hidden=lambda key, schema=schema: key in allowed or _filtered(context, key, schema),  # type: ignore[misc]
         )
@@ -95,12 +106,24 @@ def compare(
     return PriorityDispatchResult.CONTINUE
 
 
+class _RevisionCompiler(PGCompiler_psycopg):
+    """Renders the expressions of a revision: check constraints, defaults, predicates."""
+
+    def __str__(self) -> str:
+        return as_text(super().__str__())
+
+
 def _flat(found: Iterable[ops.MigrateOperation]) -> Iterator[ops.MigrateOperation]:
     for operation in found:
         if isinstance(operation, ops.ModifyTableOps):
             yield from operation.ops
         else:
             yield operation
+
+
+def _element(type_: "sa.types.TypeEngine[Any]") -> "sa.types.TypeEngine[Any]":
+    """Return the type of an array's elements, or the type."""
+    return type_.item_type if isinstance(type_, sa.ARRAY) else type_
 
 
 def _schema_of(operation: ops.MigrateOperation) -> str | None:
@@ -218,6 +241,10 @@ def _end(
     for logger in _LOGGERS:
         logger.removeFilter(_no_detected)
     migration = context.migration_context
+    # Expressions of a revision are rendered by this dialect; that of the connection doubles percent signs.
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+    dialect.statement_compiler = _RevisionCompiler
+    migration.impl.dialect = dialect
     if _REASON not in migration.opts:
         return compare(context, upgrade_ops, schemas)
     made = Made() if migration.script is None else made_by(migration.script, migration)

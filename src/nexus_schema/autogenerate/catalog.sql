@@ -106,7 +106,7 @@ SELECT 'constraint', heaps.relname, conname, jsonb_build_object(
         CASE WHEN indisclustered THEN 'clustered' END, CASE WHEN indisreplident THEN 'replica identity' END,
         array_to_string(indexes.reloptions, ', '), indexes.tablespace), ''),
     'comment', obj_description(pg_constraint.oid, 'pg_constraint'),
-    '_type', contype,
+    '_type', contype, '_with', array_to_string(indexes.reloptions, ', '),
     '_columns', (SELECT jsonb_agg(attname) FROM pg_attribute WHERE attrelid = conrelid AND attnum = ANY (conkey)),
     '_referred', (SELECT relname FROM pg_class WHERE oid = confrelid))
 FROM heaps JOIN pg_constraint ON conrelid = heaps.oid
@@ -164,8 +164,10 @@ SELECT CASE prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'fu
     'comment', obj_description(pg_proc.oid, 'pg_proc'), '_name', proname,
     '_result', pg_get_function_result(pg_proc.oid), '_search_path', (
         SELECT setting FROM unnest(proconfig) AS setting WHERE setting LIKE 'search\_path=%'),
-    '_late', EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid
-        AND refobjid IN (SELECT oid FROM relations UNION ALL SELECT reltype FROM relations)))
+    '_uses', (SELECT coalesce(jsonb_agg(DISTINCT relname), '[]') FROM pg_depend
+        JOIN relations ON relations.oid = refobjid OR (relations.reltype = refobjid AND reltype <> 0)
+            OR (refobjid = (SELECT typarray FROM pg_type WHERE pg_type.oid = relations.reltype) AND reltype <> 0)
+        WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid))
 FROM pg_proc LEFT JOIN pg_aggregate ON aggfnoid = pg_proc.oid
 WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
   AND ('pg_proc'::regclass, pg_proc.oid) NOT IN (TABLE extensions)
@@ -207,7 +209,7 @@ SELECT CASE typtype WHEN 'd' THEN 'domain' ELSE 'type' END, NULL, typname, jsonb
             ORDER BY attnum) FROM pg_attribute WHERE attrelid = typrelid AND attnum > 0 AND NOT attisdropped) || ')'
         WHEN 'r' THEN (SELECT 'RANGE of ' || format_type(rngsubtype, NULL) FROM pg_range WHERE rngtypid = pg_type.oid)
         ELSE format('%s %s %s', typinput, typoutput, typlen) END,
-    '_enum', typtype = 'e', 'comment', obj_description(pg_type.oid, 'pg_type'))
+    '_makeable', typtype IN ('d', 'e'), 'comment', obj_description(pg_type.oid, 'pg_type'))
 FROM pg_type
 WHERE typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
   AND (typtype IN ('e', 'd', 'r') OR typrelid IN (SELECT oid FROM relations WHERE relkind = 'c')

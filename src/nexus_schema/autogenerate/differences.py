@@ -88,8 +88,9 @@ class Phase(IntEnum):
     CONSTRAINTS = 9
     FUNCTIONS = 10
     VIEWS = 11
-    REST = 12
-    FUNCTIONS_GO = 13
+    FUNCTIONS_OF_VIEWS = 12
+    REST = 13
+    FUNCTIONS_GO = 14
 
 
 class Plan(NamedTuple):
@@ -104,6 +105,15 @@ class Plan(NamedTuple):
 _ALTERED = {"type", "collation", "not null", "default", "identity", "comment"}
 # What is part of another object, which goes with the table of its key.
 _WORDS = {"p": "primary", "u": "unique", "f": "foreignkey", "c": "check", "x": None}
+_LETTERS = {
+    "primary_key_constraint": "p",
+    "unique_constraint": "u",
+    "foreign_key_constraint": "f",
+    "check_constraint": "c",
+    "table_or_column_check_constraint": "c",
+    "column_check_constraint": "c",
+}
+_RELATIONS = {"table", "view", "materialized view", "sequence"}
 # What an operator adds to a database without changing what can be written into it.
 _OWN_KINDS = {"column", "index", "statistics"}
 
@@ -125,6 +135,7 @@ class Comparison:
         tables: dict[str, sa.Table],
         dialect: sa.Dialect,
         made: Made,
+        with_tables: set[str],
         columns: Callable[[str], list[Any]],
         hidden: Callable[[Key], bool],
     ) -> None:
@@ -133,11 +144,12 @@ class Comparison:
         :param name: the schema's name in the database.
         :param schema: its name in operations; None if it is the first of the search_path.
         :param tables: the tables of the models in that schema, views among them.
+        :param with_tables: the types that are created by the operations that create tables.
         :param columns: returns the columns of a table in the database, as SQLAlchemy reflects them.
         :param hidden: whether an object is no part of the comparison.
         """
         self._name, self._schema, self._tables, self._made = name, schema, tables, made
-        self._dialect, self._columns = dialect, columns
+        self._dialect, self._columns, self._with_tables = dialect, columns, with_tables
         self._database = _shown_of(database, hidden)
         self._models = _shown_of(models, hidden)
         self.own: list[Key] = []
@@ -145,7 +157,11 @@ class Comparison:
         self.differences: list[Difference] = []
         self.by_hand: list[str] = []
         self._planned: list[Plan] = []
+        self._created: set[str] = set()
+        self._clashing = self._clashes()
         for key in sorted({*self._database, *self._models}, key=str):
+            if key.table in self._clashing or (key.name in self._clashing and key.kind in _RELATIONS):
+                continue  # told and settled as a whole
             if self._is_own(key):
                 self._own.add(key)
                 if not any(self._is_own(whole) for whole in self._wholes(key)):  # else it goes with that
@@ -156,6 +172,18 @@ class Comparison:
 
     # What differs.
 
+    def _clashes(self) -> set[str]:
+        """Tell of relations that are another kind of thing in the database; returns their names."""
+        kinds: list[dict[str, str]] = [
+            {key.name: key.kind for key in catalog if key.kind in _RELATIONS}
+            for catalog in (self._database, self._models)
+        ]
+        clashing = {name for name, kind in kinds[0].items() if kinds[1].get(name, kind) != kind}
+        for name in sorted(clashing):
+            key = Key(kinds[1][name], None, name)
+            self.differences.append(Difference(key, "kind", kinds[0][name], kinds[1][name]))
+        return clashing
+
     def _is_own(self, key: Key) -> bool:
         """Return whether an object is the operator's own: no model has it, and no revision made it.
 
@@ -164,6 +192,10 @@ class Comparison:
         """
         if key in self._models or key in self._made:
             return False
+        if key.kind == "sequence" and _parent(key, self._database) in self._models:
+            return False  # what numbers a column of ours is a part of it
+        if key.kind == "column" and self._is_of_view(key):
+            return all(self._is_own(whole) for whole in self._wholes(key))
         if key.table is None or key.kind in _OWN_KINDS:
             return True
         return any(self._is_own(whole) for whole in self._wholes(key))
@@ -223,7 +255,7 @@ class Comparison:
         self, found: Iterable[tuple[int, ops.MigrateOperation]]
     ) -> dict[tuple[str, str], ops.AlterColumnOp]:
         """Keep what Alembic has found of tables and columns; return the changes of columns, not kept yet."""
-        differing = {difference.key for difference in self.differences}
+        differing = {difference.key for difference in self.differences if difference.aspect != "kind"}
         altered: dict[tuple[str, str], ops.AlterColumnOp] = {}
         for number, operation in found:
             match operation:
@@ -243,13 +275,15 @@ class Comparison:
                 case ops.CreateIndexOp():
                     # Of a new table; what is new on others comes from the catalogs.
                     table = Key("table", None, str(operation.table_name))
-                    kept = table in self._models and table not in self._database
+                    kept = table in differing and table not in self._database
                 case ops.DropIndexOp() | ops.AddConstraintOp() | ops.DropConstraintOp():
                     kept = False
                 case _:
                     kept = True
             if kept:
-                if isinstance(operation, ops.DropTableOp):
+                if isinstance(operation, ops.CreateTableOp):
+                    self._complete_table(operation)
+                elif isinstance(operation, ops.DropTableOp):
                     self._drop_with_table(operation.table_name)
                     self._own_goes(Key("table", None, operation.table_name))
                 elif isinstance(operation, ops.DropColumnOp):
@@ -265,6 +299,8 @@ class Comparison:
         left = differences
         aspects = {difference.aspect for difference in differences}
         match key.kind:
+            case _ if key.name in self._clashing:
+                pass
             case "table":
                 left = [d for d in left if d.aspect not in {"", "comment"}]
                 if database is None and models is not None:
@@ -308,7 +344,7 @@ class Comparison:
             case "sequence" if not self._owner_has_identity(key):
                 left = []
                 self._exchange_sequence(key, aspects)
-            case "type" if (models or database or {}).get("_enum") and not both:
+            case "type" | "domain" if not both and (models or database or {})["_makeable"]:
                 left = []
                 self._exchange_type(key)
             case "type" | "domain" if aspects == {"comment"}:
@@ -339,6 +375,13 @@ class Comparison:
         ):
             operation.modify_type = None
             left += [d for d in self.differences if d.key == key and d.aspect in {"type", "collation"}]
+        if operation.modify_type is not None and "storage" in database:
+            # Another type has its own storage; the downgrade brings back what was set, after the type.
+            stored = (
+                f"ALTER TABLE {self._qualified(str(key.table))} ALTER COLUMN {quote(key.name)} SET STORAGE"
+            )
+            back = [_sql(f"{stored} {database['storage'].upper()}")]
+            self._plan(Phase.TABLES, BothWays([], back), number=9_500)
         operation.kw.pop("autoincrement", None)  # which is for MySQL
         operation.existing_nullable = "not null" not in database
         operation.modify_nullable = None
@@ -384,13 +427,11 @@ class Comparison:
         number = 9_000 if models is None else 20_000
         self._plan(Phase.TABLES, BothWays(way(database, models), way(models, database)), number=number)
 
-    def _go_on(self, table: str, column: str) -> ops.MigrateOperation:
-        """Let the sequence of a column go on after the values that there are."""
+    def _go_on(self, table: str, column: str, *, sequence: str | None = None) -> ops.MigrateOperation:
+        """Let the sequence of a column, or its identity's, go on after the values that there are."""
         name = self._qualified(table)
-        return _sql(
-            f"SELECT setval(pg_get_serial_sequence({_text(name)}, {_text(column)}),"  # noqa: S608 - quoted
-            f" coalesce(max({quote(column)}), 0) + 1, false) FROM {name}"
-        )
+        sequence = sequence or f"pg_get_serial_sequence({_text(name)}, {_text(column)})"
+        return _sql(f"SELECT setval({sequence}, coalesce(max({quote(column)}), 0) + 1, false) FROM {name}")  # noqa: S608
 
     def _reflected(self, key: Key) -> Any:
         return next(column for column in self._columns(str(key.table)) if column["name"] == key.name)
@@ -442,6 +483,8 @@ class Comparison:
 
     def _add_constraint(self, key: Key, facts: Facts) -> list[ops.MigrateOperation]:
         """Add a constraint of the models as their own object says it, where they have one."""
+        if facts["_type"] == "x" or " INCLUDE (" in facts["definition"]:  # operations do not know them well
+            return self._add_constraint_as_is(key, facts)
         for constraint in self._tables[str(key.table)].constraints if key.table in self._tables else ():
             name = sqla_compat._get_constraint_final_name(constraint, self._dialect)
             unnamed_key = (
@@ -454,12 +497,62 @@ class Comparison:
         return self._add_constraint_as_is(key, facts)
 
     def _add_constraint_as_is(self, key: Key, facts: Facts) -> list[ops.MigrateOperation]:
-        table, name = self._qualified(str(key.table)), quote(key.name)
+        table, name, with_ = self._qualified(str(key.table)), quote(key.name), facts.get("_with")
         return [
             _sql(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"),
             _sql(f"ALTER TABLE {table} ADD CONSTRAINT {name} {facts['definition']}"),
+            *([_sql(f"ALTER INDEX {self._qualified(key.name)} SET ({with_})")] if with_ else []),
             *self._comment_of(key, facts),
         ]
+
+    def _complete_table(self, operation: ops.CreateTableOp) -> None:
+        """Add by itself what a new table cannot be created with, or Alembic leaves out of its creation."""
+        table = operation.table_name
+        self._created.add(table)
+        operation.columns = [
+            item
+            for item in operation.columns
+            if not isinstance(item, sa.ForeignKeyConstraint) or not self._refers_ahead(item)
+        ]
+        within = [
+            item
+            for item in operation.columns
+            if isinstance(item, sa.Constraint) and not isinstance(getattr(item, "parent", None), sa.Column)
+        ]
+        names = {sqla_compat._get_constraint_final_name(item, self._dialect) for item in within}
+        unnamed = {
+            (_LETTERS.get(item.__visit_name__), frozenset(item.columns.keys()))
+            for item in within
+            if isinstance(item, sa.schema.ColumnCollectionConstraint)
+            and sqla_compat._get_constraint_final_name(item, self._dialect) is None
+        }
+        for key, facts in self._models.items():
+            if key.kind != "constraint" or key.table != table or key.name in names:
+                continue
+            kind = facts["_type"]
+            if (kind, frozenset(facts.get("_columns", ()))) in unnamed:
+                continue
+            if kind == "c" and (any(c == "c" for c, _ in unnamed) or self._is_of_type(table, key.name)):
+                continue
+            self._exchange_constraint(key)
+
+    def _refers_ahead(self, key: sa.ForeignKeyConstraint) -> bool:
+        """Return whether a foreign key of a new table refers to a table that is created after it."""
+        referred = key.referred_table
+        ahead = (
+            self._tables.get(referred.name) is referred
+            and Key("table", None, referred.name) not in self._database
+            and referred.name not in self._created
+        )
+        return bool(key.use_alter) or ahead
+
+    def _is_of_type(self, table: str, name: str) -> bool:
+        """Return whether a check is that of a column's type, as an Enum has that the database does not."""
+        return any(
+            sqla_compat._is_type_bound(item)
+            and sqla_compat._get_constraint_final_name(item, self._dialect) == name
+            for item in self._tables[table].constraints
+        )
 
     def _drop_index(self, key: Key, _facts: Facts) -> list[ops.MigrateOperation]:
         return [ops.DropIndexOp(key.name, str(key.table), schema=self._schema)]
@@ -551,7 +644,11 @@ class Comparison:
         for key, aspect, _, _ in self.differences:
             if key.kind == "column" and aspect in {"", "type", "collation", "generated"}:
                 changed.add((str(key.table), key.name))
-        views = {key for key in (*self._database, *self._models) if key.kind in {"view", "materialized view"}}
+        views = {
+            key
+            for key in (*self._database, *self._models)
+            if key.kind in {"view", "materialized view"} and key.name not in self._clashing
+        }
         rebuilt = {d.key for d in self.differences if d.key in views and d.aspect in {"", "query"}}
         while True:
             gone = {(key.name, None) for key in rebuilt}
@@ -654,7 +751,9 @@ class Comparison:
             self._both(self._function_phase(models), up, down)
 
     def _function_phase(self, facts: Facts) -> Phase:
-        return Phase.FUNCTIONS if facts["_late"] else Phase.TYPES
+        if any(self._view_of(name) for name in facts["_uses"]):
+            return Phase.FUNCTIONS_OF_VIEWS
+        return Phase.FUNCTIONS if facts["_uses"] else Phase.TYPES
 
     def _exchange_sequence(self, key: Key, aspects: set[str]) -> None:
         database, models = self._database.get(key), self._models.get(key)
@@ -669,7 +768,7 @@ class Comparison:
             ]
             owned: list[ops.MigrateOperation] = []
             if facts["_owner"][0] is not None:
-                owned = [self._owned(name, facts), self._go_on(*facts["_owner"])]
+                owned = [self._owned(name, facts), self._go_on(*facts["_owner"], sequence=_text(name))]
             if models is not None:
                 self._both(Phase.TYPES, create, drop)
                 self._both(Phase.REST, owned, [])
@@ -698,27 +797,19 @@ class Comparison:
         return _sql(f"ALTER SEQUENCE {name} OWNED BY {owner}")
 
     def _exchange_type(self, key: Key) -> None:
-        """Create or drop an enumerated type; what creates a table creates its types as well."""
-        name = self._qualified(key.name)
-        drop = [_sql(f"DROP TYPE IF EXISTS {name}")]
+        """Create or drop an enumerated type or a domain; what creates a table creates its types as well."""
+        name, kind = self._qualified(key.name), key.kind.upper()
+        drop = [_sql(f"DROP {kind} IF EXISTS {name}")]
         facts = self._models.get(key) or self._database[key]
         comment = self._comment_of(key, facts)
-        create = [_sql(f"CREATE TYPE {name} AS {facts['definition']}"), *comment]
+        create = [_sql(f"CREATE {kind} {name} AS {facts['definition']}"), *comment]
         if key not in self._models:
             self._both(Phase.FUNCTIONS_GO, drop, create)
-        elif self._comes_with_a_table(key.name):
+        elif key.name in self._with_tables:
             self._both(Phase.TYPES, [], drop)
             self._both(Phase.REST, comment, [])
         else:
             self._both(Phase.TYPES, [*drop, *create], drop)
-
-    def _comes_with_a_table(self, name: str) -> bool:
-        for table in self._tables.values():
-            if Key("table", None, table.name) not in self._database and any(
-                isinstance(column.type, sa.Enum) and column.type.name == name for column in table.columns
-            ):
-                return True
-        return False
 
 
 def _parent(key: Key, catalog: Catalog) -> Key | None:

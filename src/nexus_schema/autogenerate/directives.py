@@ -6,19 +6,8 @@ from typing import Any
 from alembic.autogenerate import rewriter
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 
-from nexus_schema.autogenerate.operations import as_text
 from nexus_schema.errors import SchemaError
-
-
-class _RevisionCompiler(PGCompiler_psycopg):
-    """Renders the expressions of a revision: check constraints, defaults, predicates."""
-
-    def __str__(self) -> str:
-        return as_text(super().__str__())
-
 
 _idempotent = rewriter.Rewriter()
 
@@ -57,10 +46,6 @@ def process_revision_directives(
     command_line = getattr(environment and environment.config.cmd_opts, "autogenerate", None)
     if command_line is None and arguments["message"] is None:
         return  # alembic check, which writes nothing
-    # Expressions are rendered by this dialect; psycopg's doubles the percent signs.
-    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
-    dialect.statement_compiler = _RevisionCompiler
-    context.impl.dialect = dialect
     script = directives[0]
     if arguments["autogenerate"] and script.upgrade_ops is not None and script.upgrade_ops.is_empty():
         directives.clear()

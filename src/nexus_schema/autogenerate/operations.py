@@ -4,11 +4,12 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar
 
-import sqlalchemy as sa
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import render_op
 from alembic.operations import Operations, ops
+
+from nexus_schema.autogenerate.catalog import quote
 
 
 class BothWays(ops.OpContainer):
@@ -43,10 +44,8 @@ def as_text(statement: str) -> str:
     return re.sub(r"(?<![:\w\\]):(?=\w)", r"\:", statement)
 
 
-def _name_of(operations: Operations, name: str, schema: str | None) -> str:
-    return operations.migration_context.dialect.identifier_preparer.format_table(
-        sa.table(name, schema=schema)
-    )
+def _name_of(name: str, schema: str | None) -> str:
+    return quote(name) if schema is None else f"{quote(schema)}.{quote(name)}"
 
 
 class _CreateViewOp(ops.MigrateOperation):
@@ -152,14 +151,14 @@ class DropFunctionOp(ops.MigrateOperation):
 @Operations.implementation_for(CreateViewOp)
 @Operations.implementation_for(CreateMaterializedViewOp)
 def _create_view(operations: Operations, operation: _CreateViewOp) -> None:
-    name = _name_of(operations, operation.name, operation.schema)
+    name = _name_of(operation.name, operation.schema)
     _run(operations, f"{operation.statement} {name} AS\n{operation.query}")
 
 
 @Operations.implementation_for(DropViewOp)
 @Operations.implementation_for(DropMaterializedViewOp)
 def _drop_view(operations: Operations, operation: _DropViewOp) -> None:
-    _run(operations, f"{operation.statement} {_name_of(operations, operation.name, operation.schema)}")
+    _run(operations, f"{operation.statement} {_name_of(operation.name, operation.schema)}")
 
 
 @Operations.implementation_for(ReplaceFunctionOp)

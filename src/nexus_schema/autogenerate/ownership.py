@@ -27,12 +27,23 @@ log = logging.getLogger(__name__)
 # Before a statement of a revision that makes again what is the operator's own; so it stays.
 OWN = "/* the operator's own */ "
 
-_NAME = r'(?:(?:"(?:[^"]|"")+"|\w+)\.)?(?:"((?:[^"]|"")+)"|(\w+))'
+_NAME = r'(?:(?:"(?:[^"]|"")+"|\w+)\.)?("(?:[^"]|"")+"|\w+)'
+_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _CREATED = re.compile(
-    rf"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:UNIQUE\s+)?(TABLE|INDEX|MATERIALIZED\s+VIEW|VIEW|FUNCTION|PROCEDURE"
-    rf"|SEQUENCE|TYPE|DOMAIN)\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}",
+    rf"(?:\A|;)\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:UNIQUE\s+|UNLOGGED\s+)?(TABLE|INDEX|MATERIALIZED\s+VIEW|VIEW"
+    rf"|FUNCTION|PROCEDURE|SEQUENCE|TYPE|DOMAIN)\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}",
     re.IGNORECASE,
 )
+_ALTERED = re.compile(
+    rf"(?:\A|;)\s*ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?{_NAME}\s+(?:RENAME\s+TO\s+{_NAME}"
+    rf"|ADD\s+(?:COLUMN\s+)?(?:IF\s+NOT\s+EXISTS\s+)?(?!CONSTRAINT\b){_NAME})",
+    re.IGNORECASE,
+)
+
+
+def _plain(name: str) -> str:
+    """Return a name of an SQL statement as the catalogs have it."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
 
 
 class Made:
@@ -40,9 +51,13 @@ class Made:
 
     def __init__(self) -> None:
         self._made: set[tuple[str, str | None, str]] = set()
+        # Made by SQL, so their columns are not known one by one.
+        self._whole: set[str] = set()
 
     def __contains__(self, key: Key) -> bool:
         name = key.name.partition("(")[0].strip('"') if key.kind in {"function", "procedure"} else key.name
+        if key.kind == "column" and key.table in self._whole:
+            return True
         return (key.kind, key.table if key.kind == "column" else None, name) in self._made
 
     def read(self, operation: ops.MigrateOperation) -> None:
@@ -56,11 +71,7 @@ class Made:
             case ops.DropTableOp():
                 self._made -= {made for made in self._made if operation.table_name in made[1:]}
             case ops.RenameTableOp():
-                old, new = operation.table_name, operation.new_table_name
-                self._made = {
-                    (kind, new if table == old else table, new if kind == "table" and name == old else name)
-                    for kind, table, name in self._made
-                }
+                self._rename(operation.table_name, operation.new_table_name)
             case ops.AddColumnOp():
                 self._column(operation.table_name, operation.column)
             case ops.DropColumnOp():
@@ -91,11 +102,26 @@ class Made:
         if isinstance(column.type, sa.Enum) and column.type.name:
             self._add("type", column.type.name)
 
-    def _statement(self, statement: str) -> None:
-        found = _CREATED.match(statement)
-        if found is not None:
-            kind, quoted, name = found.groups()
-            self._add(" ".join(kind.lower().split()), name or quoted.replace('""', '"'))
+    def _rename(self, old: str, new: str) -> None:
+        self._made = {
+            (kind, new if table == old else table, new if kind == "table" and name == old else name)
+            for kind, table, name in self._made
+        }
+        self._whole = {new if table == old else table for table in self._whole}
+
+    def _statement(self, text: str) -> None:
+        if text.startswith(OWN):
+            return
+        text = _COMMENTS.sub(" ", text)
+        for kind, name in _CREATED.findall(text):
+            self._add(" ".join(kind.lower().split()), _plain(name))
+            if kind.upper() == "TABLE":
+                self._whole.add(_plain(name))
+        for table, renamed, added in _ALTERED.findall(text):
+            if renamed:
+                self._rename(_plain(table), _plain(renamed))
+            else:
+                self._add("column", _plain(added), _plain(table))
 
 
 def made_by(script: ScriptDirectory, context: MigrationContext) -> Made:
@@ -113,7 +139,7 @@ def made_by(script: ScriptDirectory, context: MigrationContext) -> Made:
             except Exception:  # noqa: BLE001 - a revision may do anything
                 unread.append(revision.revision)
     if unread:
-        log.info(
+        log.warning(
             "not all that these revisions make is known, because they ask the database: %s", ", ".join(unread)
         )
     return made
@@ -183,6 +209,8 @@ def _pyproject(config: Config) -> Path | None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("nexus_schema", {})
+        if not isinstance(found, dict):
+            raise SchemaError(f"nexus_schema of [tool] in {file.name} has to be a table: [tool.nexus_schema]")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SchemaError(f"{file.name} is not TOML: {error}") from error
     unknown = set(found) - {"own_objects"}
