@@ -425,6 +425,9 @@ MADE = {
     "CREATE TABLE old (x int); ALTER TABLE old RENAME TO renamed": ["table renamed", "column renamed.x"],
     "ALTER TABLE IF EXISTS a ADD COLUMN IF NOT EXISTS added int": ["column a.added"],
     "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'": ["function f()"],
+    "CREATE FUNCTION f(a numeric(9, 2) DEFAULT abs(-1), b text) RETURNS int": [
+        "function f(a numeric, b text)"
+    ],
 }
 
 
@@ -437,6 +440,7 @@ def test_what_a_statement_of_a_revision_makes(statement: str) -> None:
         table, _, column = rest.rpartition(".") if kind == "column" else ("", "", rest)
         assert Key(kind, table or None, column) in made
     assert Key("table", None, "old") not in made
+    assert Key("function", None, "f(a integer)") not in made, "another one of the name"
     made.read(ops.ExecuteSQLOp("/* the operator's own */ CREATE INDEX theirs ON a (b)"))
     assert Key("index", "a", "theirs") not in made
 

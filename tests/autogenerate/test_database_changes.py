@@ -313,6 +313,10 @@ OWN = [
         "function mine(i integer)",
         "CREATE FUNCTION mine(i integer) RETURNS integer LANGUAGE sql AS 'SELECT i'",
     ),
+    (
+        "function refresh_hourly_stats(integer)",
+        "CREATE FUNCTION refresh_hourly_stats(integer) RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+    ),
     ("aggregate together(text)", "CREATE AGGREGATE together (text) (sfunc = textcat, stype = text)"),
     ("sequence numbers", "CREATE SEQUENCE numbers"),
     ("type mood", "CREATE TYPE mood AS ENUM ('good', 'bad')"),

@@ -46,6 +46,21 @@ def _plain(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
 
 
+def _count(arguments: str) -> int:
+    """Return how many arguments a function has, by the text after its opening parenthesis.
+
+    Types are written in several ways; by the number, another function of the name is told to be the operator's.
+    """
+    depth, count, seen = 1, 0, False
+    for character in arguments:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth == 0:
+            break
+        seen = seen or not character.isspace()
+        count += character == "," and depth == 1
+    return count + seen
+
+
 class Made:
     """What the revisions made and did not drop again."""
 
@@ -113,10 +128,13 @@ class Made:
         if text.startswith(OWN):
             return
         text = _COMMENTS.sub(" ", text)
-        for kind, name in _CREATED.findall(text):
-            self._add(" ".join(kind.lower().split()), _plain(name))
-            if kind.upper() == "TABLE":
-                self._whole.add(_plain(name))
+        for found in _CREATED.finditer(text):
+            kind, name = " ".join(found[1].lower().split()), _plain(found[2])
+            if kind in {"function", "procedure"}:
+                name += f"/{_count(text[found.end() :].partition('(')[2])}"
+            self._add(kind, name)
+            if kind == "table":
+                self._whole.add(name)
         for table, renamed, added in _ALTERED.findall(text):
             if renamed:
                 self._rename(_plain(table), _plain(renamed))
