@@ -49,7 +49,8 @@ def _plain(name: str) -> str:
 def _count(arguments: str) -> int:
     """Return how many arguments a function has, by the text after its opening parenthesis.
 
-    Types are written in several ways; by the number, another function of the name is told to be the operator's.
+    Types are written in several ways; by the number, another function of the name is known to be the
+    operator's.
     """
     depth, count, seen = 1, 0, False
     for character in arguments:
