@@ -71,7 +71,10 @@ class Made:
         self._whole: set[str] = set()
 
     def __contains__(self, key: Key) -> bool:
-        name = key.name.partition("(")[0].strip('"') if key.kind in {"function", "procedure"} else key.name
+        name = key.name
+        if key.kind in {"function", "procedure"}:
+            called, _, arguments = name.partition("(")
+            name = f"{_plain(called)}/{_count(arguments)}"
         if key.kind == "column" and key.table in self._whole:
             return True
         return (key.kind, key.table if key.kind == "column" else None, name) in self._made
