@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pytest_postgresql import factories
+from servers import memory
 from support import upgraded_to
 
 from nexus_schema.embedded import embedded_server
@@ -25,7 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # What a shell runs in the background ignores SIGINT, and so would the programs of the tests.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TEST_DATABASE_URL" not in os.environ:
-        directory = tempfile.TemporaryDirectory(prefix="nexus-tests-", ignore_cleanup_errors=True)
+        directory = tempfile.TemporaryDirectory(
+            prefix="nexus-tests-", dir=memory(), ignore_cleanup_errors=True
+        )
         server = embedded_server(Path(directory.name) / "data")
         os.environ["TEST_DATABASE_URL"] = server.__enter__()
         with psycopg.connect(os.environ["TEST_DATABASE_URL"], autocommit=True) as connection:
