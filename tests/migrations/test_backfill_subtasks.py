@@ -388,7 +388,7 @@ def read_requests(database: Database) -> dict[uuid.UUID, tuple[Any, ...]]:
 
 
 @settings(
-    max_examples=400,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
