@@ -52,7 +52,14 @@ _RETRIED: dict[str | None, float] = {
 
 # A plan for a range must not depend on statistics; none of its statements is worth compiling.
 # Below deadlock_timeout (1 s): where two lock rows in another order, the batch gives way, not the program.
-_SETTINGS = {"jit": "off", "lock_timeout": "500ms", "statement_timeout": "60s"}
+# What it evicts goes to disk at once: else the system writes it out in bursts, in which the commits of others
+# wait. For 200,000 rows it took a third longer, and a writer waited 0.09 s at most instead of 0.27 s.
+_SETTINGS = {
+    "jit": "off",
+    "lock_timeout": "500ms",
+    "statement_timeout": "60s",
+    "backend_flush_after": "512kB",
+}
 # Only the rows that belong to the range, each found by its index.
 _BY_INDEX = {
     "enable_hashjoin": "off",
