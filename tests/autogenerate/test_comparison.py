@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import command, op
 from alembic.config import Config
 from alembic.operations import ops
-from autogenerate.circle import Project
+from autogenerate.circle import Project, schema_of
 from servers import own_server
 from support import ROOT, Database, alembic_program, dump_schema, operations, run_alembic, url_of
 
@@ -416,6 +416,45 @@ def test_what_a_revision_made_is_to_be_dropped(project: Project) -> None:
     assert [line.partition(":")[0] for line in project.check()] == ["index by_revision on api_requests"]
     assert "left alone" in project.said.getvalue()
     assert "by_operator" in project.said.getvalue()
+
+
+def test_what_a_revision_made_goes_and_comes_back(project: Project) -> None:
+    """Tables that refer to each other, with an exclusion constraint, a type, a domain and a serial."""
+    (project.folder / "007_made.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\nfrom sqlalchemy.dialects import postgresql as pg\n"
+        "revision = '007'\ndown_revision = '006'\n"
+        "kind = pg.ENUM('a', 'b', name='kind')\n"
+        "code = pg.DOMAIN('code', sa.CHAR(2), check='VALUE = lower(VALUE)')\n"
+        "def upgrade():\n"
+        "    op.create_table('aa', sa.Column('id', sa.Integer, primary_key=True), sa.Column('kind', kind),\n"
+        "        sa.Column('kinds', sa.ARRAY(pg.ENUM(name='kind', create_type=False))),\n"
+        "        sa.Column('code', code), sa.Column('during', pg.TSTZRANGE),\n"
+        "        pg.ExcludeConstraint((sa.text('during'), '&&'), name='aa_during_excl'))\n"
+        "    op.create_table('bb', sa.Column('id', sa.Integer, primary_key=True),\n"
+        "        sa.Column('a', sa.Integer, sa.ForeignKey('aa.id', name='bb_a_fkey', ondelete='CASCADE')))\n"
+        "    op.create_foreign_key('aa_bb_fkey', 'aa', 'bb', ['id'], ['id'], deferrable=True)\n"
+        "    op.execute('ALTER TABLE streaming_chunks ADD number serial')\n"
+        "def downgrade():\n    raise NotImplementedError\n"
+    )
+    project.run("upgrade", "head")
+    before = schema_of(project.database)
+    lines = [line.partition(":")[0] for line in project.check()]
+    assert lines == ["column streaming_chunks.number", "domain code", "table aa", "table bb", "type kind"]
+    assert "left alone" not in project.said.getvalue()
+    project.run("revision", message="gone", autogenerate=True, version_path=str(project.folder))
+    project.run("upgrade", "head")
+    assert project.check() == []
+    project.run("downgrade", "007")
+    assert schema_of(project.database) == before
+
+
+def test_an_own_view_in_the_way_is_told_at_the_top(project: Project) -> None:
+    project.database.execute(
+        "ALTER TABLE conversation_metrics ALTER target_lang TYPE varchar(7);"
+        "CREATE VIEW mine AS SELECT target_lang FROM conversation_metrics"
+    )
+    text = project.autogenerate()
+    assert "view mine: no model has it, and it reads what changes; drop it before" in text
 
 
 MADE = {

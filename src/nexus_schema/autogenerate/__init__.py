@@ -18,7 +18,6 @@ how it is mended where they can, and the operations of this package where they c
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import sqlalchemy as sa
 from alembic.autogenerate.api import AutogenContext
@@ -29,7 +28,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 
 from nexus_schema.autogenerate.catalog import MAY_NOT_CREATE, Key, read_both
-from nexus_schema.autogenerate.differences import Comparison, Difference, Phase, Plan
+from nexus_schema.autogenerate.differences import Comparison, Difference, Phase, Plan, element
 from nexus_schema.autogenerate.operations import ByHandOp, as_text
 from nexus_schema.autogenerate.ownership import Allowed, Made, made_by
 
@@ -68,7 +67,7 @@ def compare(
     numbered = list(enumerate(_flat(upgrade_ops.ops)))
     planned += [Plan(Phase.TABLES, *found) for found in numbered if _schema_of(found[1]) not in sides]
     with_tables = {
-        str(getattr(_element(column.type), "name", ""))
+        str(getattr(element(column.type), "name", ""))
         for _, operation in numbered
         if isinstance(operation, ops.CreateTableOp)
         for column in operation.columns
@@ -119,11 +118,6 @@ def _flat(found: Iterable[ops.MigrateOperation]) -> Iterator[ops.MigrateOperatio
             yield from operation.ops
         else:
             yield operation
-
-
-def _element(type_: "sa.types.TypeEngine[Any]") -> "sa.types.TypeEngine[Any]":
-    """Return the type of an array's elements, or the type."""
-    return type_.item_type if isinstance(type_, sa.ARRAY) else type_
 
 
 def _schema_of(operation: ops.MigrateOperation) -> str | None:

@@ -192,8 +192,10 @@ class Comparison:
         """
         if key in self._models or key in self._made:
             return False
-        if key.kind == "sequence" and _parent(key, self._database) in self._models:
-            return False  # what numbers a column of ours is a part of it
+        if key.kind == "sequence":
+            numbered = _parent(key, self._database)
+            if numbered is not None and (numbered in self._models or numbered in self._made):
+                return False  # what numbers a column of ours is a part of it
         if key.kind == "column" and self._is_of_view(key):
             return all(self._is_own(whole) for whole in self._wholes(key))
         if key.table is None or key.kind in _OWN_KINDS:
@@ -284,9 +286,10 @@ class Comparison:
                 if isinstance(operation, ops.CreateTableOp):
                     self._complete_table(operation)
                 elif isinstance(operation, ops.DropTableOp):
-                    self._drop_with_table(operation.table_name)
+                    self._drop_with_table(operation)
                     self._own_goes(Key("table", None, operation.table_name))
                 elif isinstance(operation, ops.DropColumnOp):
+                    self._sequence_goes(operation)
                     self._own_goes(Key("column", operation.table_name, operation.column_name))
                 self._plan(Phase.TABLES, operation, number=number)
         return altered
@@ -580,11 +583,39 @@ class Comparison:
         )
         return [created, *self._comment_of(key, facts)]
 
-    def _drop_with_table(self, table: str) -> None:
-        """Drop the indexes of a table that goes, so that the downgrade makes them as they were."""
+    def _drop_with_table(self, operation: ops.DropTableOp) -> None:
+        """Drop what a table has one by one, where the downgrade would not make it as it was.
+
+        Foreign keys come first, because tables that refer to each other go in no order.
+        """
         for key, facts in self._database.items():
-            if key.kind == "index" and key.table == table:
+            if key.table != operation.table_name:
+                continue
+            if key.kind == "index":
                 self._both(Phase.INDEXES_GO, self._drop_index(key, facts), self._create_index(key, facts))
+            elif key.kind == "constraint" and facts["_type"] in {"f", "x"}:
+                drop, add = self._drop_constraint(key, facts), self._add_constraint_as_is(key, facts)
+                self._both(Phase.KEYS_GO, drop, add)
+        made = operation._reverse
+        if made is not None:
+            made.columns = [item for item in made.columns if not isinstance(item, sa.ForeignKeyConstraint)]
+            for item in made.columns:
+                type_: Any = element(item.type) if isinstance(item, sa.Column) else None
+                if hasattr(type_, "create_type"):  # by a statement of its own, for all tables that have it
+                    type_.create_type = False
+
+    def _sequence_goes(self, operation: ops.DropColumnOp) -> None:
+        """Bring the sequence of a column back with it, which Alembic forgets."""
+        added, column = operation._reverse, Key("column", operation.table_name, operation.column_name)
+        for key, facts in self._database.items():
+            owned = key.kind == "sequence" and facts["_owner"] == [column.table, column.name]
+            if added is None or not owned or "default" not in self._database[column]:
+                continue
+            name = self._qualified(key.name)
+            created = [_sql(f"CREATE SEQUENCE IF NOT EXISTS {name} {facts['_options']}")]
+            self._both(Phase.FUNCTIONS_GO, [], [*created, *self._comment_of(key, facts)])
+            self._both(Phase.KEYS_GO, [], [self._owned(name, facts)])
+            added.column.server_default = _default(self._database[column])
 
     def _own_goes(self, dropped: Key) -> None:
         """Note what of the operator's own PostgreSQL drops with a table or column of ours."""
@@ -660,6 +691,10 @@ class Comparison:
             if not more:
                 break
             rebuilt |= more
+        gone = {(key.name, None) for key in rebuilt}
+        for view in sorted(views & self._own, key=str):
+            if any(tuple(read) in changed or (read[0], None) in gone for read in self._reads(view)):
+                self.by_hand.append(f"{view}: no model has it, and it reads what changes; drop it before")
         ordered: list[Key] = []
         while rebuilt:
             names = {view.name for view in rebuilt}
@@ -810,6 +845,11 @@ class Comparison:
             self._both(Phase.REST, comment, [])
         else:
             self._both(Phase.TYPES, [*drop, *create], drop)
+
+
+def element(type_: "sa.types.TypeEngine[Any]") -> "sa.types.TypeEngine[Any]":
+    """Return the type of an array's elements, or the type."""
+    return type_.item_type if isinstance(type_, sa.ARRAY) else type_
 
 
 def _parent(key: Key, catalog: Catalog) -> Key | None:

@@ -17,6 +17,7 @@ from alembic.config import Config
 from alembic.operations import BatchOperations, Operations, ops
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import postgresql
 
 from nexus_schema.autogenerate import operations as own_operations
 from nexus_schema.autogenerate.catalog import Key
@@ -118,8 +119,9 @@ class Made:
         self._add("column", column.name, table)
         if column.index:  # the name that SQLAlchemy gives it without a convention
             self._add("index", f"ix_{table}_{column.name}")
-        if isinstance(column.type, sa.Enum) and column.type.name:
-            self._add("type", column.type.name)
+        type_ = column.type.item_type if isinstance(column.type, sa.ARRAY) else column.type
+        if isinstance(type_, sa.Enum | postgresql.DOMAIN) and type_.name:
+            self._add("domain" if isinstance(type_, postgresql.DOMAIN) else "type", type_.name)
 
     def _rename(self, old: str, new: str) -> None:
         self._made = {
