@@ -28,9 +28,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 
 from nexus_schema.autogenerate.catalog import MAY_NOT_CREATE, Key, read_both
-from nexus_schema.autogenerate.differences import Comparison, Difference, Phase, Plan, element
+from nexus_schema.autogenerate.differences import Comparison, Difference, Phase, Plan
 from nexus_schema.autogenerate.operations import ByHandOp, as_text
-from nexus_schema.autogenerate.ownership import Allowed, Made, made_by
+from nexus_schema.autogenerate.ownership import Allowed, Made, element, made_by
 
 __all__ = ["PLUGIN", "Difference"]
 

@@ -41,6 +41,11 @@ def quote(name: str) -> str:
     return sql.Identifier(name).as_string()
 
 
+def qualified(name: str, schema: str | None) -> str:
+    """Return the name of a relation or type as SQL writes it, with its schema if that is given."""
+    return quote(name) if schema is None else f"{quote(schema)}.{quote(name)}"
+
+
 def statements_of(metadata: sa.MetaData, schemas: dict[str | None, str], dialect: sa.Dialect) -> list[str]:
     """Return the SQL by which ``create_all`` would make the models, as the driver wants it.
 

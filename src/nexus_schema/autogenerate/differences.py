@@ -11,7 +11,7 @@ from alembic.operations import ops
 from alembic.util import sqla_compat
 from sqlalchemy.sql.elements import conv
 
-from nexus_schema.autogenerate.catalog import Catalog, Facts, Key, quote
+from nexus_schema.autogenerate.catalog import Catalog, Facts, Key, qualified, quote
 from nexus_schema.autogenerate.operations import (
     BothWays,
     CreateMaterializedViewOp,
@@ -22,7 +22,7 @@ from nexus_schema.autogenerate.operations import (
     ReplaceFunctionOp,
     as_text,
 )
-from nexus_schema.autogenerate.ownership import OWN, Made
+from nexus_schema.autogenerate.ownership import OWN, Made, element
 
 
 class Difference(NamedTuple):
@@ -611,10 +611,8 @@ class Comparison:
             owned = key.kind == "sequence" and facts["_owner"] == [column.table, column.name]
             if added is None or not owned or "default" not in self._database[column]:
                 continue
-            name = self._qualified(key.name)
-            created = [_sql(f"CREATE SEQUENCE IF NOT EXISTS {name} {facts['_options']}")]
-            self._both(Phase.FUNCTIONS_GO, [], [*created, *self._comment_of(key, facts)])
-            self._both(Phase.KEYS_GO, [], [self._owned(name, facts)])
+            self._both(Phase.FUNCTIONS_GO, [], self._create_sequence(key, facts))
+            self._both(Phase.KEYS_GO, [], [self._owned(self._qualified(key.name), facts)])
             added.column.server_default = _default(self._database[column])
 
     def _own_goes(self, dropped: Key) -> None:
@@ -655,7 +653,7 @@ class Comparison:
         return _sql(f"COMMENT ON {on} IS {'NULL' if comment is None else _text(comment)}")
 
     def _qualified(self, name: str) -> str:
-        return quote(name) if self._schema is None else f"{quote(self._schema)}.{quote(name)}"
+        return qualified(name, self._schema)
 
     # Views.
 
@@ -671,29 +669,26 @@ class Comparison:
 
     def _views_to_rebuild(self) -> list[Key]:
         """Return the views that differ, or read what changes, those first that others read."""
-        changed: set[tuple[str, str | None]] = set()
-        for key, aspect, _, _ in self.differences:
-            if key.kind == "column" and aspect in {"", "type", "collation", "generated"}:
-                changed.add((str(key.table), key.name))
+        changed = {
+            (str(key.table), key.name)
+            for key, aspect, _, _ in self.differences
+            if key.kind == "column" and aspect in {"", "type", "collation", "generated"}
+        }
         views = {
             key
             for key in (*self._database, *self._models)
             if key.kind in {"view", "materialized view"} and key.name not in self._clashing
         }
         rebuilt = {d.key for d in self.differences if d.key in views and d.aspect in {"", "query"}}
-        while True:
-            gone = {(key.name, None) for key in rebuilt}
-            more = {
-                view
-                for view in views - rebuilt - self._own
-                if any(tuple(read) in changed or (read[0], None) in gone for read in self._reads(view))
-            }
-            if not more:
-                break
+
+        def reads_what_changes(view: Key) -> bool:
+            gone = {key.name for key in rebuilt}
+            return any(tuple(read) in changed or read[0] in gone for read in self._reads(view))
+
+        while more := {view for view in views - rebuilt - self._own if reads_what_changes(view)}:
             rebuilt |= more
-        gone = {(key.name, None) for key in rebuilt}
         for view in sorted(views & self._own, key=str):
-            if any(tuple(read) in changed or (read[0], None) in gone for read in self._reads(view)):
+            if reads_what_changes(view):
                 self.by_hand.append(f"{view}: no model has it, and it reads what changes; drop it before")
         ordered: list[Key] = []
         while rebuilt:
@@ -790,6 +785,10 @@ class Comparison:
             return Phase.FUNCTIONS_OF_VIEWS
         return Phase.FUNCTIONS if facts["_uses"] else Phase.TYPES
 
+    def _create_sequence(self, key: Key, facts: Facts) -> list[ops.MigrateOperation]:
+        created = _sql(f"CREATE SEQUENCE IF NOT EXISTS {self._qualified(key.name)} {facts['_options']}")
+        return [created, *self._comment_of(key, facts)]
+
     def _exchange_sequence(self, key: Key, aspects: set[str]) -> None:
         database, models = self._database.get(key), self._models.get(key)
         name = self._qualified(key.name)
@@ -797,10 +796,7 @@ class Comparison:
         if database is None or models is None:
             facts = models if models is not None else database
             assert facts is not None  # noqa: S101 - one side has it
-            create = [
-                _sql(f"CREATE SEQUENCE IF NOT EXISTS {name} {facts['_options']}"),
-                *self._comment_of(key, facts),
-            ]
+            create = self._create_sequence(key, facts)
             owned: list[ops.MigrateOperation] = []
             if facts["_owner"][0] is not None:
                 owned = [self._owned(name, facts), self._go_on(*facts["_owner"], sequence=_text(name))]
@@ -845,11 +841,6 @@ class Comparison:
             self._both(Phase.REST, comment, [])
         else:
             self._both(Phase.TYPES, [*drop, *create], drop)
-
-
-def element(type_: "sa.types.TypeEngine[Any]") -> "sa.types.TypeEngine[Any]":
-    """Return the type of an array's elements, or the type."""
-    return type_.item_type if isinstance(type_, sa.ARRAY) else type_
 
 
 def _parent(key: Key, catalog: Catalog) -> Key | None:

@@ -9,7 +9,7 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import render_op
 from alembic.operations import Operations, ops
 
-from nexus_schema.autogenerate.catalog import quote
+from nexus_schema.autogenerate.catalog import qualified
 
 
 class BothWays(ops.OpContainer):
@@ -42,10 +42,6 @@ def _run(operations: Operations, statement: str) -> None:
 def as_text(statement: str) -> str:
     """Return SQL as it has to stand in ``text()``, where a colon before a word would be a parameter."""
     return re.sub(r"(?<![:\w\\]):(?=\w)", r"\:", statement)
-
-
-def _name_of(name: str, schema: str | None) -> str:
-    return quote(name) if schema is None else f"{quote(schema)}.{quote(name)}"
 
 
 class _CreateViewOp(ops.MigrateOperation):
@@ -151,14 +147,14 @@ class DropFunctionOp(ops.MigrateOperation):
 @Operations.implementation_for(CreateViewOp)
 @Operations.implementation_for(CreateMaterializedViewOp)
 def _create_view(operations: Operations, operation: _CreateViewOp) -> None:
-    name = _name_of(operation.name, operation.schema)
+    name = qualified(operation.name, operation.schema)
     _run(operations, f"{operation.statement} {name} AS\n{operation.query}")
 
 
 @Operations.implementation_for(DropViewOp)
 @Operations.implementation_for(DropMaterializedViewOp)
 def _drop_view(operations: Operations, operation: _DropViewOp) -> None:
-    _run(operations, f"{operation.statement} {_name_of(operation.name, operation.schema)}")
+    _run(operations, f"{operation.statement} {qualified(operation.name, operation.schema)}")
 
 
 @Operations.implementation_for(ReplaceFunctionOp)

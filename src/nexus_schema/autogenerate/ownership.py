@@ -63,6 +63,11 @@ def _count(arguments: str) -> int:
     return count + seen
 
 
+def element(type_: "sa.types.TypeEngine[Any]") -> "sa.types.TypeEngine[Any]":
+    """Return the type of an array's elements, or the type."""
+    return type_.item_type if isinstance(type_, sa.ARRAY) else type_
+
+
 class Made:
     """What the revisions made and did not drop again."""
 
@@ -119,7 +124,7 @@ class Made:
         self._add("column", column.name, table)
         if column.index:  # the name that SQLAlchemy gives it without a convention
             self._add("index", f"ix_{table}_{column.name}")
-        type_ = column.type.item_type if isinstance(column.type, sa.ARRAY) else column.type
+        type_ = element(column.type)
         if isinstance(type_, sa.Enum | postgresql.DOMAIN) and type_.name:
             self._add("domain" if isinstance(type_, postgresql.DOMAIN) else "type", type_.name)
 
