@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # what is imported stays; to look at it again and again takes a tenth of the time
+    gc.freeze()  # what is imported stays; to look at it again and again takes a twentieth of the time
 
 
 def pytest_unconfigure() -> None:

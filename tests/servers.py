@@ -23,7 +23,7 @@ _BYTES_NEEDED = 4 * 2**30
 def memory() -> str | None:
     """Return a directory in memory if there is one with room, else None, tempfile's own.
 
-    Most tests make and drop a database, which takes a tenth of the time there.
+    Most tests make and drop a database, which takes a sixth of the time there.
     """
     room = _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK | os.X_OK)
     return str(_SHARED_MEMORY) if room and shutil.disk_usage(_SHARED_MEMORY).free > _BYTES_NEEDED else None
