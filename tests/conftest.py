@@ -1,14 +1,16 @@
 """The server of the test suite, and databases cloned from templates.
 
-TEST_DATABASE_URL names another server (a superuser's URL). Otherwise an embedded one is started for the
-run; workers of pytest-xdist find it in the same variable.
+TEST_DATABASE_URL names another server (a superuser's URL). Otherwise the first test that needs a server
+starts an embedded one, for each worker of pytest-xdist its own; it ends with the worker, also after SIGTERM.
 """
 
 import gc
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -20,30 +22,12 @@ from support import upgraded_to
 
 from nexus_schema.embedded import embedded_server
 
-_stack: list[Any] = []
-
 
 def pytest_configure(config: pytest.Config) -> None:
     # What a shell runs in the background ignores SIGINT, and so would the programs of the tests.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if "TEST_DATABASE_URL" not in os.environ:
-        directory = tempfile.TemporaryDirectory(
-            prefix="nexus-tests-", dir=memory(), ignore_cleanup_errors=True
-        )
-        server = embedded_server(Path(directory.name) / "data")
-        os.environ["TEST_DATABASE_URL"] = server.__enter__()
-        with psycopg.connect(os.environ["TEST_DATABASE_URL"], autocommit=True) as connection:
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # its data lives minutes
-                connection.execute(f"ALTER SYSTEM SET {setting} = off")
-            connection.execute("SELECT pg_reload_conf()")
-        os.environ["TEST_SERVER_IS_EMBEDDED"] = "yes"
-        _stack.extend([server, directory])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     os.environ.pop("DATABASE_URL", None)
-    given: dict[str, Any] = {**conninfo_to_dict(os.environ["TEST_DATABASE_URL"])}
-    config.option.postgresql_host = given.get("host", "localhost")
-    config.option.postgresql_port = int(given.get("port", 5432))
-    config.option.postgresql_user = given.get("user", "postgres")
-    config.option.postgresql_password = given.get("password")
     config.option.postgresql_drop_test_database = True
 
 
@@ -51,14 +35,42 @@ def pytest_collection_finish() -> None:
     gc.freeze()  # what is imported stays; to look at it again and again takes a twentieth of the time
 
 
-def pytest_unconfigure() -> None:
-    for server, directory in [tuple(_stack)] if _stack else []:
-        server.__exit__(None, None, None)
-        directory.cleanup()
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The URL of the server that the tests share."""
+    if "TEST_DATABASE_URL" in os.environ:
+        yield os.environ["TEST_DATABASE_URL"]
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="nexus-tests-", dir=memory(), ignore_cleanup_errors=True) as path,
+        embedded_server(Path(path) / "data") as url,
+    ):
+        with psycopg.connect(url, autocommit=True) as connection:
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # its data lives minutes
+                connection.execute(f"ALTER SYSTEM SET {setting} = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield url
 
 
-empty_server = factories.postgresql_noproc(dbname="nexus_empty")
-head_server = factories.postgresql_noproc(dbname="nexus_head", load=[upgraded_to("head")])
+@pytest.fixture(scope="session")
+def server(server_url: str) -> SimpleNamespace:
+    """What the factories of pytest-postgresql ask of the server that they depend on."""
+    given: dict[str, Any] = {**conninfo_to_dict(server_url)}
+    return SimpleNamespace(
+        host=given.get("host", "localhost"),
+        port=int(given.get("port", 5432)),
+        user=given.get("user", "postgres"),
+        password=given.get("password"),
+        options="",
+        maintenance_dbname="postgres",
+        template_dbname=None,
+    )
+
+
+empty_server = factories.postgresql_noproc(dbname="nexus_empty", depends_on="server")
+head_server = factories.postgresql_noproc(
+    dbname="nexus_head", load=[upgraded_to("head")], depends_on="server"
+)
 
 empty_connection = factories.postgresql("empty_server")
 head_connection = factories.postgresql("head_server")

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -127,7 +128,10 @@ def _alembic(arguments: tuple[str, ...], variables: dict[str, str], *outputs: Pa
 
 
 def dump_schema(connection: Database, *arguments: str) -> str:
-    """Return pg_dump --schema-only of a database, without Alembic's own table."""
+    """Return pg_dump --schema-only of a database, without Alembic's own table.
+
+    This pg_dump may be older than the server, and then writes bookkeeping that the server's own leaves out.
+    """
     result = run_program(
         PROGRAMS / "pg_dump",
         "--schema-only",
@@ -137,7 +141,7 @@ def dump_schema(connection: Database, *arguments: str) -> str:
         url_of(connection),
     )
     assert result.returncode == 0, result.stderr
-    return result.stdout
+    return re.sub(r"ALTER TABLE ONLY \S+ ALTER COLUMN \S+ SET \(pg_attver=\d+\);\n+", "", result.stdout)
 
 
 def run_sql_script(connection: Database, script: str) -> subprocess.CompletedProcess[str]:

@@ -224,10 +224,11 @@ KINDS = {
 
 _RELATIONS = sa.text("""\
 SELECT relname AS name, reltype, relkind::text AS kind,
-       relforcerowsecurity AND relrowsecurity AS row_security, relpersistence::text AS persistence,
-       relispartition AS partition, relispopulated AS populated, relacl IS NOT NULL OR EXISTS (
+       relforcerowsecurity AND relrowsecurity AS row_security, relpersistence = 'u' AS unlogged,
+       relispartition AS partition, relispopulated AS populated,
+       relacl <> acldefault('r', relowner) OR EXISTS (
            SELECT FROM pg_attribute WHERE attrelid = pg_class.oid AND attacl IS NOT NULL) AS granted,
-       reloptions IS NOT NULL AS options,
+       EXISTS (SELECT FROM unnest(reloptions) AS option WHERE NOT starts_with(option, 'pg_')) AS options,
        pg_get_userbyid(relowner) AS owner, pg_has_role(relowner, 'USAGE') AS owned
 FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
   AND relname = ANY (:names)""")
@@ -438,7 +439,7 @@ class _Database:
         for name, row in self.relations.items():
             if row.kind != expected[name]:
                 found.append(f'"{name}" is {KINDS[row.kind]}, not {KINDS[expected[name]]}')
-            elif row.persistence != "p" or row.partition:
+            elif row.unlogged or row.partition:
                 found.append(f'"{name}" is unlogged or a partition')
             elif not row.owned and row.kind in "rmS":
                 found.append(f'"{name}" is owned by role "{row.owner}": connect as that role')

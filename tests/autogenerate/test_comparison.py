@@ -87,6 +87,28 @@ def test_a_crash_leaves_nothing(project: Project) -> None:
     assert project.check() == []
 
 
+def test_the_servers_own_bookkeeping_is_no_difference(project: Project) -> None:
+    """PostgreSQL 15.20 keeps a number of its own in attoptions of each column; n_distinct is somebody's."""
+    project.database.execute(
+        "UPDATE pg_attribute SET attoptions = '{pg_attver=1}' WHERE attnum > 0"
+        " AND attrelid IN (SELECT oid FROM pg_class WHERE relkind IN ('r', 'm')"
+        " AND relnamespace = 'public'::regnamespace);"
+        "UPDATE pg_class SET reloptions = '{pg_counter=1}'"
+        " WHERE relkind IN ('r', 'm', 't')"
+        " AND relnamespace IN ('public'::regnamespace, 'pg_toast'::regnamespace)"
+    )
+    assert project.check() == []
+    project.database.execute(
+        "UPDATE pg_attribute SET attoptions = '{pg_attver=1,n_distinct=5}'"
+        " WHERE attrelid = 'api_requests'::regclass AND attname = 'domain';"
+        "UPDATE pg_class SET reloptions = '{pg_counter=1,fillfactor=70}' WHERE relname = 'streaming_chunks'"
+    )
+    assert project.check() == [
+        "column api_requests.domain: attribute options: the database has n_distinct=5, the models say none",
+        "table streaming_chunks: storage parameters: the database has fillfactor=70, the models say none",
+    ]
+
+
 def test_the_lines_say_what_is_where(project: Project) -> None:
     project.database.execute(
         "DROP INDEX idx_requests_branch_id; ALTER TABLE api_requests ALTER model SET DEFAULT 'x'"

@@ -71,13 +71,13 @@ def test_a_database_that_cannot_be_reached(url: str, expected: str) -> None:
 def test_a_database_that_does_not_exist(empty: Database) -> None:
     info = empty.info
     url = f"postgresql://{info.user}:{SECRET}@/no_such_database?host={info.host}&port={info.port}"
-    if "TEST_SERVER_IS_EMBEDDED" not in os.environ:
+    if "TEST_DATABASE_URL" in os.environ:
         url = url.replace(SECRET, info.password or "")
     assert_one_line(url, 'database "no_such_database" does not exist')
 
 
 def test_a_wrong_password(empty: Database, role: str) -> None:
-    if "TEST_SERVER_IS_EMBEDDED" in os.environ:
+    if "TEST_DATABASE_URL" not in os.environ:
         require_passwords(empty, role)
     else:
         try:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from migrations.reference_backfill import ABSENT, Request
+from migrations.reference_backfill import backfill as reference
 from psycopg.types.json import Jsonb
 from pytest_postgresql import factories
-from reference_backfill import ABSENT, Request
-from reference_backfill import backfill as reference
 from sqlalchemy import event, text
 from support import (
     Database,
@@ -29,7 +29,9 @@ from support import (
 REVISION = revision_module("003")
 
 
-server_at_003 = factories.postgresql_noproc(dbname="nexus_003", load=[upgraded_to("003")])
+server_at_003 = factories.postgresql_noproc(
+    dbname="nexus_003", load=[upgraded_to("003")], depends_on="server"
+)
 connection_at_003 = factories.postgresql("server_at_003")
 
 

@@ -698,6 +698,26 @@ class TestRoles:
         assert dump_schema(empty) == before
 
 
+def test_the_servers_own_bookkeeping_stops_nothing(empty: Database, new: dict[tuple[str, str], str]) -> None:
+    """Options that begin with pg_ are the server's; privileges that were revoked again are the default."""
+    build(empty, scripts(0, by_hand=False))
+    empty.execute(
+        "DROP MATERIALIZED VIEW hourly_stats;"
+        " CREATE MATERIALIZED VIEW hourly_stats AS SELECT date_trunc('hour', timestamp) AS hour, domain,"
+        " model, count(*) AS request_count, sum(input_tokens) AS total_input_tokens,"
+        " sum(output_tokens) AS total_output_tokens,"
+        " sum(cache_creation_input_tokens) AS total_cache_creation_tokens,"
+        " sum(cache_read_input_tokens) AS total_cache_read_tokens, avg(duration_ms) AS avg_response_time,"
+        " sum(tool_call_count) AS total_tool_calls FROM api_requests GROUP BY 1, 2, 3;"
+        " GRANT SELECT ON hourly_stats TO PUBLIC; REVOKE SELECT ON hourly_stats FROM PUBLIC"
+    )
+    counted = "UPDATE pg_class SET reloptions = {} WHERE relname = 'api_requests_pkey'"
+    empty.execute(counted.format("'{pg_counter=1}'"))
+    run_alembic("upgrade", "head", url=url_of(empty))
+    empty.execute(counted.format("NULL"))
+    assert catalog(empty) == new
+
+
 def test_current_says_what_it_cannot_know(empty: Database) -> None:
     build(empty, bootstrap(2))
     before = dump_schema(empty)

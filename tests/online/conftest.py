@@ -10,14 +10,13 @@ from support import Database
 
 
 @pytest.fixture(scope="session")
-def shared() -> Iterator[Database]:
+def shared(server_url: str) -> Iterator[Database]:
     """A database for all tests of the folder: emptying it costs less than making another one."""
-    server = os.environ["TEST_DATABASE_URL"]
     name = "nexus_online_" + os.environ.get("PYTEST_XDIST_WORKER", "alone")
-    with psycopg.connect(server, autocommit=True) as admin:
+    with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         admin.execute(f"CREATE DATABASE {name}")
-        with psycopg.connect(make_conninfo(server, dbname=name), autocommit=True) as connection:
+        with psycopg.connect(make_conninfo(server_url, dbname=name), autocommit=True) as connection:
             connection.prepare_threshold = None  # a table that is made anew has other types
             yield connection
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -9,11 +9,11 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-import killed
 import psycopg
 import pytest
 from legacy_databases import KINDS, build
 from psycopg import sql
+from runtime import killed
 from sqlalchemy import Connection
 from support import (
     Content,

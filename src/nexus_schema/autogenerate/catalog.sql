@@ -1,14 +1,23 @@
 -- Everything that a schema holds: kind, table that it is a part of, name, and what there is to say of it.
 -- What belongs to an extension is left out, as are partitions, which programs make and drop. Columns of the
 -- catalogs that came after PostgreSQL 14 are read through to_jsonb. Facts with a leading _ are not compared.
+--
+-- A fact is what somebody can write in SQL and pg_dump writes back, never the server's own bookkeeping: no
+-- oid or transaction id, no count, no version of a collation. Options whose names begin with pg_ are the
+-- server's, like the pg_attver that PostgreSQL 15.20 keeps for each column; the order of options says nothing.
 WITH extensions AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
+storage AS MATERIALIZED (
+    SELECT oid, array_agg(option ORDER BY option) AS parameters FROM pg_class, unnest(reloptions) AS option
+    WHERE NOT starts_with(option, 'pg_') GROUP BY oid
+),
 relations AS MATERIALIZED (
-    SELECT pg_class.*, obj_description(pg_class.oid, 'pg_class') AS comment,
+    SELECT pg_class.*, array_to_string(parameters, ', ') AS parameters, obj_description(pg_class.oid, 'pg_class') AS comment,
         CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'
             WHEN 'c' THEN 'type' ELSE 'table' END AS kind,
         (SELECT spcname FROM pg_tablespace WHERE oid = reltablespace) AS tablespace,
         (SELECT amname FROM pg_am WHERE oid = relam) AS access_method
     FROM pg_class
+    LEFT JOIN storage USING (oid)
     WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
       AND relkind IN ('r', 'p', 'f', 'v', 'm', 'S', 'c') AND NOT relispartition AND relname <> ALL (:ignored)
       AND ('pg_class'::regclass, oid) NOT IN (TABLE extensions)
@@ -28,7 +37,7 @@ sequences AS (
 ),
 backing AS (SELECT conindid, oid FROM pg_constraint WHERE contype IN ('p', 'u', 'x') AND conindid <> 0),
 indexes AS MATERIALIZED (
-    SELECT pg_index.*, heaps.relname AS on_table, pg_class.relname, pg_class.reloptions,
+    SELECT pg_index.*, heaps.relname AS on_table, pg_class.relname, storage.parameters,
         obj_description(indexrelid, 'pg_class') AS comment, amname,
         (SELECT spcname FROM pg_tablespace WHERE oid = pg_class.reltablespace) AS tablespace,
         coalesce((to_jsonb(pg_index) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_equal,
@@ -38,14 +47,15 @@ indexes AS MATERIALIZED (
     JOIN pg_class ON pg_class.oid = indexrelid
     JOIN pg_am ON pg_am.oid = pg_class.relam
     LEFT JOIN backing ON conindid = indexrelid
+    LEFT JOIN storage ON storage.oid = indexrelid
 )
 SELECT kind, CAST(NULL AS text) AS "table", relname::text AS name, jsonb_build_object(
     'kind', CASE relkind WHEN 'p' THEN 'partitioned' WHEN 'f' THEN 'foreign' END,
     'persistence', CASE relpersistence WHEN 'u' THEN 'unlogged' ELSE 'logged' END,
     'access method', access_method, 'tablespace', tablespace,
-    'storage parameters', nullif(concat_ws(', ', array_to_string(reloptions, ', '), (
-        SELECT 'toast: ' || array_to_string(toast.reloptions, ', ') FROM pg_class AS toast
-        WHERE toast.oid = relations.reltoastrelid AND toast.reloptions IS NOT NULL)), ''),
+    'storage parameters', nullif(concat_ws(', ', parameters, (
+        SELECT 'toast: ' || array_to_string(toast.parameters, ', ') FROM storage AS toast
+        WHERE toast.oid = reltoastrelid)), ''),
     'row security', nullif(concat_ws(', ', CASE WHEN relrowsecurity THEN 'enabled' END,
         CASE WHEN relforcerowsecurity THEN 'forced' END), ''),
     'replica identity', CASE relreplident WHEN 'f' THEN 'full' WHEN 'n' THEN 'nothing'
@@ -60,7 +70,7 @@ SELECT kind, CAST(NULL AS text) AS "table", relname::text AS name, jsonb_build_o
 FROM relations WHERE kind = 'table'
 UNION ALL
 SELECT kind, NULL, relname, jsonb_build_object(
-    'query', rtrim(pg_get_viewdef(oid), ';'), 'storage parameters', array_to_string(reloptions, ', '),
+    'query', rtrim(pg_get_viewdef(oid), ';'), 'storage parameters', parameters,
     'access method', access_method, 'tablespace', tablespace, 'comment', comment,
     '_reads', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(read.relname, attname)), '[]')
         FROM pg_rewrite JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
@@ -76,7 +86,8 @@ SELECT 'column', heaps.relname, attname, jsonb_build_object(
         WHEN 'e' THEN 'external' WHEN 'm' THEN 'main' ELSE 'extended' END END,
     'compression', CASE attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' ELSE nullif(attcompression, '') END,
     'statistics target', nullif(attstattarget, -1),
-    'attribute options', array_to_string(attoptions, ', ')) END
+    'attribute options', (SELECT string_agg(option, ', ' ORDER BY option) FROM unnest(attoptions) AS option
+        WHERE NOT starts_with(option, 'pg_'))) END
     || CASE WHEN heaps.relkind IN ('v', 'm') THEN '{}' ELSE jsonb_build_object(
     'type', format_type(atttypid, atttypmod),
     'collation', CASE WHEN attcollation <> typcollation THEN attcollation::regcollation::text END,
@@ -104,9 +115,9 @@ SELECT 'constraint', heaps.relname, conname, jsonb_build_object(
         THEN 'its triggers are disabled' END,
     'index', nullif(concat_ws(', ', CASE WHEN NOT indisvalid THEN 'invalid' END,
         CASE WHEN indisclustered THEN 'clustered' END, CASE WHEN indisreplident THEN 'replica identity' END,
-        array_to_string(indexes.reloptions, ', '), indexes.tablespace), ''),
+        array_to_string(indexes.parameters, ', '), indexes.tablespace), ''),
     'comment', obj_description(pg_constraint.oid, 'pg_constraint'),
-    '_type', contype, '_with', array_to_string(indexes.reloptions, ', '),
+    '_type', contype, '_with', array_to_string(indexes.parameters, ', '),
     '_columns', (SELECT jsonb_agg(attname) FROM pg_attribute WHERE attrelid = conrelid AND attnum = ANY (conkey)),
     '_referred', (SELECT relname FROM pg_class WHERE oid = confrelid))
 FROM heaps JOIN pg_constraint ON conrelid = heaps.oid
@@ -125,7 +136,7 @@ SELECT 'index', on_table, relname, jsonb_build_object(
         JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
         WHERE classid = 'pg_class'::regclass AND objid = indexrelid AND refobjid = indrelid),
     '_unique', indisunique, '_using', amname, '_where', pg_get_expr(indpred, indrelid),
-    '_with', to_jsonb(reloptions), '_nulls_equal', nulls_equal,
+    '_with', to_jsonb(parameters), '_nulls_equal', nulls_equal,
     '_include', (SELECT jsonb_agg(attname ORDER BY place)
         FROM unnest(indkey::int2[]) WITH ORDINALITY AS keys (attnum, place)
         JOIN pg_attribute AS of_table ON attrelid = indrelid AND of_table.attnum = keys.attnum
@@ -134,16 +145,18 @@ SELECT 'index', on_table, relname, jsonb_build_object(
             || CASE WHEN indcollation[place - 1] <> coalesce(of_table.attcollation, 100)
                 AND indcollation[place - 1] <> 0
                 THEN ' COLLATE ' || indcollation[place - 1]::regcollation ELSE '' END
-            || CASE WHEN opcdefault AND of_index.attoptions IS NULL THEN '' ELSE ' ' || CASE
+            || CASE WHEN opcdefault AND operator_class.options IS NULL THEN '' ELSE ' ' || CASE
                 WHEN pg_opclass_is_visible(pg_opclass.oid) THEN quote_ident(opcname)
                 ELSE format('%I.%I', opcnamespace::regnamespace::text, opcname) END
-                || coalesce('(' || array_to_string(of_index.attoptions, ', ') || ')', '') END
+                || coalesce('(' || operator_class.options || ')', '') END
             || CASE WHEN NOT pg_indexam_has_property(opcmethod, 'can_order') THEN ''
                 ELSE CASE indoption[place - 1] & 3 WHEN 1 THEN ' DESC NULLS LAST' WHEN 2 THEN ' NULLS FIRST'
                     WHEN 3 THEN ' DESC' ELSE '' END END) ORDER BY place)
         FROM unnest(indkey::int2[]) WITH ORDINALITY AS keys (attnum, place)
         JOIN pg_opclass ON pg_opclass.oid = indclass[place - 1]
         JOIN pg_attribute AS of_index ON of_index.attrelid = indexrelid AND of_index.attnum = place
+        CROSS JOIN LATERAL (SELECT string_agg(option, ', ') AS options FROM unnest(of_index.attoptions) AS option
+            WHERE NOT starts_with(option, 'pg_')) AS operator_class
         LEFT JOIN pg_attribute AS of_table ON of_table.attrelid = indrelid AND of_table.attnum = keys.attnum
             AND keys.attnum <> 0
         WHERE place <= indnkeyatts))
