@@ -7,18 +7,23 @@ starts an embedded one, for each worker of pytest-xdist its own; it ends with th
 import gc
 import os
 import signal
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from pytest_postgresql import factories
+from pytest_postgresql.factories.noprocess import xdistify_dbname
+from pytest_postgresql.janitor import DatabaseJanitor
 from servers import memory
-from support import upgraded_to
+from support import Database, upgraded_to
 
 from nexus_schema.embedded import embedded_server
 
@@ -28,11 +33,19 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     os.environ.pop("DATABASE_URL", None)
-    config.option.postgresql_drop_test_database = True
+    # Revisions are loaded by each command: they are compiled once, but not in the project's own folders.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(config.cache.mkdir("pycache"))
+    # With random data a test is thorough or quick by the number of its examples.
+    thorough = config.option.markexpr != "not thorough"
+    settings.register_profile("nexus", max_examples=100 if thorough else 6)
+    settings.load_profile("nexus")
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # what is imported stays; to look at it again and again takes a twentieth of the time
+    # What is imported stays: to look at it again and again takes a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 @pytest.fixture(scope="session")
@@ -53,38 +66,81 @@ def server_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def server(server_url: str) -> SimpleNamespace:
-    """What the factories of pytest-postgresql ask of the server that they depend on."""
+def shared_server(server_url: str) -> SimpleNamespace:
+    """Where the server is."""
     given: dict[str, Any] = {**conninfo_to_dict(server_url)}
     return SimpleNamespace(
         host=given.get("host", "localhost"),
         port=int(given.get("port", 5432)),
         user=given.get("user", "postgres"),
         password=given.get("password"),
-        options="",
-        maintenance_dbname="postgres",
-        template_dbname=None,
     )
 
 
-empty_server = factories.postgresql_noproc(dbname="nexus_empty", depends_on="server")
-head_server = factories.postgresql_noproc(
-    dbname="nexus_head", load=[upgraded_to("head")], depends_on="server"
-)
+@pytest.fixture(scope="session")
+def clones(shared_server: SimpleNamespace) -> Iterator[Callable[[str], AbstractContextManager[Database]]]:
+    """Return what clones a database at a revision, "base" being an empty one, and connects in autocommit.
 
-empty_connection = factories.postgresql("empty_server")
-head_connection = factories.postgresql("head_server")
+    pytest-postgresql makes the template of a revision, at the first call for it. Its own clones cost three
+    times as much processor time, most of it in new connections, and there are a thousand.
+    """
+    place = {name: getattr(shared_server, name) for name in ("user", "host", "port", "password")}
+    with ExitStack() as stack:
+        admin = stack.enter_context(psycopg.connect(**place, dbname="postgres", autocommit=True))
+        templates: dict[str, sql.Identifier] = {}
+        cloned: set[str] = set()
+
+        def template(revision: str) -> sql.Identifier:
+            if revision not in templates:
+                name = xdistify_dbname(f"nexus_template_{revision}_")
+                janitor = DatabaseJanitor(**place, dbname=name, as_template=True)
+                janitor.drop()
+                stack.enter_context(janitor)
+                if revision != "base":
+                    janitor.load(upgraded_to(revision))
+                templates[revision] = sql.Identifier(name)
+            return templates[revision]
+
+        def drop(database: sql.Identifier) -> None:
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
+
+        @contextmanager
+        def clone(revision: str) -> Iterator[Database]:
+            name = xdistify_dbname(f"nexus_{revision}_")
+            database = sql.Identifier(name)
+            if revision not in cloned:
+                stack.callback(drop, database)
+                cloned.add(revision)
+            # That of the test before; at its end the server would wait for its connections to be gone.
+            drop(database)
+            by_files = sql.SQL("STRATEGY FILE_COPY" if admin.info.server_version >= 150_000 else "")
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE {} {}")
+            admin.execute(create.format(database, template(revision), by_files))
+            with closing(psycopg.connect(**place, dbname=name, autocommit=True)) as connection:
+                yield connection
+
+        yield clone
+
+
+Clone = Callable[[str], AbstractContextManager[Database]]
 
 
 @pytest.fixture
-def empty(empty_connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+def empty(clones: Clone) -> Iterator[Database]:
     """An autocommit connection to an empty database of the test's own."""
-    empty_connection.autocommit = True
-    return empty_connection
+    with clones("base") as connection:
+        yield connection
 
 
 @pytest.fixture
-def head(head_connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+def head(clones: Clone) -> Iterator[Database]:
     """An autocommit connection to a database at head, cloned for the test."""
-    head_connection.autocommit = True
-    return head_connection
+    with clones("head") as connection:
+        yield connection
+
+
+@pytest.fixture
+def at_revision(clones: Clone) -> Iterator[Callable[[str], Database]]:
+    """Return what makes a database at a revision, as ``empty`` and ``head`` are."""
+    with ExitStack() as stack:
+        yield lambda revision: stack.enter_context(clones(revision))

@@ -1,5 +1,6 @@
 """Servers of a test's own, for what the shared one must not suffer: stops, starts, logs, a pooler."""
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,36 +50,48 @@ def directory() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def run_as_user(program: str | Path, *arguments: str | Path) -> None:
+    """Run a program as the servers' user; it has to succeed."""
+    # No pipe: the server that pg_ctl starts would keep it open.
+    with tempfile.TemporaryFile("w+") as output:
+        result = subprocess.run(
+            [program, *arguments], user=USER, cwd="/", check=False, stdout=output, stderr=output
+        )
+        output.seek(0)
+        assert result.returncode == 0, output.read()
+
+
+@cache
+def _initialised(major: int) -> Path:
+    """Return the data of a new server, made once in a session: initdb takes a second."""
+    made = directory()
+    path = made.__enter__()
+    atexit.register(made.__exit__, None, None, None)
+    initdb: Path = load_pgserver().utils.POSTGRES_VERSIONS[major] / "initdb"
+    run_as_user(initdb, "--pgdata", path / "data", "--username=postgres", "--auth=trust", "--no-sync")
+    return path / "data"
+
+
 class Server:
     """A PostgreSQL on a socket, not started yet; every statement and connection is in its log."""
 
     def __init__(self, path: Path, major: int = 18) -> None:
         self.path = path
         self._programs: Path = load_pgserver().utils.POSTGRES_VERSIONS[major]
-        self._run("initdb", "--pgdata", path / "data", "--username=postgres", "--auth=trust", "--no-sync")
+        run_as_user("cp", "-a", _initialised(major), path / "data")
         with (path / "data" / "postgresql.conf").open("a") as settings:
             settings.write(
                 f"listen_addresses = ''\nunix_socket_directories = '{path}'\nfsync = off\n"
                 "log_statement = all\nlog_connections = on\nlog_line_prefix = '%a|%p|'\n"
             )
 
-    def _run(self, program: str, *arguments: str | Path) -> None:
-        result = subprocess.run(
-            [self._programs / program, *arguments],
-            user=USER,
-            cwd="/",
-            check=False,
-            stdout=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert result.returncode == 0, result.stdout
-
     def start(self) -> None:
-        self._run("pg_ctl", "start", "-w", "-D", self.path / "data", "-l", self.path / "log")
+        run_as_user(
+            self._programs / "pg_ctl", "start", "-w", "-D", self.path / "data", "-l", self.path / "log"
+        )
 
     def stop(self, mode: str = "fast") -> None:
-        self._run("pg_ctl", "stop", "-w", "-m", mode, "-D", self.path / "data")
+        run_as_user(self._programs / "pg_ctl", "stop", "-w", "-m", mode, "-D", self.path / "data")
 
     def url(self, user: str = "postgres") -> str:
         return f"postgresql://{user}@/postgres?host={self.path}"

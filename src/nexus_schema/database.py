@@ -168,6 +168,8 @@ def migration_connection(url: URL, *, schema: str | None = None) -> Iterator[Con
             " WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes(%s)",
             [MAINTENANCE_WORK_MEM, MAINTENANCE_WORK_MEM],
         )
+        # JIT judges by estimates, which are far too high for tables that were just created or filled.
+        dbapi_connection.execute("SET jit = off")
         # The session holds the lock of migrations, and is idle while Python works.
         dbapi_connection.execute("SET idle_session_timeout = 0")
         dbapi_connection.execute(

@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.operations import ops
 from autogenerate.circle import Project, schema_of
 from servers import own_server
-from support import ROOT, Database, alembic_program, dump_schema, operations, run_alembic, url_of
+from support import ROOT, Database, alembic_program, dump_schema, operations, quick, run_alembic, url_of
 
 from nexus_schema.autogenerate.catalog import Key, read_both
 from nexus_schema.autogenerate.ownership import Allowed, Made
@@ -167,7 +167,10 @@ ALLOWED = [
 ]
 
 
-@pytest.mark.parametrize(("change", "pattern"), ALLOWED, ids=[pattern for _, pattern in ALLOWED])
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    quick({case[1]: case for case in ALLOWED}, "index audit_*", "constraint api_requests.mine"),
+)
 def test_an_allowed_object_is_not_told(project: Project, tmp_path: Path, change: str, pattern: str) -> None:
     project.database.execute(change)
     project.check()
@@ -243,7 +246,9 @@ SETTINGS = {
 
 
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")
-@pytest.mark.parametrize("setting", [*SETTINGS, "all"])
+@pytest.mark.parametrize(
+    "setting", [*(pytest.param(name, marks=pytest.mark.thorough) for name in SETTINGS), "all"]
+)
 def test_settings_of_the_role_are_no_difference(project: Project, setting: str) -> None:
     for name in SETTINGS if setting == "all" else [setting]:
         value = SETTINGS[name] if name == "search_path" else f"'{SETTINGS[name]}'"
@@ -251,7 +256,7 @@ def test_settings_of_the_role_are_no_difference(project: Project, setting: str) 
     assert project.check() == []
 
 
-@pytest.mark.parametrize("schema", ["other", 'An "odd" one', "search_path=%"])
+@pytest.mark.parametrize("schema", quick(['An "odd" one', "other", "search_path=%"]))
 def test_another_schema_is_clean(empty: Database, schema: str) -> None:
     empty.execute(psycopg.sql.SQL("CREATE SCHEMA {}").format(psycopg.sql.Identifier(schema)))
     empty.execute("CREATE TABLE api_requests (id integer)")  # another one, in public
@@ -266,7 +271,7 @@ def test_another_schema_is_clean(empty: Database, schema: str) -> None:
         run_alembic("check", url=url_of(empty), x={"schema": schema})
 
 
-@pytest.mark.parametrize("major", [16, 18])
+@pytest.mark.parametrize("major", [16, pytest.param(18, marks=pytest.mark.thorough)])
 def test_head_is_clean_on_each_embedded_server(major: int) -> None:
     with own_server(major) as server:
         url = server.url()
@@ -389,7 +394,7 @@ CreateView(sa.select(metadata.tables["other.orders"].c.id), "order_ids", metadat
 """
 
 
-@pytest.mark.parametrize("schemas", ["all", "first"])
+@pytest.mark.parametrize("schemas", quick(["all", "first"]))
 def test_another_project_with_two_schemas(
     empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schemas: str
 ) -> None:

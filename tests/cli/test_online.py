@@ -1,8 +1,6 @@
 """``alembic -x online``: interrupted, killed, in the way of others, and as a script."""
 
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from support import (
-    ROOT,
     Database,
+    Fork,
     alembic_program,
     at,
     catalog,
@@ -44,27 +42,20 @@ def snapshot(database: Database) -> Iterator[psycopg.Connection[tuple[object, ..
 
 
 @contextmanager
-def waiting_upgrade(database: Database, *options: str) -> Iterator[subprocess.Popen[str]]:
+def waiting_upgrade(database: Database, *options: str) -> Iterator[Fork]:
     """Run an online upgrade until a statement of it waits for another session."""
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("alembic"), "-x", "online", *options, "upgrade", "head"],
-        cwd=ROOT,
-        env=os.environ | {"DATABASE_URL": url_of(database)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Fork("alembic", "-x", "online", *options, "upgrade", "head", url=url_of(database))
     try:
         waiting = (
             "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
             " WHERE NOT granted AND locktype = 'virtualxid' AND datname = current_database()"
         )
-        while database.execute(waiting).fetchone() == (0,) and process.poll() is None:
+        while database.execute(waiting).fetchone() == (0,) and not process.ended:
             time.sleep(0.05)
-        assert process.poll() is None, process.communicate()[1]
+        assert not process.ended, process.said()
         yield process
     finally:
         process.kill()
-        process.communicate()
 
 
 @pytest.fixture
@@ -87,10 +78,10 @@ def test_interrupted(filled: Database, sent: signal.Signals, status: int) -> Non
         with waiting_upgrade(filled) as process:
             assert sessions(filled) == 1
             process.send_signal(sent)
-            _, stderr = process.communicate(timeout=60)
-        assert process.returncode == status
-        assert "Traceback" not in stderr
-        assert stderr.splitlines()[-1].startswith("interrupted: what was not finished is undone")
+            result = process.wait()
+        assert result.returncode == status
+        assert "Traceback" not in result.stderr
+        assert result.stderr.splitlines()[-1].startswith("interrupted: what was not finished is undone")
         while sessions(filled):
             time.sleep(0.05)
     assert alembic_program("-x", "online", "upgrade", "head", url=url_of(filled)).returncode == 0

@@ -3,7 +3,6 @@
 import ast
 import re
 import shutil
-import sys
 import textwrap
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from support import (
     dump_schema,
     insert,
     operations,
-    run_program,
+    python_program,
     run_sql_script,
     url_of,
 )
@@ -63,7 +62,7 @@ RUN = "\nimport asyncio\nasync def run():\n    async with lifespan(app): pass\na
 def test_its_python_runs(head: Database, number: int) -> None:
     insert(head, "api_requests", model="m")
     code = PYTHON[number] + (RUN if "lifespan" in PYTHON[number] else "")
-    result = run_program(sys.executable, "-c", code, url=url_of(head), METRICS_ENABLED="true")
+    result = python_program("-c", code, url=url_of(head), METRICS_ENABLED="true")
     assert result.returncode == 0, result.stderr
     assert ["claude-1.msldev.io m 0 0", "[]", "outcome=<Outcome.AT_HEAD", "True"][number] in result.stdout
     assert len(PYTHON) == 4

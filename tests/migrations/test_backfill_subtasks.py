@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -11,17 +12,16 @@ from hypothesis import strategies as st
 from migrations.reference_backfill import ABSENT, Request
 from migrations.reference_backfill import backfill as reference
 from psycopg.types.json import Jsonb
-from pytest_postgresql import factories
 from sqlalchemy import event, text
 from support import (
     Database,
     at,
     insert,
     operations,
+    quick,
     revision_module,
     run_alembic,
     task_response,
-    upgraded_to,
     url_of,
     user_message,
 )
@@ -29,16 +29,9 @@ from support import (
 REVISION = revision_module("003")
 
 
-server_at_003 = factories.postgresql_noproc(
-    dbname="nexus_003", load=[upgraded_to("003")], depends_on="server"
-)
-connection_at_003 = factories.postgresql("server_at_003")
-
-
 @pytest.fixture
-def database(connection_at_003: Database) -> Database:
-    connection_at_003.autocommit = True
-    return connection_at_003
+def database(at_revision: Callable[[str], Database]) -> Database:
+    return at_revision("003")
 
 
 def backfill(database: Database) -> None:
@@ -390,7 +383,6 @@ def read_requests(database: Database) -> dict[uuid.UUID, tuple[Any, ...]]:
 
 
 @settings(
-    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -467,7 +459,7 @@ def work(database: Database) -> float:
     return touched[0]
 
 
-@pytest.mark.parametrize("same", [False, True], ids=["different prompts", "one prompt everywhere"])
+@pytest.mark.parametrize("same", quick({"one prompt everywhere": True, "different prompts": False}))
 def test_its_work_grows_linearly_whatever_the_statistics_say(misjudged: Database, same: bool) -> None:
     misjudged.execute(FILL, {"same": same, "first": 1, "last": 2_000})
     small = work(misjudged)

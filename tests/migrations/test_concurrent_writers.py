@@ -17,7 +17,7 @@ from support import START, Database, at, insert, task_response, url_of, user_mes
 
 from nexus_schema import Outcome, upgrade_database
 
-ROWS = 2000
+ROWS = 1000
 
 
 class Writers:

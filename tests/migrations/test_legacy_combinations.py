@@ -98,7 +98,6 @@ def is_own(kind: str, name: str, new: dict[tuple[str, str], str]) -> bool:
 
 
 @settings(
-    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

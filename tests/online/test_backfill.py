@@ -11,7 +11,7 @@ import pytest
 from online.project import Project, Stop, state, versions
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import CompileError, DBAPIError
-from support import Database
+from support import Database, quick
 
 from nexus_schema.errors import SchemaError, describe
 from nexus_schema.online import backfill
@@ -46,6 +46,7 @@ op.backfill(
 )""",
 }
 ways = pytest.mark.parametrize("way", WAYS)
+quick_ways = pytest.mark.parametrize("way", quick([*WAYS], "pages", "key"))
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def repeated(url: str, statement: str) -> Iterator[list[int]]:
         thread.join()
 
 
-@ways
+@quick_ways
 def test_rows_that_others_move_meanwhile(big: Project, way: str) -> None:
     big.revision(TABLES + WAYS[way])
     move = "UPDATE big SET v = v + 1 WHERE id = (SELECT (random() * 5000)::int)"
@@ -115,7 +116,7 @@ def test_rows_that_others_move_meanwhile(big: Project, way: str) -> None:
     assert versions(big.database) == ["r1"]
 
 
-@ways
+@quick_ways
 def test_rows_that_come_in_meanwhile(big: Project, way: str) -> None:
     """It ends; what was there when it began is filled."""
     big.revision(TABLES + WAYS[way])
@@ -126,7 +127,7 @@ def test_rows_that_come_in_meanwhile(big: Project, way: str) -> None:
     assert big.database.execute("SELECT count(*) FROM big WHERE c IS NULL AND id <= 5000").fetchone() == (0,)
 
 
-@ways
+@quick_ways
 def test_it_goes_on_where_it_was(big: Project, way: str) -> None:
     big.revision(TABLES + WAYS[way])
     last = 3 if way != "over another table" else 2
@@ -200,12 +201,14 @@ def test_a_key_that_may_be_null(big: Project, key: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [
-        ("char(4)", "lpad(id::text, 4, '0')"),
-        ("bit(13)", "id::bit(13)"),
-        ("text", "id || '%%s %% it''s'"),
-        ("timestamptz", "to_timestamp(id * 0.001)"),
-    ],
+    quick(
+        {
+            "char": ("char(4)", "lpad(id::text, 4, '0')"),
+            "bit": ("bit(13)", "id::bit(13)"),
+            "text": ("text", "id || '%%s %% it''s'"),
+            "timestamptz": ("timestamptz", "to_timestamp(id * 0.001)"),
+        }
+    ),
 )
 def test_a_key_whose_type_has_a_length(big: Project, kind: str, value: str) -> None:
     big.database.execute(f"ALTER TABLE big ADD cc {kind}; UPDATE big SET cc = {value};".replace("%%", "%"))
@@ -283,7 +286,7 @@ def test_an_empty_table(big: Project, way: str, online: bool) -> None:
     assert versions(big.database) == ["r1"]
 
 
-@pytest.mark.parametrize("way", ["pages", "key", "composite key"])
+@pytest.mark.parametrize("way", quick(["pages", "key", "composite key"]))
 @pytest.mark.parametrize("how", ["online", "at once", "script"])
 def test_a_partitioned_table(big: Project, way: str, how: str) -> None:
     big.database.execute(

@@ -25,7 +25,7 @@ def test_what_was_done_before_an_error_is_not_done_again(project: Project) -> No
     project.database.execute("UPDATE t SET a = NULL WHERE id = 3")
     project.revision(ONCE + 'op.alter_column("t", "a", nullable=False)')
     for _ in range(2):
-        with pytest.raises(SchemaError, match="null values"):
+        with pytest.raises(SchemaError, match="null values|is violated"):
             project.upgrade()
         assert count(project) == (5,)
         assert versions(project.database) == []

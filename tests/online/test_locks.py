@@ -78,6 +78,7 @@ def test_no_strong_lock_while_rows_are_read_or_written(observed: Project, case: 
             assert not modes
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_one_transaction_stalls_where_it_is_said(observed: Project, case: Case) -> None:
     """The observer sees what there is to see."""

@@ -45,6 +45,7 @@ def indexes(database: Database) -> list[Any]:
 
 @pytest.mark.parametrize("setup", [SETUP, SETUP + NESTED], ids=["flat", "nested"])
 @pytest.mark.parametrize("upgrade", INDEXES.values(), ids=INDEXES)
+@pytest.mark.thorough
 def test_an_index_wherever_it_stops(project: Project, upgrade: str, setup: str) -> None:
     project.revision(upgrade)
     reset(project.database)

@@ -129,6 +129,7 @@ def test_two_replicas_at_once_on_an_empty_database(empty: Database, tmp_path: Pa
     assert "Traceback" not in one.said + other.said
 
 
+@pytest.mark.thorough
 def test_on_the_embedded_default(tmp_path: Path) -> None:
     with replica(tmp_path) as server:
         assert server.request("/healthz") == {"status": "ok", "revision": "006"}

@@ -22,8 +22,8 @@ from support import (
     catalog,
     content,
     dump_schema,
+    forked,
     insert,
-    processes,
     task_response,
     url_of,
     user_message,
@@ -107,8 +107,7 @@ def dump(url: str) -> str:
 
 def kill_client(url: str, number: int, *, online: bool) -> bool:
     """Kill a process that upgrades at a write; return whether it came so far."""
-    process = processes.Process(target=killed.die, args=(url, number, online))
-    process.start()
+    process = forked(killed.die, url, number, online)
     process.join()
     assert process.exitcode in {0, -signal.SIGKILL}
     return process.exitcode != 0
@@ -130,6 +129,7 @@ def kill_server(url: str, number: int, *, online: bool) -> bool:
     return reached
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(("fresh", "first"), [("new", 0), ("legacy", 1)], indirect=["fresh"])
 def test_killed_at_every_statement(fresh: Callable[[], str], first: int, part: int) -> None:
@@ -154,7 +154,12 @@ def test_killed_at_every_statement(fresh: Callable[[], str], first: int, part: i
 
 
 @pytest.mark.parametrize(
-    ("fresh", "first"), [(kind, number) for number, kind in enumerate(["new", *KINDS])], indirect=["fresh"]
+    ("fresh", "first"),
+    [
+        pytest.param(kind, number, id=kind, marks=[] if kind == "bootstrap" else pytest.mark.thorough)
+        for number, kind in enumerate(["new", *KINDS])
+    ],
+    indirect=["fresh"],
 )
 def test_killed_online(fresh: Callable[[], str], first: int) -> None:
     """Client and server process die in turn, at other writes for each kind of database."""

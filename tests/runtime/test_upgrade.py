@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +21,11 @@ from support import (
     REVISIONS,
     ROOT,
     Database,
+    Fork,
+    alembic_program,
     catalog,
-    run_program,
+    python_program,
+    quick,
     url_of,
     wait_until_a_session_waits,
 )
@@ -186,7 +187,15 @@ def variable(url: URL, options: dict[str, str]) -> UpgradeResult:
         del os.environ["DATABASE_URL"]
 
 
-@pytest.mark.parametrize("how", [sync_engine, async_engine, url_text, url_object, variable])
+@pytest.mark.parametrize(
+    "how",
+    quick(
+        {how.__name__: how for how in (sync_engine, async_engine, url_text, url_object, variable)},
+        "sync_engine",
+        "async_engine",
+        "url_text",
+    ),
+)
 def test_what_it_takes(empty: Database, how: Callable[[URL, dict[str, str]], UpgradeResult]) -> None:
     """Each also with a search_path of its own, which a new connection has to have as well."""
     options = in_schema(empty)
@@ -240,7 +249,7 @@ def test_impossible_waits(empty: Database, option: str, value: Any) -> None:
     assert catalog(empty) == {}
 
 
-@pytest.mark.parametrize("kind", ["url", "engine", "async engine"])
+@pytest.mark.parametrize("kind", quick(["async engine", "url", "engine"]))
 def test_a_server_that_takes_connections_and_says_nothing(kind: str) -> None:
     """The driver alone would wait for minutes; this test ends because the limit does."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -377,8 +386,7 @@ def test_a_revision_that_fails_by_purpose(
     new = copy / "alembic" / "versions" / "007_one_more.py"
     new.write_text(REVISION.format(work=work))
     before = catalog(head)
-    failed = run_program(
-        sys.executable,
+    failed = python_program(
         "-c",
         f"{START}; print('started')",
         url=url_of(head),
@@ -391,9 +399,7 @@ def test_a_revision_that_fails_by_purpose(
     assert logged in failed.stderr
     assert catalog(head) == before
     new.write_text(REVISION.format(work="pass"))
-    mended = run_program(
-        sys.executable, "-c", START, url=url_of(head), cwd=copy, PYTHONPATH=str(copy / "src")
-    )
+    mended = python_program("-c", START, url=url_of(head), cwd=copy, PYTHONPATH=str(copy / "src"))
     assert "name='007_one_more'" in mended.stdout
     assert upgrade_database(url_of(head)).outcome is Outcome.AHEAD
 
@@ -416,10 +422,19 @@ def test_a_database_that_does_not_come_up(log: pytest.LogCaptureFixture) -> None
     assert SECRET not in log.text + repr(result)
 
 
+LINES = [f"[Migr] applied {NAMES[0]}", "requests linked to the Task call", f"[Migr] applied {NAMES[5]}"]
+
+
 @pytest.mark.parametrize(
-    "line", [f"[Migr] applied {NAMES[0]}", "requests linked to the Task call", f"[Migr] applied {NAMES[5]}"]
+    ("mode", "line"),
+    [
+        pytest.param(
+            mode, line, marks=[] if (mode, line) == ("immediate", LINES[1]) else pytest.mark.thorough
+        )
+        for mode in ("fast", "immediate")
+        for line in LINES[:3]
+    ],
 )
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_server_that_is_stopped_and_started_meanwhile(
     server: Server, log: pytest.LogCaptureFixture, line: str, mode: str
 ) -> None:
@@ -436,7 +451,7 @@ def test_a_server_that_is_stopped_and_started_meanwhile(
     assert upgrade_database(server.url()).outcome is Outcome.AT_HEAD
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("kind", quick(["async", "sync"]))
 def test_an_engine_whose_pooled_connection_is_dead(server: Server, kind: str) -> None:
     """As after a restart of the server: the pool hands it out once more."""
     if kind == "sync":
@@ -470,26 +485,19 @@ def test_a_revision_that_takes_its_connection_down(empty: Database, log: pytest.
 
 
 @pytest.mark.parametrize(
-    "others", [[], ["alembic", "upgrade", "head"]], ids=["servers", "and the command line"]
+    "others",
+    [
+        pytest.param([], id="servers", marks=pytest.mark.thorough),
+        pytest.param(["alembic", "upgrade", "head"], id="and the command line"),
+    ],
 )
 def test_sixteen_at_once(empty: Database, others: list[str]) -> None:
-    commands: list[list[str | Path]] = [[sys.executable, "-c", START] for _ in range(16)]
+    commands = [["python", "-c", START] for _ in range(16)]
     if others:
-        commands[::2] = [[Path(sys.executable).with_name(others[0]), *others[1:]]] * 8
-    processes = [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | {"DATABASE_URL": url_of(empty)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for command in commands
-    ]
-    outputs = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 16, outputs
-    said = "\n".join(out + err for out, err in outputs)
+        commands[::2] = [others] * 8
+    results = [fork.wait() for fork in [Fork(*command, url=url_of(empty)) for command in commands]]
+    assert [result.returncode for result in results] == [0] * 16, results
+    said = "\n".join(result.stdout + result.stderr for result in results)
     by_servers = said.count("AppliedRevision(")
     by_command_line = said.count("Running upgrade")
     assert by_servers + by_command_line == 7, said
@@ -515,8 +523,7 @@ def test_the_lock_is_the_command_lines_too(head: Database, command: str) -> None
     target = {"upgrade": "head", "downgrade": "005"}[command]
     with psycopg.connect(url_of(head), autocommit=True) as other:
         other.execute(LOCK)
-        program = Path(sys.executable).with_name("alembic")
-        result = run_program(program, "-x", "lock_wait=0.2", command, target, url=url_of(head))
+        result = alembic_program("-x", "lock_wait=0.2", command, target, url=url_of(head))
     assert result.returncode == 1
     assert "another migration of this schema is running (process" in result.stderr
     assert version(head) == [("006",)]
@@ -552,9 +559,7 @@ def test_the_lock_outlives_its_holder_while_a_statement_runs(empty: Database) ->
     )
     with psycopg.connect(url_of(empty), autocommit=True) as gate:
         gate.execute("SELECT pg_advisory_lock(42)")
-        victim = subprocess.Popen(
-            [sys.executable, "-c", START], cwd=ROOT, env=os.environ | {"DATABASE_URL": url_of(empty)}
-        )
+        victim = Fork("python", "-c", START, url=url_of(empty))
         wait_until_a_session_waits(empty)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
@@ -630,7 +635,7 @@ def test_the_logging_of_the_host_is_left_alone(empty: Database) -> None:
         upgrade_database()
         assert state() == before
     """
-    result = run_program(sys.executable, "-c", program, url=url_of(empty))
+    result = python_program("-c", program, url=url_of(empty))
     assert result.returncode == 0, result.stderr
     lines = result.stderr.splitlines()
     assert "HOST nexus_schema.upgrade [Migr] Migration run complete" in lines
@@ -650,12 +655,11 @@ def test_another_database_behind_the_direct_url(
 
 
 def test_the_direct_url_comes_first_on_the_command_line(empty: Database) -> None:
-    program = Path(sys.executable).with_name("alembic")
     nowhere = f"postgresql://u:{SECRET}@127.0.0.1:1/d"
-    result = run_program(program, "upgrade", "head", url=nowhere, MIGRATION_DATABASE_URL=url_of(empty))
+    result = alembic_program("upgrade", "head", url=nowhere, MIGRATION_DATABASE_URL=url_of(empty))
     assert result.returncode == 0, result.stderr
     assert version(empty) == [("006",)]
-    malformed = run_program(program, "upgrade", "head", MIGRATION_DATABASE_URL=f"mysql://u:{SECRET}@h/d")
+    malformed = alembic_program("upgrade", "head", MIGRATION_DATABASE_URL=f"mysql://u:{SECRET}@h/d")
     assert malformed.stderr.startswith("error: MIGRATION_DATABASE_URL has an unsupported scheme")
     assert SECRET not in malformed.stderr
 
@@ -680,7 +684,7 @@ def test_through_a_pooler(
         assert "a pooler in transaction mode" in str(result.error)
         assert "set MIGRATION_DATABASE_URL to the server itself" in str(result.error)
         assert "\n" not in migr(log)[-1]
-        program = run_program(Path(sys.executable).with_name("alembic"), "upgrade", "head", url=url)
+        program = alembic_program("upgrade", "head", url=url)
         assert program.returncode == 1
         assert program.stderr == f"error: {result.error}\n"
         assert catalog(head) == before

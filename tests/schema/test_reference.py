@@ -1,9 +1,10 @@
 """What each revision leaves in the database, against the tables of the reference, literally."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support import REVISIONS, Database, run_alembic, url_of
+from support import REVISIONS, Database
 
 ZONED = "timestamp with time zone"
 
@@ -178,19 +179,24 @@ def upto(revision: str) -> list[str]:
 
 
 @pytest.fixture(params=REVISIONS)
-def revision(request: pytest.FixtureRequest, empty: Database) -> str:
-    """Each revision in turn; the empty database is upgraded to it."""
-    run_alembic("upgrade", request.param, url=url_of(empty))
+def revision(request: pytest.FixtureRequest) -> str:
+    """Each revision in turn."""
     return str(request.param)
 
 
-def test_columns(revision: str, empty: Database) -> None:
+@pytest.fixture
+def database(revision: str, at_revision: Callable[[str], Database]) -> Database:
+    """A database at the revision."""
+    return at_revision(revision)
+
+
+def test_columns(revision: str, database: Database) -> None:
     expected: dict[str, dict[str, Any]] = {}
     for step in upto(revision):
         for table, columns in COLUMNS.get(step, {}).items():
             expected.setdefault(table, {}).update(columns)
     found: dict[str, dict[str, Any]] = {}
-    for table, *column in empty.execute(
+    for table, *column in database.execute(
         """
         SELECT relname, attname, format_type(atttypid, atttypmod), NOT attnotnull, pg_get_expr(adbin, adrelid)
         FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
@@ -207,14 +213,14 @@ def test_columns(revision: str, empty: Database) -> None:
     }, "the columns are in another order"
 
 
-def test_indexes(revision: str, empty: Database) -> None:
+def test_indexes(revision: str, database: Database) -> None:
     expected: dict[str, str] = {}
     for step in upto(revision):
         expected |= INDEXES.get(step, {})
         for dropped in DROPPED_INDEXES.get(step, ()):
             del expected[dropped]
     found = {}
-    for name, definition in empty.execute(
+    for name, definition in database.execute(
         """
         SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid, 0, true)
         FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
@@ -227,12 +233,12 @@ def test_indexes(revision: str, empty: Database) -> None:
     assert found == expected
 
 
-def test_constraints(revision: str, empty: Database) -> None:
+def test_constraints(revision: str, database: Database) -> None:
     expected: dict[str, str] = {}
     for step in upto(revision):
         expected |= CONSTRAINTS.get(step, {})
     found = dict(
-        empty.execute(
+        database.execute(
             """
             SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
             WHERE connamespace = 'public'::regnamespace AND contype <> 'n' AND convalidated
@@ -243,9 +249,8 @@ def test_constraints(revision: str, empty: Database) -> None:
     assert found == expected
 
 
-@pytest.mark.usefixtures("revision")
-def test_everything_has_a_comment(empty: Database) -> None:
-    without = empty.execute(
+def test_everything_has_a_comment(database: Database) -> None:
+    without = database.execute(
         """
         SELECT relname, attname
         FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum >= 0
