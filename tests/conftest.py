@@ -17,7 +17,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pytest_postgresql.factories.noprocess import xdistify_dbname
@@ -36,16 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # Revisions are loaded by each command: they are compiled once, but not in the project's own folders.
     sys.dont_write_bytecode = False
     sys.pycache_prefix = str(config.cache.mkdir("pycache"))
-    # With random data a test is thorough or quick by the number of its examples.
-    thorough = config.option.markexpr != "not thorough"
-    settings.register_profile("nexus", max_examples=100 if thorough else 6)
-    settings.load_profile("nexus")
 
 
 def pytest_collection_finish() -> None:
     # What is imported stays: to look at it again and again takes a tenth of the time.
     gc.freeze()
-    gc.set_threshold(50_000)
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ def quick(cases: Mapping[str, Any] | Iterable[str], *names: str) -> list[Any]:
     assert set(names) <= set(given)
     return [
         pytest.param(
-            *(value if isinstance(value, tuple) else (value,)),
+            *(value if type(value) is tuple else (value,)),
             id=name,
             marks=[] if name in names else pytest.mark.thorough,
         )

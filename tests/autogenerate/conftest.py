@@ -1,12 +1,21 @@
 """What the tests of autogenerate share."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from autogenerate.circle import Project
+from autogenerate.circle import Project, schema_of
 from support import Database
 
 
 @pytest.fixture
 def project(head: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(tmp_path, head, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def schema_at_head(clones: Callable[[str], AbstractContextManager[Database]]) -> list[str]:
+    """The schema of a database at head, at which check is clean."""
+    with clones("head") as database:
+        return schema_of(database)

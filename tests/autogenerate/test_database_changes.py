@@ -343,11 +343,12 @@ GROUPS = [
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=[f"{len(group)} changes" for group in GROUPS])
-def test_changes_are_seen_mended_and_brought_back(project: Project, group: list[tuple[str, str]]) -> None:
-    before = schema_of(project.database)
+def test_changes_are_seen_mended_and_brought_back(
+    project: Project, schema_at_head: list[str], group: list[tuple[str, str]]
+) -> None:
     for _, change in group:
         project.database.execute(change)
-    go_round(project, before, *(named for named, _ in group))
+    go_round(project, schema_at_head, *(named for named, _ in group))
 
 
 @pytest.mark.thorough
@@ -355,10 +356,11 @@ def test_changes_are_seen_mended_and_brought_back(project: Project, group: list[
     ("named", "change"),
     [pytest.param(named, change, id=change[:70]) for named, change in MENDED],
 )
-def test_a_change_is_seen_mended_and_brought_back(project: Project, named: str, change: str) -> None:
-    before = schema_of(project.database)
+def test_a_change_is_seen_mended_and_brought_back(
+    project: Project, schema_at_head: list[str], named: str, change: str
+) -> None:
     project.database.execute(change)
-    go_round(project, before, named)
+    go_round(project, schema_at_head, named)
 
 
 def test_what_no_operation_mends_is_settled_by_hand(project: Project) -> None:

@@ -88,6 +88,7 @@ def test_interrupted(filled: Database, sent: signal.Signals, status: int) -> Non
     assert alembic_program("check", url=url_of(filled)).returncode == 0
 
 
+@pytest.mark.thorough
 def test_a_client_that_vanishes_leaves_no_statement_running(filled: Database) -> None:
     """The index build would wait for the snapshot as long as that lasts; the server looks for its client."""
     with snapshot(filled):

@@ -382,7 +382,9 @@ def read_requests(database: Database) -> dict[uuid.UUID, tuple[Any, ...]]:
     return {row[0]: (*row[1:3], None if row[3] is None else json.loads(row[3]), row[4]) for row in rows}
 
 
+@pytest.mark.thorough
 @settings(
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
+import pytest
 from legacy_databases import BOOTSTRAP
 from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, event
@@ -106,6 +107,7 @@ def fill(database: Database) -> None:
         )
 
 
+@pytest.mark.thorough
 def test_nothing_is_lost_or_overwritten_and_what_comes_is_filled(empty: Database) -> None:
     fill(empty)
     writers = Writers(url_of(empty))

@@ -7,6 +7,7 @@ import pytest
 from online.project import Fault, Project, Stop, reset, state, versions
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
+from support import quick
 
 from nexus_schema.errors import SchemaError, describe
 
@@ -79,7 +80,7 @@ def failed(project: Project, upgrade: str) -> Any:
 
 
 @of_each
-@pytest.mark.parametrize("online", [True, False], ids=["online", "as usual"])
+@pytest.mark.parametrize("online", quick({"online": True, "as usual": False}))
 def test_the_next_run_finishes_it(
     project: Project, caplog: pytest.LogCaptureFixture, upgrade: str, online: bool
 ) -> None:

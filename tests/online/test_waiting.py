@@ -123,6 +123,7 @@ SELECT count(*) FROM pg_locks
 WHERE NOT granted AND relation = 't'::regclass AND mode = 'AccessExclusiveLock'"""
 
 
+@pytest.mark.thorough
 def test_ddl_of_which_nothing_is_known_is_a_short_stall(project: Project) -> None:
     project.revision("op.execute(\"DO $$ BEGIN EXECUTE 'ALTER TABLE t ADD c int'; END $$\")")
     with psycopg.connect(project.url) as other:
@@ -135,6 +136,7 @@ def test_ddl_of_which_nothing_is_known_is_a_short_stall(project: Project) -> Non
         run.end()
 
 
+@pytest.mark.thorough
 def test_an_autovacuum_is_sent_away(tmp_path: Path) -> None:
     with own_server() as server, psycopg.connect(server.url(), autocommit=True) as database:
         database.execute(
