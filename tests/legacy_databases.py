@@ -233,6 +233,11 @@ KINDS |= {
     },
 }
 
+# The translation service makes no difference to the rest: with one of the others it stands for all.
+DIFFERENT = [
+    kind for kind in KINDS if "beside" not in kind or kind == "bootstrap, beside the translation service"
+]
+
 OPERATORS_OWN = """
 ALTER TABLE api_requests ADD COLUMN team text NOT NULL DEFAULT 'ours';
 COMMENT ON COLUMN api_requests.team IS 'kept';

@@ -1,6 +1,6 @@
 """One circle: a difference is seen, a revision mends it, and its downgrade brings it back exactly."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +68,12 @@ def together(cases: Iterable[tuple[str, T]]) -> list[list[tuple[str, T]]]:
             groups.append(group := {})
         group[name] = case
     return [list(group.values()) for group in groups]
+
+
+def few_together(cases: Sequence[tuple[str, T]]) -> list[list[tuple[str, T]]]:
+    """Return cases in small groups of neighbours: what one brings about does not hide what another lacks."""
+    slices = [cases[first : first + 5] for first in range(0, len(cases), 5)]
+    return [group for part in slices for group in together(part)]
 
 
 def assert_same(left: list[str], right: list[str], text: str) -> None:

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from autogenerate.circle import Project, go_round, schema_of, together
+from autogenerate.circle import Project, few_together, go_round, schema_of, together
+from support import quick
 
 # SQLAlchemy 2.1.9 stumbles over a CHECK that is not valid; it warns of its own keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")
@@ -334,33 +335,27 @@ OWN = [
 # These take other objects with them.
 VIEW = re.compile("DROP MATERIALIZED VIEW|tool_call_count CASCADE")
 TABLE = re.compile("DROP (TABLE|SEQUENCE)|CASCADE")
-GROUPS = [
-    *together(case for case in MENDED if not VIEW.search(case[1]) and not TABLE.search(case[1])),
+OTHERS = [case for case in MENDED if not VIEW.search(case[1]) and not TABLE.search(case[1])]
+ALL_TOGETHER = [
+    *together(OTHERS),
     *together(case for case in MENDED if not VIEW.search(case[1]) and re.match("DROP TABLE", case[1])),
     *together(case for case in MENDED if not VIEW.search(case[1]) and re.search("CASCADE", case[1])),
     *([case] for case in MENDED if VIEW.search(case[1])),
 ]
+ONE_BY_ONE = [[case] for case in MENDED if TABLE.search(case[1]) and not VIEW.search(case[1])]
+GROUPS = {
+    f"{number}-{len(group)} changes": group
+    for number, group in enumerate([*ALL_TOGETHER, *few_together(OTHERS), *ONE_BY_ONE])
+}
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=[f"{len(group)} changes" for group in GROUPS])
+@pytest.mark.parametrize("group", quick(GROUPS, *[*GROUPS][: len(ALL_TOGETHER)]))
 def test_changes_are_seen_mended_and_brought_back(
     project: Project, schema_at_head: list[str], group: list[tuple[str, str]]
 ) -> None:
     for _, change in group:
         project.database.execute(change)
     go_round(project, schema_at_head, *(named for named, _ in group))
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize(
-    ("named", "change"),
-    [pytest.param(named, change, id=change[:70]) for named, change in MENDED],
-)
-def test_a_change_is_seen_mended_and_brought_back(
-    project: Project, schema_at_head: list[str], named: str, change: str
-) -> None:
-    project.database.execute(change)
-    go_round(project, schema_at_head, named)
 
 
 def test_what_no_operation_mends_is_settled_by_hand(project: Project) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from autogenerate.circle import Project, go_round, together
+from autogenerate.circle import Project, few_together, go_round, together
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.sql.ddl import CreateView
+from support import quick
 
 # Of tables that refer to each other without use_alter.
 pytestmark = pytest.mark.filterwarnings("ignore:Cannot correctly sort tables")
@@ -182,342 +183,358 @@ def id_column(**options: Any) -> "Column[int]":
 
 REQUESTS, CHUNKS, METRICS = "api_requests", "streaming_chunks", "conversation_metrics"
 
-CHANGES: list[tuple[str, Change]] = [
-    # Tables
-    (
-        "table tags",
-        table(
-            "tags",
-            id_column(),
-            Column("name", sa.String(50), unique=True, comment="it's 50% :name"),
-            comment="Tags",
+
+def changes() -> list[tuple[str, Change]]:
+    """Return what each change is called, and the change; it can be made once, as a column has one table."""
+    return [
+        # Tables
+        (
+            "table tags",
+            table(
+                "tags",
+                id_column(),
+                Column("name", sa.String(50), unique=True, comment="it's 50% :name"),
+                comment="Tags",
+            ),
         ),
-    ),
-    (
-        "table big",
-        table("big", Column("id", sa.BigInteger, sa.Identity(always=True, start=100), primary_key=True)),
-    ),
-    ("table coloured", table("coloured", id_column(), Column("colour", sa.Enum(Colour, name="colour")))),
-    ("table Odd Name", table("Odd Name", id_column(), Column("A b", sa.Text, index=True))),
-    (
-        "table child",
-        table(
-            "child",
-            id_column(),
-            Column(
+        (
+            "table big",
+            table("big", Column("id", sa.BigInteger, sa.Identity(always=True, start=100), primary_key=True)),
+        ),
+        ("table coloured", table("coloured", id_column(), Column("colour", sa.Enum(Colour, name="colour")))),
+        ("table Odd Name", table("Odd Name", id_column(), Column("A b", sa.Text, index=True))),
+        (
+            "table child",
+            table(
+                "child",
+                id_column(),
+                Column(
+                    "request_id",
+                    sa.Uuid,
+                    sa.ForeignKey("api_requests.request_id", ondelete="SET NULL"),
+                    index=True,
+                ),
+                CheckConstraint("id > 0", name="positive"),
+            ),
+        ),
+        (
+            "table spans",
+            table(
+                "spans",
+                id_column(),
+                Column("during", pg.TSTZRANGE),
+                pg.ExcludeConstraint(("during", "&&"), name="spans_apart"),
+            ),
+        ),
+        (
+            "table doubled",
+            table("doubled", id_column(), Column("twice", sa.Integer, sa.Computed("id * 2", persisted=True))),
+        ),
+        (
+            "table quick",
+            table("quick", id_column(), prefixes=["UNLOGGED"], postgresql_with={"fillfactor": 70}),
+        ),
+        (
+            "table parts",
+            table("parts", Column("day", sa.Date, primary_key=True), postgresql_partition_by="RANGE (day)"),
+        ),
+        (
+            "table checked",
+            table("checked", id_column(), Column("n", sa.Integer, CheckConstraint("n > 3", name="npos"))),
+        ),
+        ("table ahead", referring(use_alter=True)),
+        ("table ahead", referring(use_alter=False)),
+        (
+            "domain posint",
+            table("counted", id_column(), Column("n", pg.DOMAIN("posint", sa.Integer, check="VALUE > 0"))),
+        ),
+        (
+            "type shade",
+            table("shaded", id_column(), Column("shades", pg.ARRAY(sa.Enum(Colour, name="shade")))),
+        ),
+        ("table conversation_metrics", without_table(METRICS)),
+        ("table streaming_chunks", without_table(CHUNKS)),
+        (
+            "table conversation_metrics",
+            lambda copy: setattr(copy.conversation_metrics, "comment", "another: 50% :x \\"),
+        ),
+        ("table conversation_metrics", lambda copy: setattr(copy.conversation_metrics, "comment", None)),
+        # Columns
+        ("column conversation_metrics.note", column(METRICS, "note", sa.Text, comment="it's")),
+        (
+            "column conversation_metrics.note",
+            column(METRICS, "note", sa.String(9, collation="C"), nullable=False, server_default="x"),
+        ),
+        (
+            "column api_requests.extra",
+            column(REQUESTS, "extra", pg.JSONB, server_default=text(r"""'{"a": "%\:b"}'""")),
+        ),
+        ("column api_requests.labels", column(REQUESTS, "labels", pg.ARRAY(sa.Text), index=True)),
+        ("column conversation_metrics.colour", column(METRICS, "colour", sa.Enum(Colour, name="colour"))),
+        (
+            "column conversation_metrics.twice",
+            column(METRICS, "twice", sa.Integer, sa.Computed("tts_ms * 2", persisted=True)),
+        ),
+        ("column conversation_metrics.number", column(METRICS, "number", sa.BigInteger, sa.Identity())),
+        (
+            "column conversation_metrics.request_id",
+            column(
+                METRICS,
                 "request_id",
                 sa.Uuid,
-                sa.ForeignKey("api_requests.request_id", ondelete="SET NULL"),
-                index=True,
-            ),
-            CheckConstraint("id > 0", name="positive"),
-        ),
-    ),
-    (
-        "table spans",
-        table(
-            "spans",
-            id_column(),
-            Column("during", pg.TSTZRANGE),
-            pg.ExcludeConstraint(("during", "&&"), name="spans_apart"),
-        ),
-    ),
-    (
-        "table doubled",
-        table("doubled", id_column(), Column("twice", sa.Integer, sa.Computed("id * 2", persisted=True))),
-    ),
-    ("table quick", table("quick", id_column(), prefixes=["UNLOGGED"], postgresql_with={"fillfactor": 70})),
-    (
-        "table parts",
-        table("parts", Column("day", sa.Date, primary_key=True), postgresql_partition_by="RANGE (day)"),
-    ),
-    (
-        "table checked",
-        table("checked", id_column(), Column("n", sa.Integer, CheckConstraint("n > 3", name="npos"))),
-    ),
-    ("table ahead", referring(use_alter=True)),
-    ("table ahead", referring(use_alter=False)),
-    (
-        "domain posint",
-        table("counted", id_column(), Column("n", pg.DOMAIN("posint", sa.Integer, check="VALUE > 0"))),
-    ),
-    (
-        "type shade",
-        table("shaded", id_column(), Column("shades", pg.ARRAY(sa.Enum(Colour, name="shade")))),
-    ),
-    ("table conversation_metrics", without_table(METRICS)),
-    ("table streaming_chunks", without_table(CHUNKS)),
-    (
-        "table conversation_metrics",
-        lambda copy: setattr(copy.conversation_metrics, "comment", "another: 50% :x \\"),
-    ),
-    ("table conversation_metrics", lambda copy: setattr(copy.conversation_metrics, "comment", None)),
-    # Columns
-    ("column conversation_metrics.note", column(METRICS, "note", sa.Text, comment="it's")),
-    (
-        "column conversation_metrics.note",
-        column(METRICS, "note", sa.String(9, collation="C"), nullable=False, server_default="x"),
-    ),
-    (
-        "column api_requests.extra",
-        column(REQUESTS, "extra", pg.JSONB, server_default=text(r"""'{"a": "%\:b"}'""")),
-    ),
-    ("column api_requests.labels", column(REQUESTS, "labels", pg.ARRAY(sa.Text), index=True)),
-    ("column conversation_metrics.colour", column(METRICS, "colour", sa.Enum(Colour, name="colour"))),
-    (
-        "column conversation_metrics.twice",
-        column(METRICS, "twice", sa.Integer, sa.Computed("tts_ms * 2", persisted=True)),
-    ),
-    ("column conversation_metrics.number", column(METRICS, "number", sa.BigInteger, sa.Identity())),
-    (
-        "column conversation_metrics.request_id",
-        column(
-            METRICS,
-            "request_id",
-            sa.Uuid,
-            sa.ForeignKey("api_requests.request_id", name="to_request"),
-            unique=True,
-        ),
-    ),
-    (
-        "column conversation_metrics.amount",
-        column(METRICS, "amount", sa.Numeric(12, 2), CheckConstraint("amount >= 0", name="not_negative")),
-    ),
-    ("column conversation_metrics.voice_used", without_column(METRICS, "voice_used")),
-    ("column api_requests.account_id", without_column(REQUESTS, "account_id")),
-    ("column api_requests.task_tool_invocation", without_column(REQUESTS, "task_tool_invocation")),
-    ("column conversation_metrics.user_id", attribute(METRICS, "user_id", type=sa.String(300))),
-    ("column conversation_metrics.user_id", attribute(METRICS, "user_id", type=sa.Text())),
-    (
-        "column conversation_metrics.user_id",
-        attribute(METRICS, "user_id", type=sa.String(255, collation="C")),
-    ),
-    ("column conversation_metrics.record_ms", attribute(METRICS, "record_ms", type=sa.BigInteger())),
-    (
-        "column conversation_metrics.created_at",
-        attribute(METRICS, "created_at", type=sa.DateTime(timezone=True)),
-    ),
-    ("column api_requests.domain", attribute(REQUESTS, "domain", type=sa.String(300))),
-    ("column streaming_chunks.id", attribute(CHUNKS, "id", type=sa.BigInteger())),
-    ("column conversation_metrics.user_id", attribute(METRICS, "user_id", nullable=False)),
-    ("column api_requests.headers", attribute(REQUESTS, "headers", nullable=True)),
-    ("column conversation_metrics.user_id", attribute(METRICS, "user_id", comment="another: 50% :x \\")),
-    ("column conversation_metrics.user_id", attribute(METRICS, "user_id", comment=None)),
-    ("column conversation_metrics.user_id", default(METRICS, "user_id", text("CURRENT_USER"))),
-    ("column api_requests.branch_id", default(REQUESTS, "branch_id", "it's :50% \\")),
-    ("column api_requests.branch_id", default(REQUESTS, "branch_id", None)),
-    ("column conversation_metrics.id", default(METRICS, "id", text("gen_random_uuid()::text::uuid"))),
-    (
-        "column conversation_metrics.tts_ms",
-        both(
-            attribute(METRICS, "tts_ms", nullable=False),
-            lambda copy: sa.Identity(start=7, increment=3)._set_parent(copy.conversation_metrics.c.tts_ms),
-        ),
-    ),
-    # Indexes
-    ("index by_user on conversation_metrics", index(METRICS, "by_user", "user_id")),
-    (
-        "index by_user on conversation_metrics",
-        index(
-            METRICS,
-            "by_user",
-            "lower(user_id) DESC NULLS LAST",
-            postgresql_include=["tts_ms"],
-            postgresql_where=text("user_id <> '50%:x'"),
-        ),
-    ),
-    (
-        "index by_user on conversation_metrics",
-        index(METRICS, "by_user", "user_id", unique=True, postgresql_nulls_not_distinct=True),
-    ),
-    (
-        "index by_user on conversation_metrics",
-        index(
-            METRICS,
-            "by_user",
-            "user_id",
-            postgresql_ops={"user_id": "varchar_pattern_ops"},
-            postgresql_with={"fillfactor": 70},
-        ),
-    ),
-    (
-        "index by_user on conversation_metrics",
-        index(METRICS, "by_user", "user_id", postgresql_using="brin", postgresql_with={"pages_per_range": 4}),
-    ),
-    ("index idx_requests_branch_id on api_requests", without_index(REQUESTS, "idx_requests_branch_id")),
-    (
-        "index idx_requests_task_tool_invocation_gin on api_requests",
-        index(
-            REQUESTS, "idx_requests_task_tool_invocation_gin", "task_tool_invocation", postgresql_using="gin"
-        ),
-    ),
-    (
-        "index idx_requests_conversation_detail on api_requests",
-        index(
-            REQUESTS,
-            "idx_requests_conversation_detail",
-            "conversation_id",
-            "timestamp",
-            postgresql_include=["domain", "model"],
-        ),
-    ),
-    (
-        "index idx_hourly_stats_hour_domain on hourly_stats",
-        index("hourly_stats", "idx_hourly_stats_hour_domain", "domain"),
-    ),
-    # Constraints
-    (
-        "constraint conversation_metrics_user_id_created_at_key on conversation_metrics",
-        constraint(METRICS, UniqueConstraint("user_id", "created_at")),
-    ),
-    (
-        "constraint once on conversation_metrics",
-        constraint(
-            METRICS,
-            UniqueConstraint(
-                "user_id",
-                name="once",
-                deferrable=True,
-                initially="DEFERRED",
-                postgresql_nulls_not_distinct=True,
+                sa.ForeignKey("api_requests.request_id", name="to_request"),
+                unique=True,
             ),
         ),
-    ),
-    (
-        "constraint conversation_metrics_quick_check on conversation_metrics",
-        constraint(METRICS, CheckConstraint("tts_ms < 10 OR user_id = '50%:x'", name="quick")),
-    ),
-    (
-        "constraint apart on conversation_metrics",
-        constraint(METRICS, pg.ExcludeConstraint(("user_id", "="), name="apart", using="btree")),
-    ),
-    (
-        "constraint to_itself on conversation_metrics",
-        both(
-            constraint(METRICS, UniqueConstraint("id", "user_id", name="pair")),
-            constraint(
-                METRICS,
-                ForeignKeyConstraint(
-                    ["id", "user_id"],
-                    ["conversation_metrics.id", "conversation_metrics.user_id"],
-                    name="to_itself",
-                    onupdate="CASCADE",
-                    match="FULL",
+        (
+            "column conversation_metrics.amount",
+            column(METRICS, "amount", sa.Numeric(12, 2), CheckConstraint("amount >= 0", name="not_negative")),
+        ),
+        ("column conversation_metrics.voice_used", without_column(METRICS, "voice_used")),
+        ("column api_requests.account_id", without_column(REQUESTS, "account_id")),
+        ("column api_requests.task_tool_invocation", without_column(REQUESTS, "task_tool_invocation")),
+        ("column conversation_metrics.user_id", attribute(METRICS, "user_id", type=sa.String(300))),
+        ("column conversation_metrics.user_id", attribute(METRICS, "user_id", type=sa.Text())),
+        (
+            "column conversation_metrics.user_id",
+            attribute(METRICS, "user_id", type=sa.String(255, collation="C")),
+        ),
+        ("column conversation_metrics.record_ms", attribute(METRICS, "record_ms", type=sa.BigInteger())),
+        (
+            "column conversation_metrics.created_at",
+            attribute(METRICS, "created_at", type=sa.DateTime(timezone=True)),
+        ),
+        ("column api_requests.domain", attribute(REQUESTS, "domain", type=sa.String(300))),
+        ("column streaming_chunks.id", attribute(CHUNKS, "id", type=sa.BigInteger())),
+        ("column conversation_metrics.user_id", attribute(METRICS, "user_id", nullable=False)),
+        ("column api_requests.headers", attribute(REQUESTS, "headers", nullable=True)),
+        ("column conversation_metrics.user_id", attribute(METRICS, "user_id", comment="another: 50% :x \\")),
+        ("column conversation_metrics.user_id", attribute(METRICS, "user_id", comment=None)),
+        ("column conversation_metrics.user_id", default(METRICS, "user_id", text("CURRENT_USER"))),
+        ("column api_requests.branch_id", default(REQUESTS, "branch_id", "it's :50% \\")),
+        ("column api_requests.branch_id", default(REQUESTS, "branch_id", None)),
+        ("column conversation_metrics.id", default(METRICS, "id", text("gen_random_uuid()::text::uuid"))),
+        (
+            "column conversation_metrics.tts_ms",
+            both(
+                attribute(METRICS, "tts_ms", nullable=False),
+                lambda copy: sa.Identity(start=7, increment=3)._set_parent(
+                    copy.conversation_metrics.c.tts_ms
                 ),
             ),
         ),
-    ),
-    (
-        "constraint streaming_chunks_request_id_chunk_index_key on streaming_chunks",
-        without_constraint(CHUNKS, UniqueConstraint),
-    ),
-    (
-        "constraint streaming_chunks_request_id_fkey on streaming_chunks",
-        lambda copy: [
-            vars(c).update(ondelete="RESTRICT", deferrable=True)
-            for c in copy.streaming_chunks.foreign_key_constraints
-        ],
-    ),
-    (
-        "constraint including on streaming_chunks",
-        constraint(
-            CHUNKS,
-            UniqueConstraint(
-                "chunk_index", "request_id", name="including", postgresql_include=["token_count"]
+        # Indexes
+        ("index by_user on conversation_metrics", index(METRICS, "by_user", "user_id")),
+        (
+            "index by_user on conversation_metrics",
+            index(
+                METRICS,
+                "by_user",
+                "lower(user_id) DESC NULLS LAST",
+                postgresql_include=["tts_ms"],
+                postgresql_where=text("user_id <> '50%:x'"),
             ),
         ),
-    ),
-    (
-        "constraint spans on conversation_metrics",
-        constraint(
-            METRICS, pg.ExcludeConstraint((text("int4range(tts_ms, tts_ms + 1)"), "&&"), name="spans")
+        (
+            "index by_user on conversation_metrics",
+            index(METRICS, "by_user", "user_id", unique=True, postgresql_nulls_not_distinct=True),
         ),
-    ),
-    ("domain positive", after_create(METRICS, "CREATE DOMAIN positive AS integer CHECK (VALUE > 0)")),
-    # Views and functions
-    (
-        "function of_domains()",
-        both(
-            view("domain AS domain FROM api_requests", name="all_domains", materialized=False),
-            lambda copy: after_create(
-                "all_domains",
-                "CREATE FUNCTION of_domains() RETURNS SETOF all_domains LANGUAGE sql AS 'TABLE all_domains'",
-            )(SimpleNamespace(all_domains=copy.metadata.tables["all_domains"])),
+        (
+            "index by_user on conversation_metrics",
+            index(
+                METRICS,
+                "by_user",
+                "user_id",
+                postgresql_ops={"user_id": "varchar_pattern_ops"},
+                postgresql_with={"fillfactor": 70},
+            ),
         ),
-    ),
-    (
-        "view domains",
-        view(
-            "domain AS domain, count(*) AS requests FROM api_requests GROUP BY domain",
-            name="domains",
-            materialized=False,
+        (
+            "index by_user on conversation_metrics",
+            index(
+                METRICS, "by_user", "user_id", postgresql_using="brin", postgresql_with={"pages_per_range": 4}
+            ),
         ),
-    ),
-    (
-        "materialized view domains",
-        view(
-            "domain AS domain, count(*) AS requests FROM api_requests GROUP BY domain",
-            "domain",
-            "requests",
-            name="domains",
-            domain="it's 50% :x",
+        ("index idx_requests_branch_id on api_requests", without_index(REQUESTS, "idx_requests_branch_id")),
+        (
+            "index idx_requests_task_tool_invocation_gin on api_requests",
+            index(
+                REQUESTS,
+                "idx_requests_task_tool_invocation_gin",
+                "task_tool_invocation",
+                postgresql_using="gin",
+            ),
         ),
-    ),
-    ("materialized view hourly_stats", lambda copy: copy.metadata.remove(copy.hourly_stats)),
-    (
-        "materialized view hourly_stats",
-        view(
-            "domain AS domain, count(*) AS requests FROM api_requests WHERE path <> '50%:x' GROUP BY domain",
-            "domain",
-            domain="Domain",
+        (
+            "index idx_requests_conversation_detail on api_requests",
+            index(
+                REQUESTS,
+                "idx_requests_conversation_detail",
+                "conversation_id",
+                "timestamp",
+                postgresql_include=["domain", "model"],
+            ),
         ),
-    ),
-    (
-        "function now_utc()",
-        after_create(
-            METRICS,
-            "CREATE FUNCTION now_utc() RETURNS timestamp LANGUAGE sql STABLE AS"
-            " $$ SELECT now() AT TIME ZONE 'UTC' WHERE '%:x' <> '' $$",
+        (
+            "index idx_hourly_stats_hour_domain on hourly_stats",
+            index("hourly_stats", "idx_hourly_stats_hour_domain", "domain"),
         ),
-    ),
-    (
-        "function slow(threshold integer)",
-        after_create(
-            METRICS,
-            "CREATE FUNCTION slow(threshold integer DEFAULT 9)"
-            " RETURNS SETOF conversation_metrics LANGUAGE sql AS"
-            " 'SELECT * FROM conversation_metrics WHERE tts_ms > threshold'",
+        # Constraints
+        (
+            "constraint conversation_metrics_user_id_created_at_key on conversation_metrics",
+            constraint(METRICS, UniqueConstraint("user_id", "created_at")),
         ),
-    ),
-    (
-        "function refresh_hourly_stats()",
-        after_create(
-            "hourly_stats",
-            "CREATE OR REPLACE FUNCTION"
-            " refresh_hourly_stats() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
-            " REFRESH MATERIALIZED VIEW hourly_stats; END $$",
+        (
+            "constraint once on conversation_metrics",
+            constraint(
+                METRICS,
+                UniqueConstraint(
+                    "user_id",
+                    name="once",
+                    deferrable=True,
+                    initially="DEFERRED",
+                    postgresql_nulls_not_distinct=True,
+                ),
+            ),
         ),
-    ),
-    ("procedure tidy()", after_create(METRICS, "CREATE PROCEDURE tidy() LANGUAGE sql AS 'SELECT 1'")),
-    (
-        "sequence tickets",
-        lambda copy: sa.Sequence("tickets", start=1000, increment=5, metadata=copy.metadata),
-    ),
-    (
-        "index by_user on conversation_metrics",
-        both(
-            index(METRICS, "by_user", "user_id"),
-            after_create(METRICS, "COMMENT ON INDEX by_user IS 'by user'"),
+        (
+            "constraint conversation_metrics_quick_check on conversation_metrics",
+            constraint(METRICS, CheckConstraint("tts_ms < 10 OR user_id = '50%:x'", name="quick")),
         ),
-    ),
-    (
-        "column api_requests.model",
-        both(
-            attribute(REQUESTS, "model", type=sa.Text()),
-            view("domain AS domain, model AS model FROM api_requests", "domain"),
+        (
+            "constraint apart on conversation_metrics",
+            constraint(METRICS, pg.ExcludeConstraint(("user_id", "="), name="apart", using="btree")),
         ),
-    ),
-]
+        (
+            "constraint to_itself on conversation_metrics",
+            both(
+                constraint(METRICS, UniqueConstraint("id", "user_id", name="pair")),
+                constraint(
+                    METRICS,
+                    ForeignKeyConstraint(
+                        ["id", "user_id"],
+                        ["conversation_metrics.id", "conversation_metrics.user_id"],
+                        name="to_itself",
+                        onupdate="CASCADE",
+                        match="FULL",
+                    ),
+                ),
+            ),
+        ),
+        (
+            "constraint streaming_chunks_request_id_chunk_index_key on streaming_chunks",
+            without_constraint(CHUNKS, UniqueConstraint),
+        ),
+        (
+            "constraint streaming_chunks_request_id_fkey on streaming_chunks",
+            lambda copy: [
+                vars(c).update(ondelete="RESTRICT", deferrable=True)
+                for c in copy.streaming_chunks.foreign_key_constraints
+            ],
+        ),
+        (
+            "constraint including on streaming_chunks",
+            constraint(
+                CHUNKS,
+                UniqueConstraint(
+                    "chunk_index", "request_id", name="including", postgresql_include=["token_count"]
+                ),
+            ),
+        ),
+        (
+            "constraint spans on conversation_metrics",
+            constraint(
+                METRICS, pg.ExcludeConstraint((text("int4range(tts_ms, tts_ms + 1)"), "&&"), name="spans")
+            ),
+        ),
+        ("domain positive", after_create(METRICS, "CREATE DOMAIN positive AS integer CHECK (VALUE > 0)")),
+        # Views and functions
+        (
+            "function of_domains()",
+            both(
+                view("domain AS domain FROM api_requests", name="all_domains", materialized=False),
+                lambda copy: after_create(
+                    "all_domains",
+                    "CREATE FUNCTION of_domains() RETURNS SETOF all_domains LANGUAGE sql"
+                    " AS 'TABLE all_domains'",
+                )(SimpleNamespace(all_domains=copy.metadata.tables["all_domains"])),
+            ),
+        ),
+        (
+            "view domains",
+            view(
+                "domain AS domain, count(*) AS requests FROM api_requests GROUP BY domain",
+                name="domains",
+                materialized=False,
+            ),
+        ),
+        (
+            "materialized view domains",
+            view(
+                "domain AS domain, count(*) AS requests FROM api_requests GROUP BY domain",
+                "domain",
+                "requests",
+                name="domains",
+                domain="it's 50% :x",
+            ),
+        ),
+        ("materialized view hourly_stats", lambda copy: copy.metadata.remove(copy.hourly_stats)),
+        (
+            "materialized view hourly_stats",
+            view(
+                "domain AS domain, count(*) AS requests FROM api_requests"
+                " WHERE path <> '50%:x' GROUP BY domain",
+                "domain",
+                domain="Domain",
+            ),
+        ),
+        (
+            "function now_utc()",
+            after_create(
+                METRICS,
+                "CREATE FUNCTION now_utc() RETURNS timestamp LANGUAGE sql STABLE AS"
+                " $$ SELECT now() AT TIME ZONE 'UTC' WHERE '%:x' <> '' $$",
+            ),
+        ),
+        (
+            "function slow(threshold integer)",
+            after_create(
+                METRICS,
+                "CREATE FUNCTION slow(threshold integer DEFAULT 9)"
+                " RETURNS SETOF conversation_metrics LANGUAGE sql AS"
+                " 'SELECT * FROM conversation_metrics WHERE tts_ms > threshold'",
+            ),
+        ),
+        (
+            "function refresh_hourly_stats()",
+            after_create(
+                "hourly_stats",
+                "CREATE OR REPLACE FUNCTION"
+                " refresh_hourly_stats() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
+                " REFRESH MATERIALIZED VIEW hourly_stats; END $$",
+            ),
+        ),
+        ("procedure tidy()", after_create(METRICS, "CREATE PROCEDURE tidy() LANGUAGE sql AS 'SELECT 1'")),
+        (
+            "sequence tickets",
+            lambda copy: sa.Sequence("tickets", start=1000, increment=5, metadata=copy.metadata),
+        ),
+        (
+            "index by_user on conversation_metrics",
+            both(
+                index(METRICS, "by_user", "user_id"),
+                after_create(METRICS, "COMMENT ON INDEX by_user IS 'by user'"),
+            ),
+        ),
+        (
+            "column api_requests.model",
+            both(
+                attribute(REQUESTS, "model", type=sa.Text()),
+                view("domain AS domain, model AS model FROM api_requests", "domain"),
+            ),
+        ),
+    ]
+
 
 BY_HAND: list[tuple[str, Change]] = [
     (
@@ -559,33 +576,36 @@ def alone(change: Change) -> bool:
     return change.__qualname__.startswith("without_")
 
 
-ALONE = [case for case in CHANGES if alone(case[1])]
-GROUPS = [
-    *together(case for case in CHANGES if not alone(case[1])),
-    [case for case in ALONE if case[0].startswith("table ") or REQUESTS in case[0]],
-    [case for case in ALONE if not (case[0].startswith("table ") or REQUESTS in case[0])],
-]
+def groups() -> dict[str, list[tuple[str, Change]]]:
+    """Return the changes that are made together: as many as can be, then few, then one by one."""
+
+    def cases(*, alone_too: bool) -> list[tuple[str, Change]]:
+        return [case for case in changes() if alone(case[1]) == alone_too]
+
+    def of_requests(case: tuple[str, Change]) -> bool:
+        return case[0].startswith("table ") or REQUESTS in case[0]
+
+    found = [
+        *together(cases(alone_too=False)),
+        [case for case in cases(alone_too=True) if of_requests(case)],
+        [case for case in cases(alone_too=True) if not of_requests(case)],
+        *few_together(cases(alone_too=False)),
+        *([case] for case in cases(alone_too=True)),
+    ]
+    return {f"{number}-{len(group)} changes": group for number, group in enumerate(found)}
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=[f"{len(group)} changes" for group in GROUPS])
+GROUPS = groups()
+ALL_TOGETHER = len(together(case for case in changes() if not alone(case[1]))) + 2
+
+
+@pytest.mark.parametrize("group", quick(GROUPS, *[*GROUPS][:ALL_TOGETHER]))
 def test_changes_of_the_models_come_and_go(
     project: Project, copy: Copy, group: list[tuple[str, Change]]
 ) -> None:
     for _, change in group:
         change(copy)
     go_round(project, [], *(named for named, _ in group))
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize(
-    ("named", "change"),
-    [pytest.param(named, change, id=f"{i}-{named}") for i, (named, change) in enumerate(CHANGES)],
-)
-def test_a_change_of_the_models_comes_and_goes(
-    project: Project, copy: Copy, named: str, change: Change
-) -> None:
-    change(copy)
-    go_round(project, [], named)
 
 
 def test_what_no_operation_makes_is_settled_by_hand(project: Project, copy: Copy) -> None:

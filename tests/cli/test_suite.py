@@ -1,0 +1,64 @@
+"""The suite itself: it starts a server only for tests that need one, and leaves none behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from support import ROOT, python_program, quick
+
+WITHOUT_SERVERS = """if True:
+    import sys, pytest
+    from nexus_schema import embedded
+    embedded.embedded_server = None
+    sys.exit(pytest.main({arguments}))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    quick({"collection": ["-n", "0", "--collect-only", "-q"], "unit tests": ["-n", "0", "tests/unit"]}),
+)
+def test_no_server_is_started_without_need(arguments: list[str]) -> None:
+    result = python_program("-c", WITHOUT_SERVERS.format(arguments=arguments), PYTHONPATH=str(ROOT / "src"))
+    assert result.returncode == 0, result.stdout
+
+
+def processes_with(mark: str) -> list[str]:
+    """Return the programs whose variables have something in them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append((process / "comm").read_text().strip())
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return found
+
+
+def wait_until(mark: str, *, servers: bool) -> None:
+    end = time.monotonic() + 60
+    while ("postgres" in processes_with(mark)) != servers:
+        assert time.monotonic() < end, processes_with(mark)
+        time.sleep(0.1)
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif("TEST_DATABASE_URL" in os.environ, reason="the server is another one")
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_sigterm_leaves_no_server_behind(workers: str) -> None:
+    mark = uuid.uuid4().hex
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-n", workers, "tests/migrations/test_legacy_databases.py"],
+        cwd=ROOT,
+        env=os.environ | {"MARK_OF_THE_TEST": mark},
+        stdout=subprocess.DEVNULL,
+    ) as suite:
+        wait_until(mark, servers=True)
+        suite.send_signal(signal.SIGTERM)
+        assert suite.wait(60) != 0
+    wait_until(mark, servers=False)
