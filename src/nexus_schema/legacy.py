@@ -253,8 +253,10 @@ _INDEXES = sa.text("""\
 SELECT index.relname AS name, indexed.relname AS table, indisvalid AS valid,
        EXISTS (SELECT FROM pg_constraint
                WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x')) AS constraint,
-       regexp_replace(pg_get_indexdef(indexrelid, 0, true), '^CREATE (UNIQUE )?INDEX .*? ON ', '\\1INDEX ON ')
-           AS definition
+       regexp_replace(regexp_replace(pg_get_indexdef(indexrelid, 0, true),
+           '^CREATE (UNIQUE )?INDEX .*? ON ', '\\1INDEX ON '),
+           -- Options of the server's own.
+           ' \\S+ \\((pg_\\w+=[^,)]*(, )?)+\\)', '', 'g') AS definition
 FROM pg_index
 JOIN pg_class AS index ON index.oid = indexrelid
 JOIN pg_class AS indexed ON indexed.oid = indrelid

@@ -737,10 +737,11 @@ def test_the_servers_own_bookkeeping_stops_nothing(empty: Database, new: dict[tu
         " sum(tool_call_count) AS total_tool_calls FROM api_requests GROUP BY 1, 2, 3;"
         " GRANT SELECT ON hourly_stats TO PUBLIC; REVOKE SELECT ON hourly_stats FROM PUBLIC"
     )
-    counted = "UPDATE pg_class SET reloptions = {} WHERE relname = 'api_requests_pkey'"
-    empty.execute(counted.format("'{pg_counter=1}'"))
+    indexes = "('api_requests_pkey', 'idx_api_requests_domain')"
+    counted = f"UPDATE pg_class SET reloptions = %s WHERE relname IN {indexes}"
+    empty.execute(counted, [["pg_counter=1"]])
     run_alembic("upgrade", "head", url=url_of(empty))
-    empty.execute(counted.format("NULL"))
+    empty.execute(counted, [None])
     assert catalog(empty) == new
 
 

@@ -188,8 +188,21 @@ def _read(
         for real, scratch in (rename or {}).items():
             name = _renamed(name, scratch, real)
             facts = {fact: _renamed(value, scratch, real) for fact, value in facts.items()}
+        if kind in {"index", "constraint"}:
+            facts["definition"] = _OPTIONS.sub(_somebodys, facts["definition"])
         catalog[Key(kind, table, name)] = {fact: value for fact, value in facts.items() if value is not None}
     return catalog
+
+
+# WITH (fillfactor='70'), and tsvector_ops (siglen='100'): in expressions there are spaces around the sign.
+_OPTION = r"\w+=(?:'(?:[^']|'')*'|[\w.+-]+)"
+_OPTIONS = re.compile(rf" (\S+) \(({_OPTION}(?:, {_OPTION})*)\)")
+
+
+def _somebodys(found: re.Match[str]) -> str:
+    """Return options in the order of their names, without those of the server."""
+    options = sorted(option for option in re.findall(_OPTION, found[2]) if not option.startswith("pg_"))
+    return f" {found[1]} ({', '.join(options)})" if options else ""
 
 
 def _renamed(value: Any, scratch: str, real: str) -> Any:

@@ -84,7 +84,7 @@ SELECT 'column', heaps.relname, attname, jsonb_build_object(
     'default', pg_get_expr(adbin, adrelid)) ELSE jsonb_build_object(
     'storage', CASE WHEN attstorage <> typstorage THEN CASE attstorage WHEN 'p' THEN 'plain'
         WHEN 'e' THEN 'external' WHEN 'm' THEN 'main' ELSE 'extended' END END,
-    'compression', CASE attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' ELSE nullif(attcompression, '') END,
+    'compression', CASE attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' ELSE nullif(attcompression::text, '') END,
     'statistics target', nullif(attstattarget, -1),
     'attribute options', (SELECT string_agg(option, ', ' ORDER BY option) FROM unnest(attoptions) AS option
         WHERE NOT starts_with(option, 'pg_'))) END
@@ -155,7 +155,7 @@ SELECT 'index', on_table, relname, jsonb_build_object(
         FROM unnest(indkey::int2[]) WITH ORDINALITY AS keys (attnum, place)
         JOIN pg_opclass ON pg_opclass.oid = indclass[place - 1]
         JOIN pg_attribute AS of_index ON of_index.attrelid = indexrelid AND of_index.attnum = place
-        CROSS JOIN LATERAL (SELECT string_agg(option, ', ') AS options FROM unnest(of_index.attoptions) AS option
+        CROSS JOIN LATERAL (SELECT string_agg(option, ', ' ORDER BY option) AS options FROM unnest(of_index.attoptions) AS option
             WHERE NOT starts_with(option, 'pg_')) AS operator_class
         LEFT JOIN pg_attribute AS of_table ON of_table.attrelid = indrelid AND of_table.attnum = keys.attnum
             AND keys.attnum <> 0
@@ -198,7 +198,7 @@ FROM heaps JOIN pg_rewrite ON ev_class = heaps.oid WHERE rulename <> '_RETURN'
 UNION ALL
 SELECT 'policy', heaps.relname, polname, jsonb_build_object('definition', format('%s for %s to %s using %s check %s',
         CASE WHEN polpermissive THEN 'permissive' ELSE 'restrictive' END, polcmd,
-        (SELECT string_agg(CASE role WHEN 0 THEN 'public' ELSE role::regrole::text END, ', ')
+        (SELECT string_agg(CASE role WHEN 0 THEN 'public' ELSE role::regrole::text END, ', ' ORDER BY role)
             FROM unnest(polroles) AS role),
         pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)),
     'comment', obj_description(pg_policy.oid, 'pg_policy'))
