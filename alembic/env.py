@@ -11,7 +11,6 @@ from typing import Any
 from alembic import context
 from sqlalchemy import URL
 
-from models import Base
 from nexus_schema import autogenerate, legacy, online, scripts
 from nexus_schema.autogenerate.directives import process_revision_directives
 from nexus_schema.database import (
@@ -23,6 +22,7 @@ from nexus_schema.database import (
 )
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
 from nexus_schema.errors import TerminatedError, one_line_errors
+from nexus_schema.models import Base
 from nexus_schema.options import Options
 
 config = context.config

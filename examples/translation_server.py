@@ -25,10 +25,10 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from models import ConversationMetric
 from nexus_schema import record_conversation_metrics_async, upgrade_database_async
 from nexus_schema.database import database_url, parse_url
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
+from nexus_schema.models import ConversationMetric
 
 # Uvicorn configures its own loggers only. The package's say what happens to the database.
 logging.basicConfig(format="%(levelname)s:     %(message)s")

@@ -5,6 +5,7 @@ import multiprocessing.process
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -115,7 +116,7 @@ _processes.set_forkserver_preload(
         "nexus_schema.upgrade",
         "nexus_schema.legacy",
         "nexus_schema.metrics",
-        "models",
+        "nexus_schema.models",
     ]
 )
 
@@ -215,6 +216,17 @@ def _run(
         sys.argv = rest[1:]
         sys.path.insert(0, "")
         runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
+
+
+def copy_project(to: Path, *names: str) -> Path:
+    """Copy files and folders of the project, so that a test may change them; returns where they are."""
+    for name in names:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, to / name, ignore=ignored, symlinks=True)
+        else:
+            shutil.copy(ROOT / name, to)
+    return to
 
 
 def dump_schema(connection: Database, *arguments: str) -> str:

@@ -1,12 +1,24 @@
 """The tables of the Nexus proxy and of the voice translation service.
 
-Importing this package registers everything in ``Base.metadata``; it opens no connection.
+Importing this package registers everything in ``Base.metadata``; it opens no connection. Its name is
+``nexus_schema.models``. In the repository it can also be imported as ``models``, which is the same package:
+there is one ``Base``, whichever name imports it.
 """
 
-from models.api_request import ApiRequest
-from models.base import Base
-from models.conversation_metric import ConversationMetric
-from models.hourly_stats import hourly_stats
-from models.streaming_chunk import StreamingChunk
+import sys
+
+if __name__ == "models":
+    import nexus_schema.models as _package
+
+    # Modules imported as models.… are those of nexus_schema.models as well.
+    for _name, _module in list(sys.modules.items()):
+        if _name == _package.__name__ or _name.startswith(f"{_package.__name__}."):
+            sys.modules[_name.removeprefix("nexus_schema.")] = _module
+
+from .api_request import ApiRequest
+from .base import Base
+from .conversation_metric import ConversationMetric
+from .hourly_stats import hourly_stats
+from .streaming_chunk import StreamingChunk
 
 __all__ = ["ApiRequest", "Base", "ConversationMetric", "StreamingChunk", "hourly_stats"]

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import CHAR, DateTime, ForeignKey, Index, String, Text, func, literal_column, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import Base, Json
-from models.streaming_chunk import StreamingChunk
+from .base import Base, Json
+from .streaming_chunk import StreamingChunk
 
 _HAS_CONVERSATION = text("conversation_id IS NOT NULL")
 
@@ -24,6 +24,7 @@ class ApiRequest(Base):
     """
 
     __tablename__ = "api_requests"
+    _in_repr = ("request_id", "domain", "timestamp")
     __table_args__ = (
         Index("idx_api_requests_domain", "domain"),
         Index("idx_api_requests_timestamp", "timestamp"),

@@ -1,6 +1,6 @@
 """The declarative base that every model shares."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import MetaData
 from sqlalchemy.dialects.postgresql import JSONB
@@ -26,3 +26,12 @@ class Base(AsyncAttrs, DeclarativeBase):
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map = {dict[str, Any]: Json}  # noqa: RUF012 - SQLAlchemy reads it as it is
+
+    _in_repr: ClassVar[tuple[str, ...]]
+    """Columns that tell one row from another; never what a request or response holds."""
+
+    def __repr__(self) -> str:
+        """Show key, domain and time, as far as they are loaded: logging a row reads no database."""
+        loaded = vars(self)
+        shown = ", ".join(f"{name}={loaded[name]!r}" for name in self._in_repr if name in loaded)
+        return f"{type(self).__name__}({shown})"

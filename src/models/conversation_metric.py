@@ -6,13 +6,14 @@ from datetime import datetime
 from sqlalchemy import DateTime, Index, String, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Base
+from .base import Base
 
 
 class ConversationMetric(Base):
     """One translated message; the translation service inserts a row for each."""
 
     __tablename__ = "conversation_metrics"
+    _in_repr = ("id", "conversation_id", "created_at")
     __table_args__ = (
         Index("idx_conversation_metrics_conversation", "conversation_id"),
         {"comment": "Durations and settings of the translated messages of the voice translation service"},

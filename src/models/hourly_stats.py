@@ -3,8 +3,8 @@
 from sqlalchemy import DDL, Index, event, func, literal_column, select
 from sqlalchemy.sql.ddl import CreateView
 
-from models.api_request import ApiRequest
-from models.base import Base
+from .api_request import ApiRequest
+from .base import Base
 
 _hour = func.date_trunc(literal_column("'hour'"), ApiRequest.timestamp)
 

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 from sqlalchemy import DateTime, ForeignKey, Index, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from models.base import Base
+from .base import Base
 
 if TYPE_CHECKING:
-    from models.api_request import ApiRequest
+    from .api_request import ApiRequest
 
 
 class StreamingChunk(Base):
     """One piece of a streamed response; the proxy inserts them in batches, on conflict do nothing."""
 
     __tablename__ = "streaming_chunks"
+    _in_repr = ("id", "request_id", "chunk_index", "timestamp")
     __table_args__ = (
         UniqueConstraint("request_id", "chunk_index"),
         Index("idx_streaming_chunks_request_id", "request_id", "chunk_index"),

@@ -16,9 +16,9 @@ from sqlalchemy import Connection, Engine, String, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from models import Base, ConversationMetric
 from nexus_schema.database import in_background
 from nexus_schema.errors import SchemaError, describe, enabled, is_seconds
+from nexus_schema.models import Base, ConversationMetric
 
 log = logging.getLogger(__name__)
 

@@ -24,6 +24,8 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.sql.ddl import CreateView
 from support import quick
 
+import nexus_schema.models
+
 # Of tables that refer to each other without use_alter.
 pytestmark = pytest.mark.filterwarnings("ignore:Cannot correctly sort tables")
 
@@ -34,9 +36,10 @@ Change = Callable[[Copy], object]
 @pytest.fixture
 def copy(monkeypatch: pytest.MonkeyPatch) -> Copy:
     """The models, loaded anew, in the place of the others."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "models"]:
+    monkeypatch.setattr(nexus_schema, "models", nexus_schema.models)
+    for name in [name for name in sys.modules if name.startswith("nexus_schema.models")]:
         monkeypatch.delitem(sys.modules, name)
-    models = importlib.import_module("models")
+    models = importlib.import_module("nexus_schema.models")
     metadata = models.Base.metadata
     return SimpleNamespace(**metadata.tables, metadata=metadata)
 
@@ -621,7 +624,7 @@ def test_what_no_operation_makes_is_settled_by_hand(project: Project, copy: Copy
 
 
 def test_the_copy_is_the_models(project: Project, copy: Copy) -> None:
-    assert sys.modules["models"].Base.metadata is copy.metadata
+    assert sys.modules["nexus_schema.models"].Base.metadata is copy.metadata
     assert project.check() == []
 
 

@@ -2,22 +2,26 @@
 
 import ast
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT, Database, alembic_program, dump_schema, quick, run_program, url_of
+from support import (
+    Database,
+    alembic_program,
+    copy_project,
+    dump_schema,
+    python_program,
+    quick,
+    run_program,
+    url_of,
+)
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the project whose models a test may change."""
-    for name in ("alembic", "src"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("alembic.ini", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    return tmp_path
+    return copy_project(tmp_path, "alembic", "src", "alembic.ini", "pyproject.toml")
 
 
 def alembic(project: Path, database: Database, *arguments: str, **environment: str) -> str:
@@ -75,6 +79,21 @@ def test_a_plain_revision_gets_the_next_number_and_needs_no_database(project: Pa
     docstring = ast.get_docstring(ast.parse(text)) or ""
     assert re.match(r"Add request tags!\.\n\nWhat: TODO.*\nWhy: TODO", docstring, re.DOTALL)
     assert not (project / ".postgres").exists()
+
+
+WITHOUT_RUFF = """if True:
+    import sys
+    sys.modules["ruff"] = None  # as if it were not installed
+    from alembic.config import main
+    main(["revision", "-m", "plain"])
+"""
+
+
+def test_a_revision_is_written_without_ruff_too(project: Path) -> None:
+    result = python_program("-c", WITHOUT_RUFF, cwd=project, PYTHONPATH=str(project / "src"))
+    assert result.returncode == 0, result.stderr
+    assert "ruff is not installed: the revision is written, but not formatted" in result.stderr
+    assert new_file(project).name == "007_plain.py"
 
 
 def test_a_revision_needs_a_message(project: Path) -> None:

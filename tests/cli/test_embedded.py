@@ -10,15 +10,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support import ROOT, alembic_program, quick, run_program
+from support import alembic_program, copy_project, quick, run_program
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the project: its .postgres/ is the test's own."""
-    shutil.copytree(ROOT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "alembic.ini", tmp_path)
-    return tmp_path
+    return copy_project(tmp_path, "alembic", "alembic.ini")
 
 
 def test_it_is_started_used_and_stopped(project: Path) -> None:

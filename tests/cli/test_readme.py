@@ -2,7 +2,6 @@
 
 import ast
 import re
-import shutil
 import textwrap
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from support import (
     ROOT,
     Database,
     alembic_program,
+    copy_project,
     dump_schema,
     insert,
     operations,
@@ -113,9 +113,7 @@ def test_its_backfill_runs(head: Database) -> None:
 
 def test_its_new_revision_is_what_autogenerate_writes(head: Database, tmp_path: Path) -> None:
     section = README.partition("## Adding a revision")[2].partition("\n## ")[0]
-    for name in ("alembic", "src", "alembic.ini", "pyproject.toml"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tmp_path / name)
+    copy_project(tmp_path, "alembic", "src", "alembic.ini", "pyproject.toml")
     models = tmp_path / "src" / "models" / "api_request.py"
     [diff] = re.findall(r"```diff\n(.*?)```", section, re.DOTALL)
     old, new, added = (re.sub("^[-+]", "", line) for line in diff.splitlines() if line != "…")

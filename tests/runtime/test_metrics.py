@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from support import Database, url_of
 
-from models import Base
 from nexus_schema import metrics, record_conversation_metrics, record_conversation_metrics_async
 from nexus_schema.database import parse_url
 from nexus_schema.metrics import ConversationMetrics
+from nexus_schema.models import Base
 
 FIELDS: ConversationMetrics = {
     "conversation_id": "c-1",
@@ -242,7 +242,7 @@ def test_outside_of_a_transaction_it_is_committed_at_once(head: Database, engine
 
 def test_a_write_does_not_flush_the_session(head: Database, engine: Engine) -> None:
     """What the caller has not flushed yet may be wrong, and that is no matter of metrics."""
-    from models import ConversationMetric
+    from nexus_schema.models import ConversationMetric
 
     with Session(engine) as session:
         session.begin()

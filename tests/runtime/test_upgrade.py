@@ -19,11 +19,11 @@ from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from support import (
     REVISIONS,
-    ROOT,
     Database,
     Fork,
     alembic_program,
     catalog,
+    copy_project,
     python_program,
     quick,
     url_of,
@@ -352,10 +352,7 @@ def test_a_revision_that_fails(empty: Database, log: pytest.LogCaptureFixture) -
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the project, for another revision in it."""
-    for name in ("src", "alembic"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "alembic.ini", tmp_path)
-    return tmp_path
+    return copy_project(tmp_path, "src", "alembic", "alembic.ini")
 
 
 REVISION = '''"""One more."""

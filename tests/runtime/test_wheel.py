@@ -3,35 +3,34 @@
 import subprocess
 import sys
 import venv
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
-from support import ROOT, Database, catalog, python_program, run_alembic, run_program, url_of
+from support import ROOT, Database, catalog, python_program, quick, run_alembic, run_program, url_of
 
 USE = """if True:
-    import models, nexus_schema
+    import models
+    assert models.OWN == "the application's"
+    import nexus_schema
     from sqlalchemy import create_engine
     from sqlalchemy.orm import Session
     from nexus_schema.database import database_url
-    assert "site-packages" in models.__file__ and "site-packages" in nexus_schema.__file__
+    from nexus_schema.models import ApiRequest, Base, ConversationMetric, StreamingChunk, hourly_stats
+    assert "site-packages" in nexus_schema.__file__
     print(nexus_schema.upgrade_database())
     engine = create_engine(database_url())
     with Session(engine) as session:
-        session.add(models.ConversationMetric(conversation_id="from the wheel"))
+        session.add(ConversationMetric(conversation_id="from the wheel"))
         session.commit()
     assert nexus_schema.record_conversation_metrics(engine, tts_ms=1)
 """
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment with the wheel, and with this environment's dependencies in reach.
-
-    They are not installed anew, so that the test needs no network; this package itself is not in reach, for
-    an editable one counts only in the environment that it is installed in.
-    """
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [
@@ -49,6 +48,17 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
     )
     (wheel,) = directory.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment with the wheel, and with this environment's dependencies in reach.
+
+    They are not installed again, so that the test needs no network; this package itself is not in reach, for
+    an editable one counts only in the environment that it is installed in.
+    """
+    directory = tmp_path_factory.mktemp("environment")
     venv.create(directory / "venv", with_pip=False)
     python = directory / "venv" / "bin" / "python"
     found = run_program(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
@@ -60,9 +70,33 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def test_an_application(python: Path, empty: Database, head: Database, tmp_path: Path) -> None:
+def test_the_wheel_has_one_package_at_its_top(wheel: Path) -> None:
+    names = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {name for name in names if not name.endswith(".dist-info")} == {"nexus_schema"}
+
+
+# Where an application may have a package or module called models: beside it, or from somebody else.
+OWN_MODELS = {
+    "a module": "application/models.py",
+    "a package": "application/models/__init__.py",
+    "another distribution": "distribution/models/__init__.py",
+}
+
+
+@pytest.mark.parametrize("place", quick(OWN_MODELS))
+def test_an_application(python: Path, empty: Database, head: Database, tmp_path: Path, place: str) -> None:
+    for path in ("application", "distribution"):
+        (tmp_path / path).mkdir()
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text('OWN = "the application\'s"\n')
     result = run_program(
-        python, "-c", USE, url=url_of(empty), cwd=tmp_path, METRICS_ENABLED="true", PYTHONPATH=""
+        python,
+        "-c",
+        USE,
+        url=url_of(empty),
+        cwd=tmp_path / "application",
+        METRICS_ENABLED="true",
+        PYTHONPATH=str(tmp_path / "distribution"),
     )
     assert result.returncode == 0, result.stderr
     assert "outcome=<Outcome.UPGRADED: 'upgraded'>" in result.stdout

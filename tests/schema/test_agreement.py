@@ -8,8 +8,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from support import ROOT, Database, alembic_program, dump_schema, run_alembic, run_sql_script, url_of
 
-from models import Base
 from nexus_schema.database import parse_url
+from nexus_schema.models import Base
 
 
 def assert_same(left: str, right: str) -> None:

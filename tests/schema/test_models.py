@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, selectinload
 from support import START, Database, url_of
 
-from models import ApiRequest, Base, ConversationMetric, StreamingChunk, hourly_stats
 from nexus_schema.database import parse_url
+from nexus_schema.models import ApiRequest, Base, ConversationMetric, StreamingChunk, hourly_stats
 
 
 @pytest.fixture
@@ -170,3 +170,27 @@ def test_importing_the_models_opens_no_connection_and_needs_no_database() -> Non
         "hourly_stats",
         "streaming_chunks",
     ]
+
+
+def test_repr_shows_key_domain_and_time_and_loads_nothing(engine: Engine) -> None:
+    request = ApiRequest(
+        request_id=uuid.UUID(int=1),
+        timestamp=START,
+        domain="d",
+        method="POST",
+        path="/",
+        headers={"authorization": "secret"},
+        body={"messages": ["secret"]},
+    )
+    assert repr(request) == (
+        "ApiRequest(request_id=UUID('00000000-0000-0000-0000-000000000001'), domain='d',"
+        f" timestamp={START!r})"
+    )
+    with Session(engine) as session:
+        session.add(request)
+        session.flush()
+        session.expire(request)
+        assert repr(request) == "ApiRequest()"
+        assert "request_id" not in vars(request), "nothing was loaded"
+    assert repr(StreamingChunk(chunk_index=3, data="secret")) == "StreamingChunk(chunk_index=3)"
+    assert repr(ConversationMetric(conversation_id="c")) == "ConversationMetric(conversation_id='c')"

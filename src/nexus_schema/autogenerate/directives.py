@@ -1,6 +1,8 @@
 """What becomes of a new revision of this project: its number, and operations that can run twice."""
 
+import logging
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 from alembic.autogenerate import rewriter
@@ -8,6 +10,8 @@ from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
 
 from nexus_schema.errors import SchemaError
+
+log = logging.getLogger(__name__)
 
 _idempotent = rewriter.Rewriter()
 
@@ -57,3 +61,6 @@ def process_revision_directives(
         numbers = [int(r.revision) for r in context.script.walk_revisions() if r.revision.isdigit()]
         script.rev_id = f"{max(numbers, default=-1) + 1:03d}"
     _idempotent.process_revision_directives(context, revision, directives)
+    if context.script is not None and find_spec("ruff") is None:
+        context.script.hooks = []
+        log.warning("ruff is not installed: the revision is written, but not formatted")

@@ -1,0 +1,46 @@
+"""What importing the packages loads, and by which names the models are known."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(code: str) -> str:
+    """Run code in a Python that has imported nothing yet."""
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "unloaded"),
+    [
+        ("nexus_schema", {"alembic", "sqlalchemy", "psycopg", "models", "nexus_schema.models"}),
+        ("nexus_schema.models", {"alembic", "models", "nexus_schema.upgrade", "nexus_schema.database"}),
+    ],
+)
+def test_what_an_import_loads(module: str, unloaded: set[str]) -> None:
+    loaded = set(run(f"import sys, {module}; print(*sys.modules)").split())
+    assert module in loaded
+    assert loaded & unloaded == set()
+
+
+@pytest.mark.parametrize(
+    "first", ["models", "models.base", "nexus_schema.models", "nexus_schema.models.api_request"]
+)
+def test_both_names_of_the_models_are_one_package(first: str) -> None:
+    code = f"""if True:
+        import {first}
+        import models.base, models.api_request
+        import nexus_schema.models
+        from models import ApiRequest
+        assert models is nexus_schema.models and models.base is nexus_schema.models.base
+        assert ApiRequest is models.api_request.ApiRequest is nexus_schema.models.ApiRequest
+        print(ApiRequest.__module__)
+    """
+    assert run(code) == "nexus_schema.models.api_request\n"
+
+
+def test_a_name_that_is_not_there() -> None:
+    code = "import nexus_schema; print(hasattr(nexus_schema, 'nothing'), hasattr(nexus_schema, 'Outcome'))"
+    assert run(code) == "False True\n"
