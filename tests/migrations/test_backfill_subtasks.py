@@ -18,7 +18,6 @@ from support import (
     at,
     insert,
     operations,
-    quick,
     revision_module,
     run_alembic,
     task_response,
@@ -461,7 +460,8 @@ def work(database: Database) -> float:
     return touched[0]
 
 
-@pytest.mark.parametrize("same", quick({"one prompt everywhere": True, "different prompts": False}))
+@pytest.mark.thorough
+@pytest.mark.parametrize("same", [False, True], ids=["different prompts", "one prompt everywhere"])
 def test_its_work_grows_linearly_whatever_the_statistics_say(misjudged: Database, same: bool) -> None:
     misjudged.execute(FILL, {"same": same, "first": 1, "last": 2_000})
     small = work(misjudged)

@@ -161,12 +161,10 @@ def test_killed_at_every_statement(fresh: Callable[[], str], first: int, part: i
         finished.append(left)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("fresh", "first"),
-    [
-        pytest.param(kind, number, id=kind, marks=[] if kind == "bootstrap" else pytest.mark.thorough)
-        for number, kind in enumerate(["new", *DIFFERENT])
-    ],
+    [pytest.param(kind, number, id=kind) for number, kind in enumerate(["new", *DIFFERENT])],
     indirect=["fresh"],
 )
 def test_killed_online(fresh: Callable[[], str], first: int) -> None:
