@@ -49,6 +49,7 @@ def test_it_is_stopped_after_an_error(project: Path) -> None:
     assert not (project / ".postgres" / "postmaster.pid").exists()
 
 
+@pytest.mark.thorough
 def test_it_can_be_kept_running_to_connect_to_it(project: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
     with subprocess.Popen(

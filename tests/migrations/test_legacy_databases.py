@@ -431,7 +431,7 @@ CONFLICTS = {
 }
 
 
-@pytest.mark.parametrize("conflict", CONFLICTS)
+@pytest.mark.parametrize("conflict", quick([*CONFLICTS], *[*CONFLICTS][::2]))
 def test_a_known_name_with_another_definition_stops_it_before_any_change(
     empty: Database, conflict: str
 ) -> None:

@@ -98,7 +98,7 @@ def test_running_an_upgrade_twice_is_harmless(at_revision: At, revision: str, at
     assert runs[0][0] == schema
 
 
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("revision", quick(REVISIONS, "000", "003", "005"))
 def test_it_proves_that_its_work_is_there(
     at_revision: At, revision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

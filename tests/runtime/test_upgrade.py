@@ -481,12 +481,9 @@ def test_a_revision_that_takes_its_connection_down(empty: Database, log: pytest.
     assert len([text for text in migr(log) if "trying again" in text]) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
-    "others",
-    [
-        pytest.param([], id="servers", marks=pytest.mark.thorough),
-        pytest.param(["alembic", "upgrade", "head"], id="and the command line"),
-    ],
+    "others", [[], ["alembic", "upgrade", "head"]], ids=["servers", "and the command line"]
 )
 def test_sixteen_at_once(empty: Database, others: list[str]) -> None:
     commands = [["python", "-c", START] for _ in range(16)]
