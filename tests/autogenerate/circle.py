@@ -82,7 +82,7 @@ def assert_same(left: list[str], right: list[str], text: str) -> None:
 
 
 def go_round(project: Project, before: list[str], *named: str) -> str:
-    """See that differences are mended and come back; returns the text of the revision.
+    """See that a revision resolves differences and its downgrade brings them back; returns its text.
 
     :param before: the schema as the models have it, at which check is clean; or [] if it is not known.
     :param named: what the differences have to be called.
