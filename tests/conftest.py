@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # What is imported stays: to look at it again and again takes a tenth of the time.
+    # What is imported stays: to look at it again and again takes time.
     gc.freeze()
 
 
