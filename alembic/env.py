@@ -13,17 +13,13 @@ from sqlalchemy import URL
 
 from nexus_schema import autogenerate, legacy, online, scripts
 from nexus_schema.autogenerate.directives import process_revision_directives
-from nexus_schema.database import (
-    database_url,
-    lock_migrations,
-    migration_connection,
-    migration_url,
-    parse_url,
-)
+from nexus_schema.database import database_url, migration_url, parse_url
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
 from nexus_schema.errors import TerminatedError, one_line_errors
+from nexus_schema.lock import lock_migrations, name_lock_holder
 from nexus_schema.models import Base
 from nexus_schema.options import Options
+from nexus_schema.session import migration_connection
 
 config = context.config
 command_line = hasattr(config.cmd_opts, "cmd")  # else a program calls alembic.command
@@ -61,21 +57,29 @@ def run_offline(options: Options) -> None:
 def run_online(options: Options, stack: ExitStack) -> None:
     """Run the command on a program's connection, or the server of the variables, or the embedded one."""
     migrates = online.migrates(context)  # type: ignore[arg-type]
-    connection = config.attributes.get("connection")  # fit to migrate, and locked: nexus_schema.upgrade
+    connection = config.attributes.get("prepared_connection")  # and locked: nexus_schema.upgrade
     if connection is None:
-        url = migration_url()
-        if url is None:
+        # An Engine or a Connection, as Alembic's cookbook passes it.
+        database = config.attributes.get("connection")
+        if database is None:
+            database = migration_url()
+        if database is None:
             # Without the repository there is no place of its own for an embedded server.
             embedded = "DATABASE_URL" not in os.environ and scripts.IN_REPOSITORY
-            url = start_embedded(stack) if embedded else database_url()
-        connection = stack.enter_context(migration_connection(url, schema=options.schema))
+            database = start_embedded(stack) if embedded else database_url()
+        connection = stack.enter_context(migration_connection(database, schema=options.schema))
         if migrates:
-            lock_migrations(connection, wait=options.lock_wait)
+            lock_migrations(connection, wait=config.attributes.get("lock_wait", options.lock_wait))
+    of_caller = connection.in_transaction()
     configure(connection=connection, on_version_apply=config.attributes.get("on_version_apply", ()))
-    if not migrates and not context.get_context().get_current_heads():
+    heads = context.get_context().get_current_heads()
+    if not context.get_context().purge:
+        scripts.check_known(context.script, heads)
+    if not migrates and not heads:
         legacy.report(connection)
-    connection.rollback()  # Alembic begins the transactions
-    with context.begin_transaction():
+    if not of_caller:
+        connection.rollback()  # Alembic begins the transactions
+    with name_lock_holder(connection), context.begin_transaction():
         context.run_migrations()
 
 
@@ -106,6 +110,7 @@ reads_files_only = (
 )
 with one_line_errors(exit_process=command_line), ExitStack() as exits:
     chosen = Options.current()
+    scripts.check_numbers(context.script)
     if context.is_offline_mode() or reads_files_only:
         run_offline(chosen)
     else:

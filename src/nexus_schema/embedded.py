@@ -3,6 +3,7 @@
 ``python -m nexus_schema.embedded`` keeps it running and prints how to connect to it.
 """
 
+import argparse
 import logging
 import re
 import signal
@@ -66,6 +67,11 @@ def embedded_server(data_directory: Path) -> Iterator[str]:
 
 def main() -> None:
     """Run the embedded server of the project in the current directory until interrupted."""
+    argparse.ArgumentParser(
+        prog="python -m nexus_schema.embedded",
+        description=f"Runs the embedded PostgreSQL in {DATA_DIRECTORY}/ of the project until interrupted, and"
+        " prints the DATABASE_URL to use.",
+    ).parse_args()
     with one_line_errors(exit_process=True):
         if not Path("alembic.ini").is_file():
             raise SchemaError("there is no alembic.ini here; run this in the root of the project")

@@ -74,6 +74,11 @@ def describe(error: BaseException) -> str | None:
                 f"lock not obtained: {said}; try again at a quieter moment, or allow a longer wait with"
                 " PGOPTIONS='-c lock_timeout=60s'"
             )
+        case pg.ReadOnlySqlTransaction():
+            return (
+                f"the server is read-only or a standby: {said}; connect to the primary: name all servers in"
+                " the URL with target_session_attrs=read-write"
+            )
         case pg.QueryCanceled():
             return f"stopped by the server: {said}; raise statement_timeout, or try again"
     return f"the database refused: {said} [SQLSTATE {error.sqlstate}]; DEBUG=true shows the statement"
@@ -86,6 +91,13 @@ def database_error(error: BaseException) -> psycopg.Error | None:
     if isinstance(error, SchemaError) and error.__cause__:
         return database_error(error.__cause__)
     return error if isinstance(error, psycopg.Error) else None
+
+
+def statement_of(error: BaseException | None) -> str | None:
+    """Return the statement that failed, without its parameters, or None where it was no statement."""
+    while error is not None and not isinstance(error, DBAPIError):
+        error = error.__cause__
+    return error.statement.strip() if error is not None and error.statement else None
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -123,9 +135,9 @@ def report(error: BaseException) -> str:
     """
     found = database_error(error)
     said = [describe(error) or f"{type(error).__name__}: {error}"]
-    cause = error if isinstance(error, DBAPIError) else error.__cause__
-    if isinstance(cause, DBAPIError) and cause.statement:
-        said.append(f"statement: {cause.statement.strip()}")
+    statement = statement_of(error)
+    if statement is not None:
+        said.append(f"statement: {statement}")
     if found is not None:
         parts = {"hint": found.diag.message_hint, "where": found.diag.context}
         said += [f"{name}: {_one_line(text)}" for name, text in parts.items() if text]

@@ -40,14 +40,13 @@ class Options:
         for name, value in arguments.items():
             if name not in known:
                 raise SchemaError(f"unknown option -x {name}; there are: {', '.join(sorted(known))}")
-            if not value and name != "online":
+            if not value and name not in {"online", "allow_data_loss"}:
                 raise SchemaError(f"option -x {name} needs a value: -x {name}=VALUE")
-        online = arguments.get("online", "false") or "true"
-        if online not in {"true", "false"}:
-            raise SchemaError("option -x online takes true, false or nothing")
-        loss = arguments.get("allow_data_loss", "false")
-        if loss not in {"true", "false"}:
-            raise SchemaError("option -x allow_data_loss takes true or false")
+        flags = {}
+        for name in ("online", "allow_data_loss"):
+            flags[name] = arguments.get(name, "false") or "true"
+            if flags[name] not in {"true", "false"}:
+                raise SchemaError(f"option -x {name} takes true, false or nothing")
         wait = arguments.get("lock_wait")
         if wait is not None and not re.fullmatch(r"\d+(\.\d+)?", wait):
             raise SchemaError("option -x lock_wait takes a number of seconds")
@@ -55,8 +54,8 @@ class Options:
         return cls(
             schema=arguments.get("schema"),
             lock_wait=None if wait is None else float(wait),
-            online=online == "true",
-            allow_data_loss=loss == "true",
+            online=flags["online"] == "true",
+            allow_data_loss=flags["allow_data_loss"] == "true",
             account_domains=read_account_domains(Path(file)) if file else None,
         )
 

@@ -25,14 +25,14 @@ from nexus_schema.database import (
     connection_parameters,
     database_url,
     in_background,
-    lock_migrations,
-    migration_connection,
     migration_url,
     parse_url,
     url_from,
 )
 from nexus_schema.errors import SchemaError, describe, is_seconds, is_unreachable, report
-from nexus_schema.scripts import name_of, script_directory
+from nexus_schema.lock import lock_migrations
+from nexus_schema.scripts import check_known, check_numbers, is_newer, name_of, script_directory
+from nexus_schema.session import check_engine, migration_connection
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ _WHERE = "SELECT current_schema(), current_database(), pg_postmaster_start_time(
 
 CONNECT_TIMEOUT = 10
 """Seconds that libpq tries one address at most, unless the URL says otherwise; its own default is minutes."""
+
+_DRIVERS = ("psycopg", "psycopg_async")
 
 # Alembic's op and context are global to the process.
 _alembic_in_use = threading.Lock()
@@ -164,7 +166,7 @@ _Read = Callable[[frozenset[str]], _State]
 def _reader(database: str | URL | Engine | AsyncEngine | None) -> _Read:
     if isinstance(database, Engine):
         engine = database
-        _check_engine(engine)
+        check_engine(engine, *_DRIVERS)
 
         def read_engine(heads: frozenset[str]) -> _State:
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -199,7 +201,7 @@ def _reader(database: str | URL | Engine | AsyncEngine | None) -> _Read:
 
 def _async_reader(engine: AsyncEngine, loop: asyncio.AbstractEventLoop) -> _Read:
     """Return what asks in the engine's event loop, for a caller in another thread."""
-    _check_engine(engine.sync_engine)
+    check_engine(engine.sync_engine, *_DRIVERS)
 
     async def ask(heads: frozenset[str]) -> _State:
         async with engine.connect() as connection:
@@ -207,19 +209,6 @@ def _async_reader(engine: AsyncEngine, loop: asyncio.AbstractEventLoop) -> _Read
             return await connection.run_sync(_read_connection, heads)
 
     return lambda heads: asyncio.run_coroutine_threadsafe(ask(heads), loop).result()
-
-
-def _check_engine(engine: Engine) -> None:
-    dialect = engine.dialect
-    if engine.get_execution_options().get("schema_translate_map"):
-        raise SchemaError(
-            "the engine has a schema_translate_map, which revisions do not follow;"
-            " name the schema by search_path"
-        )
-    if dialect.driver not in {"psycopg", "psycopg_async"}:
-        raise SchemaError(
-            f"the engine is one of {dialect.name}+{dialect.driver}; pass one of postgresql+psycopg, or a URL"
-        )
 
 
 def _read_connection(connection: Connection, heads: frozenset[str]) -> _State:
@@ -283,6 +272,8 @@ class _Upgrade:
             self._check_stop()
             _check_seconds(connect_wait=self._connect_wait, lock_wait=self._lock_wait or 0.0)
             self._config, self._script = script_directory()
+            check_numbers(self._script)
+            self._script.get_revision("head")  # raises where there are several
             self._heads = frozenset(self._script.get_heads())
             log.info("[Migr] Found %d migration file(s)", len(list(self._script.walk_revisions())))
             outcome = self._persist(self._reader())
@@ -395,17 +386,10 @@ class _Upgrade:
             log.info("[Migr] already at %s", ", ".join(sorted(revisions)))
             # By an earlier attempt of this call, if that lost its connection only after the last revision.
             return Outcome.UPGRADED if self._applied else Outcome.AT_HEAD
-        known = {revision.revision for revision in self._script.walk_revisions()}
-        unknown = revisions - known
-        if not unknown:
+        if not is_newer(self._script, revisions):
+            check_known(self._script, revisions)
             return None
-        names = ", ".join(sorted(unknown))
-        # Revisions are numbered; anything else is not ours.
-        if not all(name.isdecimal() and int(name) > max(map(int, known)) for name in unknown):
-            raise SchemaError(
-                f"the database is at revision {names}, which this project never had; is this the"
-                " alembic_version of another project? Give this one a schema of its own"
-            )
+        names = ", ".join(sorted(revisions))
         log.warning(
             "[Migr] the database is ahead of this code: it is at %s, and %s is the newest revision known"
             " here; nothing to do",
@@ -438,7 +422,7 @@ class _Upgrade:
         event.listen(connection, "begin", finished)
         event.listen(connection, "before_cursor_execute", self._check_stop)
         self._config.attributes |= {
-            "connection": connection,
+            "prepared_connection": connection,
             "on_version_apply": version_applied,
             "online": self._online,
             "lock_wait": self._lock_wait,

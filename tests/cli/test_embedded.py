@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support import alembic_program, copy_project, quick, run_program
+from support import alembic_program, copy_project, python_program, quick, run_program
 
 
 @pytest.fixture
@@ -47,6 +47,17 @@ def test_it_is_stopped_after_an_error(project: Path) -> None:
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == "error: Can't locate revision identified by '999'"
     assert not (project / ".postgres" / "postmaster.pid").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "status", "expected"),
+    [("--help", 0, "until interrupted"), ("--port", 2, "unrecognized arguments: --port")],
+)
+def test_its_program_answers(tmp_path: Path, argument: str, status: int, expected: str) -> None:
+    said = python_program("-m", "nexus_schema.embedded", argument, cwd=tmp_path)
+    assert said.returncode == status
+    assert expected in said.stdout + said.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.thorough

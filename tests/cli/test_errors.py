@@ -10,11 +10,16 @@ from typing import Any
 
 import psycopg
 import pytest
+from legacy_databases import KINDS, build
 from psycopg.conninfo import conninfo_to_dict
-from support import Database, Fork, alembic_program, dump_schema, run_alembic, url_of
+from servers import own_server
+from sqlalchemy import text
+from support import Database, Fork, alembic_program, catalog, dump_schema, run_alembic, url_of
 
-from nexus_schema import database
+from nexus_schema import session
+from nexus_schema.database import parse_url
 from nexus_schema.errors import SchemaError
+from nexus_schema.session import migration_connection
 
 SECRET = "hunter2-s3cret"
 
@@ -127,7 +132,9 @@ def test_a_lock_that_is_held(empty: Database) -> None:
         other.execute("LOCK TABLE api_requests IN ACCESS SHARE MODE")
         assert_one_line(
             url_of(empty, options="-c lock_timeout=100ms"),
-            "lock not obtained: canceling statement due to lock",
+            "lock not obtained in 005_populate_account_ids: table api_requests is held by process"
+            f" {other.info.backend_pid} of role {other.info.user}, in its transaction for ",
+            debug=False,
         )
     assert empty.execute("SELECT version_num FROM alembic_version").fetchall() == [("004",)]
     run_alembic("upgrade", "005", url=url_of(empty))
@@ -147,11 +154,44 @@ def test_another_migration_of_the_same_schema(empty: Database) -> None:
 
 def test_a_server_that_is_too_old(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """No older server can be had here; to this one, the project is from the future."""
-    monkeypatch.setattr(database, "MINIMUM_SERVER_VERSION", 99)
+    monkeypatch.setattr(session, "MINIMUM_SERVER_VERSION", 99)
     before = dump_schema(empty)
     with pytest.raises(SchemaError, match=r"the server is PostgreSQL \d+, older than 99; upgrade"):
         run_alembic("upgrade", "head", url=url_of(empty))
     assert dump_schema(empty) == before
+
+
+def test_what_roles_and_databases_set_does_not_reach_a_migration(empty: Database, role: str) -> None:
+    """It is for programs that are no migrations; two of these change how the server spells SQL."""
+    given = {
+        "standard_conforming_strings": ("off", "on"),
+        "quote_all_identifiers": ("on", "off"),
+        "client_encoding": ("SQL_ASCII", "UTF8"),
+        "default_transaction_isolation": ("serializable", "read committed"),
+        "row_security": ("on", "off"),
+        "statement_timeout": ("1min", "0"),
+        "lock_timeout": ("1min", session.LOCK_TIMEOUT),
+        "idle_in_transaction_session_timeout": ("1min", "0"),
+        "idle_session_timeout": ("1min", "0"),
+        "transaction_timeout": ("1min", "0"),
+    }
+    if empty.info.server_version < 170_000:
+        del given["transaction_timeout"]
+    build(empty, KINDS["bootstrap"])
+    empty.execute(
+        f"GRANT ALL ON SCHEMA public TO {role}; GRANT CREATE ON DATABASE {empty.info.dbname} TO {role}"
+    )
+    for table in ("api_requests", "streaming_chunks"):
+        empty.execute(f"ALTER TABLE {table} OWNER TO {role}")
+    for number, (name, (value, _)) in enumerate(given.items()):
+        place = f"DATABASE {empty.info.dbname}" if number % 2 else f"ROLE {role}"
+        empty.execute(f"ALTER {place} SET {name} = '{value}'")
+    url = as_role(empty, role)
+    with migration_connection(parse_url(f"{url}&options=-c%20statement_timeout%3D77s")) as connection:
+        found = {name: connection.scalar(text(f"SHOW {name}")) for name in given}
+    assert found == {name: wanted for name, (_, wanted) in given.items()} | {"statement_timeout": "77s"}
+    run_alembic("upgrade", "head", url=url)
+    run_alembic("check", url=url)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +202,7 @@ def test_a_server_that_is_too_old(empty: Database, monkeypatch: pytest.MonkeyPat
             "unknown option -x allow_dataloss; there are: account_domains, allow_data_loss, lock_wait",
         ),
         ("lock_wait=soon", "takes a number of seconds"),
-        ("allow_data_loss=maybe", "takes true or false"),
+        ("allow_data_loss=maybe", "takes true, false or nothing"),
         ("schema", "needs a value"),
         ("schema=nowhere", 'no schema "nowhere" exists'),
         ("account_domains=nowhere.toml", "cannot read the account domains file nowhere.toml: No such file"),
@@ -180,6 +220,43 @@ def test_a_search_path_without_schema(empty: Database) -> None:
 
 def test_a_revision_that_does_not_exist(empty: Database) -> None:
     assert_one_line(url_of(empty), "Can't locate revision identified by '999'", "upgrade", "999")
+
+
+@pytest.mark.parametrize("command", [("upgrade", "head"), ("stamp", "head"), ("check",), ("current",)])
+@pytest.mark.parametrize(
+    ("revision", "expected"),
+    [
+        ("1a2b3c4d5e6f", "revision 1a2b3c4d5e6f is not ours: the alembic_version of this schema is another"),
+        ("999", "the database is at revision 999, newer than this code, which ends at 006; use the code"),
+    ],
+)
+def test_a_database_at_a_revision_that_this_code_has_not(
+    empty: Database, revision: str, expected: str, command: tuple[str, ...]
+) -> None:
+    empty.execute("CREATE TABLE alembic_version (version_num varchar(32))")
+    empty.execute("INSERT INTO alembic_version VALUES (%s)", [revision])
+    with pytest.raises(SchemaError, match=expected):
+        run_alembic(*command, url=url_of(empty))
+    assert catalog(empty) == {}
+    run_alembic("stamp", "head", url=url_of(empty), purge=True)  # who knows better may say so
+
+
+@pytest.mark.parametrize("command", [("upgrade", "head"), ("check",)])
+def test_a_server_that_takes_no_changes(empty: Database, command: tuple[str, ...]) -> None:
+    empty.execute(f"ALTER DATABASE {empty.info.dbname} SET default_transaction_read_only = on")
+    assert_one_line(
+        url_of(empty), "the server is read-only or a standby: cannot execute CREATE TABLE", *command
+    )
+
+
+def test_a_standby() -> None:
+    with own_server() as server:
+        server.stop()
+        (server.path / "data" / "standby.signal").touch()
+        server.start()
+        expected = "the server is read-only or a standby: cannot execute CREATE TABLE in a read-only"
+        with pytest.raises(SchemaError, match=expected + r".*target_session_attrs=read-write$"):
+            run_alembic("upgrade", "head", url=server.url())
 
 
 def test_a_program_gets_an_exception_with_the_same_line() -> None:

@@ -67,7 +67,7 @@ def migr(log: pytest.LogCaptureFixture) -> list[str]:
     lines = [
         record.getMessage()
         for record in log.records
-        if record.name in {"nexus_schema.upgrade", "nexus_schema.database"}
+        if record.name in {"nexus_schema.upgrade", "nexus_schema.lock"}
     ]
     assert all(line.startswith("[Migr] ") for line in lines)
     return [line.rpartition(" in ")[0] if line.startswith("[Migr] applied") else line for line in lines]
@@ -287,7 +287,7 @@ def test_the_version_table_of_another_project(empty: Database) -> None:
     empty.execute("CREATE TABLE alembic_version (version_num varchar(32))")
     empty.execute("INSERT INTO alembic_version VALUES ('1a2b3c4d5e6f')")
     result = upgrade_database(url_of(empty))
-    assert "at revision 1a2b3c4d5e6f, which this project never had" in str(result.error)
+    assert "revision 1a2b3c4d5e6f is not ours: the alembic_version of this schema" in str(result.error)
     # In a later schema of the path it is none of ours.
     options = {"options": "-csearch_path=app,public"}
     in_schema(empty)
@@ -367,6 +367,34 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP TABLE one_more")
 '''
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            {"007_a.py": "007", "007_b.py": "007"},
+            "two files have the revision number 007: 007_a.py and 007_b.py; give the later one the next",
+        ),
+        ({"007_a.py": "007", "008_b.py": "008"}, "Multiple head revisions are present for given argument"),
+    ],
+    ids=["one number", "two heads"],
+)
+def test_branches_that_were_not_merged(
+    head: Database, copy: Path, files: dict[str, str], expected: str
+) -> None:
+    """Alembic runs one of two files of one number, and says nothing."""
+    for name, number in files.items():
+        text = REVISION.format(work="pass").replace('"007"', f'"{number}"')
+        (copy / "alembic" / "versions" / name).write_text(text)
+    before = catalog(head)
+    environment = {"url": url_of(head), "cwd": copy, "PYTHONPATH": str(copy / "src")}
+    assert expected in python_program("-c", START, **environment).stdout
+    said = alembic_program("upgrade", "head", **environment)
+    assert said.returncode == 1
+    assert expected in said.stderr.splitlines()[-1]
+    assert len([line for line in said.stderr.splitlines() if not line.startswith("INFO")]) == 1
+    assert catalog(head) == before
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ from alembic import op
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 
-from nexus_schema.database import lock_migrations
 from nexus_schema.errors import SchemaError
+from nexus_schema.lock import lock_migrations
 from nexus_schema.online.backfill import MAXIMUM_PASSES
 from nexus_schema.online.operations import Online
 from nexus_schema.online.run import KEY, RefusedError

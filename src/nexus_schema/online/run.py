@@ -16,10 +16,10 @@ from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionS
 from psycopg.types.json import Jsonb
 from sqlalchemy.exc import DBAPIError
 
-from nexus_schema.database import CLIENT_CHECK_INTERVAL
 from nexus_schema.errors import SchemaError
 from nexus_schema.online import catalog
 from nexus_schema.online.waiting import RETRIED, Holders, Watch, delays, sqlstate
+from nexus_schema.session import CLIENT_CHECK_INTERVAL
 
 log = logging.getLogger(__name__)
 

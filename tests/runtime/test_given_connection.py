@@ -1,0 +1,198 @@
+"""A program passes an Engine or a Connection to Alembic, as its cookbook and pytest-alembic do."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from support import ROOT, Database, catalog, url_of
+
+from nexus_schema.database import parse_url
+from nexus_schema.errors import SchemaError
+
+SETTINGS = (
+    "SELECT name, setting FROM pg_settings WHERE context IN ('user', 'superuser')"
+    " AND name NOT LIKE 'transaction_%' AND name NOT LIKE 'plpgsql.%' ORDER BY 1"  # there once it is used
+)
+LOCK = "SELECT pg_advisory_lock(hashtextextended('nexus_schema public', 0))"
+LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+
+Passed = Callable[[Engine], AbstractContextManager[Engine | Connection]]
+
+
+@pytest.fixture
+def engine(empty: Database) -> Iterator[Engine]:
+    """An engine that has one connection, so that it can be seen whether it is as it was."""
+    engine = create_engine(parse_url(url_of(empty)), pool_size=1, max_overflow=0, pool_timeout=1)
+    yield engine
+    engine.dispose()
+
+
+@contextmanager
+def in_transaction(engine: Engine) -> Iterator[Connection]:
+    with engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def with_own_settings(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        connection.execute(text("SET lock_timeout = '77s'"))
+        connection.execute(text("SET search_path = public, pg_temp"))
+        connection.commit()
+        yield connection
+
+
+PASSED: dict[str, Passed] = {
+    "engine": nullcontext,
+    "connection": lambda engine: engine.connect(),
+    "connection with settings of its own": with_own_settings,
+    "transaction": in_transaction,
+}
+passed = pytest.mark.parametrize("how", PASSED.values(), ids=PASSED)
+
+
+def run(name: str, database: Any, *arguments: str, **attributes: Any) -> None:
+    config = Config(ROOT / "alembic.ini")
+    config.attributes |= {"connection": database, **attributes}
+    getattr(command, name)(config, *arguments)
+
+
+def state(connection: Connection) -> list[Any]:
+    """The process on the server, its settings, and how many locks of this kind there are."""
+    driver: Any = connection.connection.driver_connection
+    return [driver.info.backend_pid, driver.autocommit] + [
+        connection.execute(text(query)).fetchall() for query in (SETTINGS, LOCKS)
+    ]
+
+
+@passed
+def test_it_is_migrated_and_as_it_was(empty: Database, head: Database, engine: Engine, how: Passed) -> None:
+    with how(engine) as database:
+        if isinstance(database, Connection):
+            was_inside = database.in_transaction()
+            before = state(database)
+            if not was_inside:
+                database.rollback()
+            run("upgrade", database, "head")
+            assert database.in_transaction() == was_inside
+            after = state(database)
+            if was_inside:  # the lock stays until its end
+                assert after.pop() == [(1,)]
+                before.pop()
+            assert after == before
+        else:
+            with engine.connect() as connection:
+                before = state(connection)
+            run("upgrade", database, "head")
+            with engine.connect() as connection:
+                assert state(connection) == before
+    assert catalog(empty) == catalog(head)
+    assert empty.execute(LOCKS).fetchone() == (0,)
+    with how(engine) as database:
+        run("check", database)
+        run("current", database)
+
+
+def test_a_transaction_is_the_callers_to_undo(empty: Database, engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.execute(text("CREATE TABLE of_caller (id int)"))
+        run("upgrade", connection, "head")
+        assert connection.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+        assert catalog(empty) == {}
+        connection.rollback()
+    assert catalog(empty) == {}
+
+
+@passed
+@pytest.mark.parametrize("name", ["upgrade", "downgrade", "stamp"])
+def test_it_waits_for_the_lock_of_migrations(empty: Database, engine: Engine, how: Passed, name: str) -> None:
+    with psycopg.connect(url_of(empty)) as other, how(engine) as database:
+        other.execute(LOCK)
+        with pytest.raises(SchemaError, match="lock not obtained: another migration of this schema"):
+            run(name, database, "base" if name == "downgrade" else "head", lock_wait=0.3)
+    assert catalog(empty) == {}
+
+
+@pytest.mark.parametrize("kind", ["engine", "connection"])
+def test_after_a_failure_it_is_as_it_was(empty: Database, engine: Engine, kind: str) -> None:
+    empty.execute("CREATE VIEW api_requests AS SELECT 1")
+    with engine.connect() as connection:
+        before = state(connection)
+    with PASSED[kind](engine) as database, pytest.raises(SchemaError, match="nothing was changed"):
+        run("upgrade", database, "head")
+    with engine.connect() as connection:
+        assert state(connection) == before
+
+
+def test_after_a_failure_a_transaction_is_rolled_back(empty: Database, engine: Engine) -> None:
+    empty.execute("CREATE VIEW api_requests AS SELECT 1")
+    with engine.connect() as connection:
+        before = state(connection)
+        with pytest.raises(SchemaError, match="nothing was changed"):
+            run("upgrade", connection, "head")
+        connection.rollback()
+        assert state(connection) == before
+
+
+@pytest.mark.parametrize("kind", ["engine", "connection"])
+def test_online(empty: Database, head: Database, engine: Engine, kind: str) -> None:
+    with PASSED[kind](engine) as database:
+        run("upgrade", database, "head", online=True)
+    assert catalog(empty) == catalog(head)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SHOW lock_timeout")) == "0"
+        assert connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 0
+
+
+def test_online_takes_no_transaction_of_the_callers(empty: Database, engine: Engine) -> None:
+    with engine.begin() as connection, pytest.raises(SchemaError, match="needs a connection without a trans"):
+        run("upgrade", connection, "head", online=True)
+    assert catalog(empty) == {}
+
+
+def test_an_engine_in_autocommit_or_serializable(empty: Database, head: Database) -> None:
+    for level in ("AUTOCOMMIT", "SERIALIZABLE"):
+        engine = create_engine(parse_url(url_of(empty)), isolation_level=level)
+        run("upgrade", engine, "head")
+        assert catalog(empty) == catalog(head)
+        with engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            assert "AUTOCOMMIT" if driver.autocommit else connection.get_isolation_level() == level
+            connection.rollback()
+            with pytest.raises(SchemaError, match="autocommit mode|isolation level of the connection is ser"):
+                run("downgrade", connection, "005")
+        run("downgrade", engine, "base")
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("database", "expected"),
+    [
+        (create_engine("sqlite://"), "the engine is one of sqlite"),
+        (
+            create_async_engine("postgresql+psycopg://"),
+            "pass an Engine or a Connection, not an object",
+        ),
+        ("postgresql://localhost/", "pass an Engine or a Connection, not an object of str"),
+    ],
+)
+def test_what_it_does_not_take(database: Any, expected: str) -> None:
+    with pytest.raises(SchemaError, match=expected):
+        run("upgrade", database, "head")
+
+
+def test_a_connection_that_is_lost(empty: Database, engine: Engine) -> None:
+    """One line says so, and the engine goes on with another connection."""
+
+    def kill(**_: Any) -> None:
+        empty.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+
+    with pytest.raises(SchemaError, match="terminating connection"):
+        run("upgrade", engine, "head", on_version_apply=kill)
+    run("upgrade", engine, "head")
