@@ -388,9 +388,9 @@ def test_branches_that_were_not_merged(
         text = REVISION.format(work="pass").replace('"007"', f'"{number}"')
         (copy / "alembic" / "versions" / name).write_text(text)
     before = catalog(head)
-    environment = {"url": url_of(head), "cwd": copy, "PYTHONPATH": str(copy / "src")}
-    assert expected in python_program("-c", START, **environment).stdout
-    said = alembic_program("upgrade", "head", **environment)
+    url, path = url_of(head), str(copy / "src")
+    assert expected in python_program("-c", START, url=url, cwd=copy, PYTHONPATH=path).stdout
+    said = alembic_program("upgrade", "head", url=url, cwd=copy, PYTHONPATH=path)
     assert said.returncode == 1
     assert expected in said.stderr.splitlines()[-1]
     assert len([line for line in said.stderr.splitlines() if not line.startswith("INFO")]) == 1
