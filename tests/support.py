@@ -37,7 +37,9 @@ from nexus_schema.database import parse_url
 from nexus_schema.embedded import load_pgserver
 
 ROOT = Path(__file__).resolve().parents[1]
-REVISIONS = ["000", "001", "002", "003", "004", "005", "006"]
+REVISIONS = sorted(file.name[:3] for file in (ROOT / "alembic" / "versions").glob("*.py"))
+HEAD = REVISIONS[-1]
+NEXT = f"{int(HEAD) + 1:03d}"
 PROGRAMS: Path = load_pgserver().utils.POSTGRES_VERSIONS[18]  # the newest pg_dump dumps every older server
 START = datetime(2025, 6, 1, 12, tzinfo=UTC)
 

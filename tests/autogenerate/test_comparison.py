@@ -14,7 +14,18 @@ from alembic.config import Config
 from alembic.operations import ops
 from autogenerate.circle import Project, schema_of
 from servers import own_server
-from support import ROOT, Database, alembic_program, dump_schema, operations, quick, run_alembic, url_of
+from support import (
+    HEAD,
+    NEXT,
+    ROOT,
+    Database,
+    alembic_program,
+    dump_schema,
+    operations,
+    quick,
+    run_alembic,
+    url_of,
+)
 
 from nexus_schema.autogenerate.catalog import Key, read_both
 from nexus_schema.autogenerate.ownership import Allowed, Made
@@ -340,7 +351,7 @@ def test_a_not_null_that_is_not_valid_is_validated(project: Project) -> None:
     project.autogenerate()
     project.run("upgrade", "head")
     assert project.check() == []
-    project.run("downgrade", "006")
+    project.run("downgrade", HEAD)
     assert dump_schema(database) == before
 
 
@@ -454,8 +465,8 @@ def test_what_a_revision_made_is_to_be_dropped(project: Project) -> None:
     """An index that no model has any more goes if a revision made it, and stays if the operator did."""
     for name in ("by_revision", "by_operator"):
         project.database.execute(f"CREATE INDEX {name} ON api_requests (ip_address)")
-    (project.folder / "007_made.py").write_text(
-        "from alembic import op\nrevision = '007'\ndown_revision = '006'\n"
+    (project.folder / f"{NEXT}_made.py").write_text(
+        f"from alembic import op\nrevision = '{NEXT}'\ndown_revision = '{HEAD}'\n"
         "def upgrade():\n"
         "    op.create_index('by_' + 'revision', 'api_requests', ['ip_address'], if_not_exists=True)\n"
         "def downgrade():\n    op.drop_index('by_revision')\n"
@@ -468,9 +479,9 @@ def test_what_a_revision_made_is_to_be_dropped(project: Project) -> None:
 
 def test_what_a_revision_made_goes_and_comes_back(project: Project) -> None:
     """Tables that refer to each other, with an exclusion constraint, a type, a domain and a serial."""
-    (project.folder / "007_made.py").write_text(
+    (project.folder / f"{NEXT}_made.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\nfrom sqlalchemy.dialects import postgresql as pg\n"
-        "revision = '007'\ndown_revision = '006'\n"
+        f"revision = '{NEXT}'\ndown_revision = '{HEAD}'\n"
         "kind = pg.ENUM('a', 'b', name='kind')\n"
         "code = pg.DOMAIN('code', sa.CHAR(2), check='VALUE = lower(VALUE)')\n"
         "def upgrade():\n"
@@ -492,7 +503,7 @@ def test_what_a_revision_made_goes_and_comes_back(project: Project) -> None:
     project.run("revision", message="gone", autogenerate=True, version_path=str(project.folder))
     project.run("upgrade", "head")
     assert project.check() == []
-    project.run("downgrade", "007")
+    project.run("downgrade", NEXT)
     assert schema_of(project.database) == before
 
 

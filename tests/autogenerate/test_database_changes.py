@@ -4,7 +4,7 @@ import re
 
 import pytest
 from autogenerate.circle import Project, few_together, go_round, schema_of, together
-from support import quick
+from support import HEAD, quick
 
 # SQLAlchemy 2.1.9 stumbles over a CHECK that is not valid; it warns of its own keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")
@@ -424,5 +424,5 @@ def test_a_storage_that_a_change_of_type_resets_comes_back(project: Project) -> 
     before = schema_of(project.database)
     project.autogenerate()
     project.run("upgrade", "head")
-    project.run("downgrade", "006")
+    project.run("downgrade", HEAD)
     assert schema_of(project.database) == before

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from support import (
+    HEAD,
+    NEXT,
+    REVISIONS,
     Database,
     alembic_program,
     copy_project,
@@ -33,7 +36,7 @@ def alembic(project: Path, database: Database, *arguments: str, **environment: s
 
 
 def new_file(project: Path) -> Path:
-    [file] = (project / "alembic" / "versions").glob("007_*.py")
+    [file] = (project / "alembic" / "versions").glob(f"{NEXT}_*.py")
     return file
 
 
@@ -45,9 +48,9 @@ def change(project: Path, file: str, old: str, new: str) -> None:
 
 
 def test_reading_commands(head: Database, project: Path) -> None:
-    assert "006 (head)" in alembic(project, head, "current")
+    assert f"{HEAD} (head)" in alembic(project, head, "current")
     history = alembic(project, head, "history")
-    assert history.index("005 -> 006 (head)") < history.index("<base> -> 000")
+    assert history.index(f"{REVISIONS[-2]} -> {HEAD} (head)") < history.index("<base> -> 000")
     assert "No new upgrade operations detected." in alembic(project, head, "check")
 
 
@@ -72,10 +75,10 @@ def test_a_plain_revision_gets_the_next_number_and_needs_no_database(project: Pa
     )
     assert result.returncode == 0, result.stderr
     file = new_file(project)
-    assert file.name == "007_add_request_tags.py"
+    assert file.name == f"{NEXT}_add_request_tags.py"
     text = file.read_text()
-    assert 'revision: str = "007"' in text
-    assert 'down_revision: str | None = "006"' in text
+    assert f'revision: str = "{NEXT}"' in text
+    assert f'down_revision: str | None = "{HEAD}"' in text
     docstring = ast.get_docstring(ast.parse(text)) or ""
     assert re.match(r"Add request tags!\.\n\nWhat: TODO.*\nWhy: TODO", docstring, re.DOTALL)
     assert not (project / ".postgres").exists()
@@ -93,7 +96,7 @@ def test_a_revision_is_written_without_ruff_too(project: Path) -> None:
     result = python_program("-c", WITHOUT_RUFF, cwd=project, PYTHONPATH=str(project / "src"))
     assert result.returncode == 0, result.stderr
     assert "ruff is not installed: the revision is written, but not formatted" in result.stderr
-    assert new_file(project).name == "007_plain.py"
+    assert new_file(project).name == f"{NEXT}_plain.py"
 
 
 def test_a_revision_needs_a_message(project: Path) -> None:
@@ -176,10 +179,10 @@ def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path)
     change(project, "hourly_stats.py", 'Index("idx_hourly_stats_model", hourly_stats.c.model)\n', "")
     dropping = alembic_program("check", url=url_of(head), cwd=project, PYTHONPATH=str(project / "src"))
     assert "[index idx_hourly_stats_model on hourly_stats]" in dropping.stdout, "a revision made it"
-    alembic(project, head, "stamp", "006")
+    alembic(project, head, "stamp", HEAD)
     alembic(project, head, "upgrade", "head")
     assert dump_schema(head) == after, "the generated upgrade cannot run twice"
-    alembic(project, head, "downgrade", "006")
+    alembic(project, head, "downgrade", HEAD)
     assert dump_schema(head) == before
 
 
@@ -209,7 +212,7 @@ def test_a_column_that_the_view_reads_can_change(head: Database, project: Path, 
     alembic(project, head, "upgrade", "head")
     alembic(project, head, "check")
     head.execute("SELECT refresh_hourly_stats()")
-    alembic(project, head, "downgrade", "006")
+    alembic(project, head, "downgrade", HEAD)
     if edit == "widen":
         assert dump_schema(head) == before
     alembic(project, head, "upgrade", "head")
@@ -232,7 +235,7 @@ def test_a_role_that_may_only_read_is_told_what_is_not_compared(head: Database, 
 def test_history_needs_no_database(project: Path) -> None:
     result = alembic_program("history", url="postgresql://127.0.0.1:1/none", cwd=project)
     assert result.returncode == 0, result.stderr
-    assert "005 -> 006 (head)" in result.stdout
+    assert f"{REVISIONS[-2]} -> {HEAD} (head)" in result.stdout
 
 
 def test_offline_sql_is_pure_sql_and_needs_no_database(project: Path) -> None:
@@ -241,4 +244,4 @@ def test_offline_sql_is_pure_sql_and_needs_no_database(project: Path) -> None:
     assert "INFO" not in result.stdout
     assert "%%" not in result.stdout
     assert not (project / ".postgres").exists()
-    assert result.stdout.count("BEGIN;") == result.stdout.count("COMMIT;") == 7
+    assert result.stdout.count("BEGIN;") == result.stdout.count("COMMIT;") == len(REVISIONS)

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support import alembic_program, copy_project, python_program, quick, run_program
+from support import (
+    HEAD,
+    alembic_program,
+    copy_project,
+    python_program,
+    quick,
+    run_program,
+)
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def test_it_is_started_used_and_stopped(project: Path) -> None:
     second = alembic_program("upgrade", "head", cwd=project)
     assert second.returncode == 0
     assert "Running upgrade" not in second.stderr
-    assert "006 (head)" in alembic_program("current", cwd=project).stdout
+    assert f"{HEAD} (head)" in alembic_program("current", cwd=project).stdout
 
 
 @pytest.mark.thorough

@@ -14,7 +14,17 @@ from legacy_databases import KINDS, build
 from psycopg.conninfo import conninfo_to_dict
 from servers import own_server
 from sqlalchemy import text
-from support import Database, Fork, alembic_program, catalog, dump_schema, run_alembic, url_of
+from support import (
+    HEAD,
+    REVISIONS,
+    Database,
+    Fork,
+    alembic_program,
+    catalog,
+    dump_schema,
+    run_alembic,
+    url_of,
+)
 
 from nexus_schema import session
 from nexus_schema.database import parse_url
@@ -227,7 +237,7 @@ def test_a_revision_that_does_not_exist(empty: Database) -> None:
     ("revision", "expected"),
     [
         ("1a2b3c4d5e6f", "revision 1a2b3c4d5e6f is not ours: the alembic_version of this schema is another"),
-        ("999", "the database is at revision 999, newer than this code, which ends at 006; use the code"),
+        ("999", f"the database is at revision 999, newer than this code, which ends at {HEAD}; use the code"),
     ],
 )
 def test_a_database_at_a_revision_that_this_code_has_not(
@@ -277,7 +287,7 @@ def test_parallel_upgrades_do_not_disturb_each_other(empty: Database) -> None:
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda _: alembic_program("upgrade", "head", url=url), range(3)))
     assert [(result.returncode, result.stderr.count("Running upgrade")) for result in results].count(
-        (0, 7)
+        (0, len(REVISIONS))
     ) == 1
     assert [(result.returncode, result.stderr.count("Running upgrade")) for result in results].count(
         (0, 0)

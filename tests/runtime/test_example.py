@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, Database, url_of
+from support import HEAD, ROOT, Database, url_of
 
 README = (ROOT / "README.md").read_text()
 
@@ -100,7 +100,7 @@ def test_two_replicas_at_once_on_an_empty_database(empty: Database, tmp_path: Pa
         for thread in threads:
             thread.join()
         one, other = replicas
-        assert one.request("/healthz") == other.request("/healthz") == {"status": "ok", "revision": "006"}
+        assert one.request("/healthz") == other.request("/healthz") == {"status": "ok", "revision": HEAD}
 
         answer = one.request("/translate", conversation_id="c", text="Hello good world", record_ms=7)
         assert (answer["detected_lang"], answer["text"]) == ("en", "hallo gut Welt")
@@ -132,7 +132,7 @@ def test_two_replicas_at_once_on_an_empty_database(empty: Database, tmp_path: Pa
 @pytest.mark.thorough
 def test_on_the_embedded_default(tmp_path: Path) -> None:
     with replica(tmp_path) as server:
-        assert server.request("/healthz") == {"status": "ok", "revision": "006"}
+        assert server.request("/healthz") == {"status": "ok", "revision": HEAD}
         assert server.request("/translate", conversation_id="c", text="merci")["text"] == "danke"
         assert len(server.request("/metrics/c")) == 1
     assert (tmp_path / ".postgres").is_dir()

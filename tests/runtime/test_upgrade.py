@@ -18,6 +18,8 @@ from servers import Server, directory, own_server, pooler
 from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from support import (
+    HEAD,
+    NEXT,
     REVISIONS,
     Database,
     Fork,
@@ -99,9 +101,9 @@ def test_an_empty_database(empty: Database, log: pytest.LogCaptureFixture) -> No
     result = upgrade_database(url_of(empty))
     assert (result.outcome, applied(result), result.error) == (Outcome.UPGRADED, NAMES, None)
     assert all(revision.seconds > 0 for revision in result.applied)
-    assert version(empty) == [("006",)]
+    assert version(empty) == [(HEAD,)]
     assert migr(log) == [
-        "[Migr] Found 7 migration file(s)",
+        f"[Migr] Found {len(NAMES)} migration file(s)",
         *(f"[Migr] applied {name}" for name in NAMES),
         "[Migr] Migration run complete",
     ]
@@ -123,8 +125,8 @@ def test_at_head_it_asks_one_question(server: Server, log: pytest.LogCaptureFixt
     ]
     assert not [line for line in lines if "ERROR" in line or "execute" in line]
     assert migr(log) == [
-        "[Migr] Found 7 migration file(s)",
-        "[Migr] already at 006",
+        f"[Migr] Found {len(NAMES)} migration file(s)",
+        f"[Migr] already at {HEAD}",
         "[Migr] Migration run complete",
     ]
     engine = create_engine(parse_url(server.url()))
@@ -271,13 +273,13 @@ def test_a_pool_without_a_free_connection(head: Database, log: pytest.LogCapture
 
 
 def test_a_database_that_is_ahead(head: Database, log: pytest.LogCaptureFixture) -> None:
-    head.execute("UPDATE alembic_version SET version_num = '007'")
+    head.execute("UPDATE alembic_version SET version_num = %s", [NEXT])
     before = catalog(head)
     result = upgrade_database(url_of(head), raise_on_error=True)
     assert (result.outcome, result.error) == (Outcome.AHEAD, None)
     assert migr(log)[1:] == [
-        "[Migr] the database is ahead of this code: it is at 007, and 006 is the newest revision known here;"
-        " nothing to do",
+        f"[Migr] the database is ahead of this code: it is at {NEXT}, and {HEAD} is the newest revision known"
+        " here; nothing to do",
         "[Migr] Migration run complete",
     ]
     assert catalog(head) == before
@@ -355,14 +357,14 @@ def copy(tmp_path: Path) -> Path:
     return copy_project(tmp_path, "src", "alembic", "alembic.ini")
 
 
-REVISION = '''"""One more."""
+REVISION = f'''"""One more."""
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "007", "006"
+revision, down_revision = "{NEXT}", "{HEAD}"
 
 def upgrade() -> None:
     op.execute("CREATE TABLE one_more ()")
-    {work}
+    {{work}}
 
 def downgrade() -> None:
     op.execute("DROP TABLE one_more")
@@ -373,10 +375,10 @@ def downgrade() -> None:
     ("files", "expected"),
     [
         (
-            {"007_a.py": "007", "007_b.py": "007"},
-            "two files have the revision number 007: 007_a.py and 007_b.py; give the later one the next",
+            {f"{NEXT}_a.py": NEXT, f"{NEXT}_b.py": NEXT},
+            f"two files have the revision number {NEXT}: {NEXT}_a.py and {NEXT}_b.py; give the later one",
         ),
-        ({"007_a.py": "007", "008_b.py": "008"}, "Multiple head revisions are present for given argument"),
+        ({"a.py": NEXT, "b.py": f"{NEXT}b"}, "Multiple head revisions are present for given argument"),
     ],
     ids=["one number", "two heads"],
 )
@@ -385,7 +387,7 @@ def test_branches_that_were_not_merged(
 ) -> None:
     """Alembic runs one of two files of one number, and says nothing."""
     for name, number in files.items():
-        text = REVISION.format(work="pass").replace('"007"', f'"{number}"')
+        text = REVISION.format(work="pass").replace(f'"{NEXT}"', f'"{number}"')
         (copy / "alembic" / "versions" / name).write_text(text)
     before = catalog(head)
     url, path = url_of(head), str(copy / "src")
@@ -408,7 +410,7 @@ def test_a_revision_that_fails_by_purpose(
     head: Database, copy: Path, work: str, expected: str, logged: str
 ) -> None:
     """Newer code fails and goes on starting; mended it succeeds, and older code finds a database ahead."""
-    new = copy / "alembic" / "versions" / "007_one_more.py"
+    new = copy / "alembic" / "versions" / f"{NEXT}_one_more.py"
     new.write_text(REVISION.format(work=work))
     before = catalog(head)
     failed = python_program(
@@ -419,13 +421,13 @@ def test_a_revision_that_fails_by_purpose(
         PYTHONPATH=str(copy / "src"),
     )
     assert failed.returncode == 0
-    assert f"007_one_more failed and was undone: {expected}" in failed.stdout
+    assert f"{NEXT}_one_more failed and was undone: {expected}" in failed.stdout
     assert failed.stdout.endswith("started\n")
     assert logged in failed.stderr
     assert catalog(head) == before
     new.write_text(REVISION.format(work="pass"))
     mended = python_program("-c", START, url=url_of(head), cwd=copy, PYTHONPATH=str(copy / "src"))
-    assert "name='007_one_more'" in mended.stdout
+    assert f"name='{NEXT}_one_more'" in mended.stdout
     assert upgrade_database(url_of(head)).outcome is Outcome.AHEAD
 
 
@@ -524,7 +526,7 @@ def test_sixteen_at_once(empty: Database, others: list[str]) -> None:
     by_command_line = said.count("Running upgrade")
     assert by_servers + by_command_line == 7, said
     assert "failed" not in said
-    assert version(empty) == [("006",)]
+    assert version(empty) == [(HEAD,)]
     assert upgrade_database(url_of(empty)).outcome is Outcome.AT_HEAD
 
 
@@ -548,7 +550,7 @@ def test_the_lock_is_the_command_lines_too(head: Database, command: str) -> None
         result = alembic_program("-x", "lock_wait=0.2", command, target, url=url_of(head))
     assert result.returncode == 1
     assert "another migration of this schema is running (process" in result.stderr
-    assert version(head) == [("006",)]
+    assert version(head) == [(HEAD,)]
 
 
 def test_an_index_is_built_concurrently_while_others_wait(head: Database) -> None:
@@ -680,7 +682,7 @@ def test_the_direct_url_comes_first_on_the_command_line(empty: Database) -> None
     nowhere = f"postgresql://u:{SECRET}@127.0.0.1:1/d"
     result = alembic_program("upgrade", "head", url=nowhere, MIGRATION_DATABASE_URL=url_of(empty))
     assert result.returncode == 0, result.stderr
-    assert version(empty) == [("006",)]
+    assert version(empty) == [(HEAD,)]
     malformed = alembic_program("upgrade", "head", MIGRATION_DATABASE_URL=f"mysql://u:{SECRET}@h/d")
     assert malformed.stderr.startswith("error: MIGRATION_DATABASE_URL has an unsupported scheme")
     assert SECRET not in malformed.stderr

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support import ROOT, Database, catalog, python_program, quick, run_alembic, run_program, url_of
+from support import (
+    HEAD,
+    REVISIONS,
+    ROOT,
+    Database,
+    catalog,
+    python_program,
+    quick,
+    run_alembic,
+    run_program,
+    url_of,
+)
 
 USE = """if True:
     import models
@@ -124,7 +135,7 @@ def test_an_operator(run: Run, empty: Database, head: Database, tmp_path: Path) 
     assert unset.stderr.startswith("error: DATABASE_URL is not set; set it to postgresql://")
     upgraded = run("upgrade", "head")
     assert upgraded.returncode == 0, upgraded.stderr
-    assert upgraded.stderr.count("INFO  [alembic.runtime.migration] Running upgrade") == 7
+    assert upgraded.stderr.count("INFO  [alembic.runtime.migration] Running upgrade") == len(REVISIONS)
     assert catalog(empty) == catalog(head)
     assert run("check").stdout == "No new upgrade operations detected.\n"
     refused = run("revision", "-m", "x")
@@ -136,9 +147,9 @@ def test_an_operator(run: Run, empty: Database, head: Database, tmp_path: Path) 
 @pytest.mark.thorough
 def test_an_operators_other_commands(run: Run, empty: Database, tmp_path: Path) -> None:
     run_alembic("upgrade", "head", url=url_of(empty))
-    assert run("current").stdout == "006 (head)\n"
+    assert run("current").stdout == f"{HEAD} (head)\n"
     assert run("-x", "lock_wait=5", "downgrade", "005").returncode == 0
-    assert run("history").stdout.count("->") == 7
+    assert run("history").stdout.count("->") == len(REVISIONS)
     assert "CREATE TABLE IF NOT EXISTS api_requests" in run("upgrade", "head", "--sql").stdout
     assert run("--help").stdout.startswith("usage: python -m nexus_schema")
 
@@ -154,4 +165,4 @@ def test_in_the_repository_it_is_alembic(empty: Database) -> None:
     result = python_program("-m", "nexus_schema", "upgrade", "005", url=url_of(empty))
     assert result.returncode == 0, result.stderr
     run_alembic("upgrade", "head", url=url_of(empty))
-    assert python_program("-m", "nexus_schema", "current", url=url_of(empty)).stdout == "006 (head)\n"
+    assert python_program("-m", "nexus_schema", "current", url=url_of(empty)).stdout == f"{HEAD} (head)\n"

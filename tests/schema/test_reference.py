@@ -178,7 +178,7 @@ def upto(revision: str) -> list[str]:
     return REVISIONS[: REVISIONS.index(revision) + 1]
 
 
-@pytest.fixture(params=REVISIONS)
+@pytest.fixture(params=sorted({*COLUMNS, *INDEXES, *CONSTRAINTS}))
 def revision(request: pytest.FixtureRequest) -> str:
     """Each revision in turn."""
     return str(request.param)

@@ -22,6 +22,7 @@ SHARED = {
 def test_they_form_one_line() -> None:
     script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
     assert [revision.revision for revision in script.walk_revisions()] == REVISIONS[::-1]
+    assert [f"{number:03d}" for number in range(len(FILES))] == REVISIONS
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
