@@ -6,17 +6,17 @@ import threading
 import time
 import uuid
 from collections.abc import Coroutine, Iterator, Mapping
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from psycopg import pq
-from sqlalchemy import Connection, Engine, String, insert, text
+from sqlalchemy import Connection, Engine, String, event, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from nexus_schema.database import in_background
 from nexus_schema.errors import SchemaError, describe, enabled, is_seconds
 from nexus_schema.models import Base, ConversationMetric
 
@@ -27,9 +27,6 @@ LOG_EVERY_SECONDS = 60.0
 
 LONGEST_TIMEOUT = 3600.0
 """The longest timeout of a write, in seconds."""
-
-WRITERS = 8
-"""How many writes to engines may be under way at once; a database that does not answer holds no more."""
 
 _INTEGERS = range(-(2**31), 2**31)
 _TABLE = Base.metadata.tables[ConversationMetric.__tablename__]
@@ -58,10 +55,12 @@ def record_conversation_metrics(
 
     Never raises: a failure is logged, at most once a minute and with the number of failures since.
 
-    :param database: an engine: the row is written in a transaction of its own. A connection or session that
-        is in a transaction: the row becomes part of it, behind a savepoint, and is committed with it. One
-        that is in none is left in none, and the row is committed.
-    :param timeout: the longest that this may take, in seconds; then the row is given up.
+    :param database: an engine: the row is written over a new connection, outside the engine's pool. A
+        connection or session that is in a transaction: the row becomes part of it, behind a savepoint, and
+        is committed with it. One that is in none is left in none, and the row is committed.
+    :param timeout: the longest that this may take, in seconds; then the row is given up. To connect, psycopg
+        takes whole seconds, at least 2, for each address of the server. Looking up a host name has limits of
+        its own, and so have an engine's ``creator`` and a session that has to connect first.
     :param fields: the columns of :class:`models.ConversationMetric`, durations in milliseconds.
     """
     if not enabled("METRICS_ENABLED"):
@@ -70,7 +69,7 @@ def record_conversation_metrics(
         row = _checked(fields, timeout)
         bind = _bind(database)
         if isinstance(bind, Engine):
-            _write_in_thread(bind, row, timeout)
+            _write_apart(bind, row, timeout)
         else:
             _write(bind, row, timeout)
         log.info("[Metrics] write ok")
@@ -84,29 +83,32 @@ async def record_conversation_metrics_async(
     timeout: float = 1.0,
     **fields: Unpack[ConversationMetrics],
 ) -> bool:
-    """Do what :func:`record_conversation_metrics` does, with an engine, connection or session of asyncio."""
+    """Do what :func:`record_conversation_metrics` does, with an engine, connection or session of asyncio.
+
+    Given an engine, it uses the engine's pool; the timeout is exact, and includes all waits for a connection.
+    """
     if not enabled("METRICS_ENABLED"):
         return False
     with _failures.logged():
         row = _checked(fields, timeout)
+        if isinstance(database, AsyncSession):
+            bind = await _to_its_end(database.run_sync(_bind))
+            database = AsyncEngine(bind) if isinstance(bind, Engine) else database
         if isinstance(database, AsyncEngine):
-            await _write_in_task(database, row, timeout)
+            await _write_apart_async(database, row, timeout)
         elif isinstance(database, AsyncConnection):
             await _to_its_end(database.run_sync(_write, row, timeout))
         elif isinstance(database, AsyncSession):
-            bind = await _to_its_end(database.run_sync(_bind))
-            if isinstance(bind, Engine):
-                await _write_in_task(AsyncEngine(bind), row, timeout)
-            else:
-                await _to_its_end(database.run_sync(lambda _: _write(bind, row, timeout)))
+            await _to_its_end(database.run_sync(lambda _: _write(bind, row, timeout)))
         else:
-            kind = type(database).__name__
-            raise SchemaError(
-                f"pass an AsyncEngine, AsyncConnection or AsyncSession, not an object of {kind}"
-            )
+            raise _wrong(database, "an AsyncEngine, AsyncConnection or AsyncSession")
         log.info("[Metrics] write ok")
         return True
     return False
+
+
+def _wrong(database: object, wanted: str) -> SchemaError:
+    return SchemaError(f"pass {wanted}, not an object of {type(database).__name__}")
 
 
 def _bind(database: Engine | Connection | Session) -> Engine | Connection:
@@ -114,9 +116,7 @@ def _bind(database: Engine | Connection | Session) -> Engine | Connection:
     if isinstance(database, Engine | Connection):
         return database
     if not isinstance(database, Session):
-        raise SchemaError(
-            f"pass an Engine, Connection or Session, not an object of {type(database).__name__}"
-        )
+        raise _wrong(database, "an Engine, Connection or Session")
     if database.in_transaction():
         return database.connection(bind_arguments={"mapper": ConversationMetric})
     return database.get_bind(ConversationMetric)
@@ -200,32 +200,63 @@ def _apart(connection: Connection) -> Iterator[bool]:
 _TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK")
 _SAVEPOINT = tuple(f"{verb} SAVEPOINT nexus_metrics" for verb in ("", "RELEASE", "ROLLBACK TO"))
 
-# The server gives up first, so that the connection goes back to the pool as it was.
-_SERVER_SHARE = 0.9
+# Shares of the timeout: the server gives up first, so that the connection stays usable; then the client.
+_SERVER_SHARE, _CLIENT_SHARE = 0.8, 0.9
+_TOO_LATE = "the database took longer than {:g} s"
+_deadline: ContextVar[float | None] = ContextVar("_deadline", default=None)
 
-_writers = threading.BoundedSemaphore(WRITERS)
+
+@event.listens_for(Engine, "do_connect")
+def _limit_connecting(_dialect: object, _record: object, _args: object, parameters: dict[str, Any]) -> None:
+    if (deadline := _deadline.get()) is not None:
+        parameters["connect_timeout"] = max(1, int(deadline - time.monotonic()) + 1)
 
 
-def _write_in_thread(engine: Engine, row: Mapping[str, Any], timeout: float) -> None:
-    """Write in a thread: nothing else ends a wait for the pool, for an address or for a silent server."""
+def _wait(driver: Any, *steps: Any, **options: Any) -> Any:
+    # Without a deadline, as the driver itself: a creator may lend the connection to others afterwards.
+    if (deadline := _deadline.get()) is not None:
+        options["timeout"] = max(0, deadline - time.monotonic())
+    return type(driver).wait(driver, *steps, **options)
+
+
+def _write_apart(engine: Engine, row: Mapping[str, Any], timeout: float) -> None:
+    """Write over a new connection, made as the engine makes its own, and limit every wait on it.
+
+    The engine's pool takes no deadline, neither for the wait for a free connection nor for a ping of one
+    whose server has fallen silent.
+    """
+    pool = engine.pool.recreate()
+
+    @event.listens_for(pool, "connect", insert=True)
+    def limit_waits(driver: Any, _record: object) -> None:
+        driver.wait = partial(_wait, driver)
+
     deadline = time.monotonic() + timeout
-    if not _writers.acquire(timeout=timeout):
-        raise SchemaError(f"{WRITERS} earlier writes still wait for the database")
-    given_up = threading.Event()
-
-    def work() -> None:
-        try:
-            with engine.connect() as connection:
-                if not given_up.is_set():
-                    _write(connection, row, _SERVER_SHARE * timeout)
-        finally:
-            _writers.release()
-
+    _deadline.set(deadline)
     try:
-        in_background(work).result(deadline - time.monotonic())
-    except FutureTimeout:
-        given_up.set()
-        raise SchemaError(_took_longer(timeout)) from None
+        with Connection(engine, pool.connect()) as connection:
+            try:
+                _write(connection, row, _SERVER_SHARE * timeout)
+            except Exception:
+                connection.invalidate()  # closed without a rollback, to which a silent server has no answer
+                raise
+    except Exception as error:
+        if time.monotonic() < deadline:
+            raise
+        raise SchemaError(_TOO_LATE.format(timeout)) from error
+    finally:
+        _deadline.set(None)
+        pool.dispose()
+
+
+async def _write_apart_async(engine: AsyncEngine, row: Mapping[str, Any], timeout: float) -> None:
+    # The first makes psycopg ask the server to cancel, and wait ten seconds for that. The second ends that.
+    first, second = asyncio.timeout(_CLIENT_SHARE * timeout), asyncio.timeout(timeout)
+    try:
+        async with second, first, engine.connect() as connection:
+            await connection.run_sync(_write, row, _SERVER_SHARE * timeout)
+    except TimeoutError:
+        raise SchemaError(_TOO_LATE.format(timeout)) from None
 
 
 async def _to_its_end(work: Coroutine[Any, Any, Any]) -> Any:
@@ -239,32 +270,6 @@ async def _to_its_end(work: Coroutine[Any, Any, Any]) -> Any:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
-
-
-async def _write_in_task(engine: AsyncEngine, row: Mapping[str, Any], timeout: float) -> None:
-    async def work() -> None:
-        async with engine.connect() as connection:
-            await connection.run_sync(_write, row, _SERVER_SHARE * timeout)
-
-    task = asyncio.create_task(work(), name="nexus-metrics")
-    try:
-        done, _ = await asyncio.wait({task}, timeout=timeout)
-        if not done:
-            raise SchemaError(_took_longer(timeout))
-        task.result()
-    finally:
-        if not task.done():  # it ends by itself, and nobody waits for it
-            task.cancel()
-            _given_up.add(task)
-            task.add_done_callback(_given_up.discard)
-            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-
-
-_given_up: set[asyncio.Task[None]] = set()
-
-
-def _took_longer(timeout: float) -> str:
-    return f"the database took longer than {timeout:g} s"
 
 
 class _Failures:
@@ -286,7 +291,7 @@ class _Failures:
                 if self._last_logged is not None and now - self._last_logged < LOG_EVERY_SECONDS:
                     return
                 number, self._number, self._last_logged = self._number, 0, now
-            line = describe(error) or f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            line = describe(error) or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             log.warning("[Metrics] write failed (%d since the last such line): %s", number, line)
 
 

@@ -2,17 +2,22 @@
 
 import asyncio
 import logging
+import os
+import signal
 import socket
-import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, get_type_hints
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from servers import own_server
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from support import Database, url_of
@@ -265,40 +270,123 @@ def test_a_locked_table(head: Database, engine: Engine, caplog: pytest.LogCaptur
 
 
 def test_a_pool_without_a_free_connection(head: Database, caplog: pytest.LogCaptureFixture) -> None:
-    engine = create_engine(parse_url(url_of(head)), pool_size=1, max_overflow=0, pool_timeout=3600)
+    """A synchronous write has a connection of its own; asyncio's waits for the pool until its timeout."""
+    options: Any = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 3600}
+    engine = create_engine(parse_url(url_of(head)), **options)
     with engine.connect():
-        assert not record_conversation_metrics(engine, timeout=0.1, **FIELDS)
+        assert record_conversation_metrics(engine, **FIELDS)
+    engine.dispose()
+    assert conversations(head) == ["c-1"]
+
+    async def wait_for_it() -> None:
+        engine = create_async_engine(parse_url(url_of(head)), **options)
+        async with engine.connect():
+            assert not await record_conversation_metrics_async(engine, timeout=0.1, **FIELDS)
+        assert await record_conversation_metrics_async(engine, **FIELDS)
+        await engine.dispose()
+
+    asyncio.run(wait_for_it())
     assert "the database took longer than 0.1 s" in caplog.text
-    for _ in range(metrics.WRITERS):  # the thread that waited has seen that nobody waits for it
-        assert metrics._writers.acquire(timeout=30)
-    for _ in range(metrics.WRITERS):
-        metrics._writers.release()
-    assert conversations(head) == []
+    assert conversations(head) == ["c-1", "c-1"], "what was given up is not written later"
+
+
+@contextmanager
+def silent_port() -> Iterator[tuple[str, int]]:
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield server.getsockname()
+
+
+def test_a_dead_database_stops_no_other_and_is_back_at_once(head: Database, engine: Engine) -> None:
+    failing = create_engine(parse_url(url_of(head)))
+    connecting: list[bool] = []
+    with silent_port() as (host, port), ThreadPoolExecutor(20) as callers:
+
+        @event.listens_for(failing, "do_connect")
+        def connect(_dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]) -> None:
+            connecting.append(True)
+            if len(connecting) <= 20:
+                parameters.update(host=host, port=port)
+
+        write = partial(record_conversation_metrics, failing, timeout=3, **FIELDS)
+        hanging = [callers.submit(write) for _ in range(20)]
+        while len(connecting) < 20 and not any(call.done() for call in hanging):
+            time.sleep(0.02)
+        assert record_conversation_metrics(engine, timeout=10, **FIELDS), "another database"
+        assert record_conversation_metrics(failing, timeout=10, **FIELDS), "the same one, back again"
+        assert not any(call.result() for call in hanging)
+    failing.dispose()
+    assert conversations(head) == ["c-1", "c-1"]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_server_that_does_not_answer(caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    with silent_port() as (host, port):
+        url = f"postgresql+psycopg://u:secret@{host}:{port}/d"
+        started = time.monotonic()
+        if kind == "sync":
+            assert not record_conversation_metrics(create_engine(url), timeout=0.1, **FIELDS)
+        else:
+            writing = record_conversation_metrics_async(create_async_engine(url), timeout=0.1, **FIELDS)
+            assert not asyncio.run(writing)
+    assert time.monotonic() - started < 60, "the driver itself waits 130 s"
+    assert "secret" not in caplog.text
+    assert len(lines(caplog)) == 1
+
+
+@pytest.fixture
+def stoppable() -> Iterator[tuple[URL, Callable[[Any], None]]]:
+    """A server, and what stops its process behind a connection: the network is fine, but no answer comes."""
+    with own_server() as server, ExitStack() as stack:
+
+        def stop(connection: Any) -> None:
+            process = connection.driver_connection.info.backend_pid
+            os.kill(process, signal.SIGSTOP)
+            stack.callback(os.kill, process, signal.SIGCONT)
+
+        url = parse_url(server.url())
+        engine = create_engine(url)
+        Base.metadata.tables["conversation_metrics"].create(engine)
+        engine.dispose()
+        yield url, stop
+
+
+def test_a_server_that_falls_silent(
+    stoppable: tuple[URL, Callable[[Any], None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    url, stop = stoppable
+    engine = create_engine(url)
+    own = text("SELECT pg_backend_pid()")
+    with engine.connect() as connection:
+        pooled = connection.scalar(own)
+    event.listen(engine, "engine_connect", lambda connection: stop(connection.connection), once=True)
+    assert not record_conversation_metrics(engine, timeout=0.5, **FIELDS)
+    assert "the database took longer than 0.5 s" in lines(caplog)[0]
+    assert record_conversation_metrics(engine, timeout=10, **FIELDS)
+    with engine.connect() as connection:
+        assert connection.scalar(own) == pooled, "the engine's own connections are kept"
+        assert connection.scalar(text("SELECT count(*) FROM conversation_metrics")) == 1
     engine.dispose()
 
 
-def test_a_server_that_does_not_answer(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("pre_ping", [False, True])
+def test_a_pooled_connection_of_asyncio_that_falls_silent(
+    stoppable: tuple[URL, Callable[[Any], None]], caplog: pytest.LogCaptureFixture, *, pre_ping: bool
 ) -> None:
-    monkeypatch.setattr(metrics, "LOG_EVERY_SECONDS", 0)
-    monkeypatch.setattr(metrics, "_writers", threading.BoundedSemaphore(2))
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        engine = create_engine(f"postgresql+psycopg://u:secret@127.0.0.1:{port}/d")
-        for _ in range(3):
-            assert not record_conversation_metrics(engine, timeout=0.1, **FIELDS)
+    url, stop = stoppable
 
-        async def wait_for_it() -> None:
-            engine = create_async_engine(f"postgresql+psycopg://u:secret@127.0.0.1:{port}/d")
-            assert not await record_conversation_metrics_async(engine, timeout=0.1, **FIELDS)
+    async def run() -> None:
+        engine = create_async_engine(url, pool_pre_ping=pre_ping)
+        async with engine.connect() as connection:
+            stop(await connection.get_raw_connection())
+        started = time.monotonic()
+        assert not await record_conversation_metrics_async(engine, timeout=0.5, **FIELDS)
+        assert time.monotonic() - started < 4, "psycopg asks the server to cancel, which takes 5 s and more"
+        assert await record_conversation_metrics_async(engine, timeout=10, **FIELDS)
+        await engine.dispose()
 
-        asyncio.run(wait_for_it())
-    for thread in threading.enumerate():  # they end now, before the semaphore of this test does
-        if thread.name == "nexus_schema":
-            thread.join()
-    assert ["took longer" in message for message in lines(caplog)] == [True, True, False, True]
-    assert "8 earlier writes still wait" in lines(caplog)[2]
-    assert "secret" not in caplog.text
+    asyncio.run(run())
+    assert "the database took longer than 0.5 s" in lines(caplog)[0]
 
 
 def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
@@ -306,6 +394,30 @@ def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
     assert not record_conversation_metrics(engine, **FIELDS)
     assert "cannot reach the database" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_a_creator_with_a_pool_of_its_own(head: Database) -> None:
+    """As psycopg_pool does: closing gives the connection back, to be lent to others."""
+
+    class Lent(psycopg.Connection[Any]):
+        def close(self) -> None:
+            pass
+
+    with Lent.connect(url_of(head)) as lent:
+        engine = create_engine("postgresql+psycopg://", creator=lambda: lent, poolclass=NullPool)
+        for _ in range(2):
+            assert record_conversation_metrics(engine, timeout=0.5, **FIELDS)
+        lent.execute("SELECT pg_sleep(0.6)")
+        psycopg.Connection.close(lent)
+    assert conversations(head) == ["c-1", "c-1"]
+
+
+def test_an_error_without_words(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> Any:
+        raise NotImplementedError
+
+    assert not record_conversation_metrics(create_engine("postgresql+psycopg://", creator=fail), **FIELDS)
+    assert lines(caplog)[0].endswith("NotImplementedError: ")
 
 
 def test_failures_are_logged_once_a_minute_with_their_number(
