@@ -11,7 +11,8 @@ from typing import Any
 from alembic import context
 from sqlalchemy import URL
 
-from nexus_schema import autogenerate, legacy, online, scripts
+import alembic_online
+from nexus_schema import autogenerate, legacy, scripts
 from nexus_schema.autogenerate.directives import process_revision_directives
 from nexus_schema.database import database_url, migration_url, parse_url
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
@@ -38,7 +39,7 @@ def configure(**how: Any) -> None:
         ],
         **how,
     )
-    online.enable(context)  # type: ignore[arg-type]
+    alembic_online.enable(context)  # type: ignore[arg-type]
 
 
 def run_offline(options: Options) -> None:
@@ -56,7 +57,7 @@ def run_offline(options: Options) -> None:
 
 def run_online(options: Options, stack: ExitStack) -> None:
     """Run the command on a program's connection, or the server of the variables, or the embedded one."""
-    migrates = online.migrates(context)  # type: ignore[arg-type]
+    migrates = alembic_online.migrates(context)  # type: ignore[arg-type]
     connection = config.attributes.get("prepared_connection")  # and locked: nexus_schema.upgrade
     if connection is None:
         # An Engine or a Connection, as Alembic's cookbook passes it.

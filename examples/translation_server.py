@@ -32,7 +32,8 @@ from nexus_schema.models import ConversationMetric
 
 # Uvicorn configures its own loggers only. The package's say what happens to the database.
 logging.basicConfig(format="%(levelname)s:     %(message)s")
-logging.getLogger("nexus_schema").setLevel(logging.INFO)
+for package in ("nexus_schema", "alembic_online"):
+    logging.getLogger(package).setLevel(logging.INFO)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from nexus_schema.online import passes
+from alembic_online import until_unchanged
 from nexus_schema.options import Options
 from nexus_schema.revisions import refuse_data_loss, verify
 
@@ -332,7 +332,7 @@ INDEXES = (
 
 def fill() -> None:
     """Store the Task calls of the responses and link the conversations that they started."""
-    for _ in passes():
+    for _ in until_unchanged():
         op.execute(DROP_WORK_TABLES)
         for setting, value in SETTINGS.items():
             op.execute(f"SET {setting} = {value}")

@@ -88,7 +88,7 @@ def database_error(error: BaseException) -> psycopg.Error | None:
     """Return the driver's error in or behind an error of ours or of SQLAlchemy, or None."""
     if isinstance(error, DBAPIError):
         return database_error(error.orig) if error.orig else None
-    if isinstance(error, SchemaError) and error.__cause__:
+    if isinstance(error, CommandError) and error.__cause__:
         return database_error(error.__cause__)
     return error if isinstance(error, psycopg.Error) else None
 

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.util import CommandError
 from psycopg.errors import CheckViolation, NotNullViolation
 from sqlalchemy.exc import DBAPIError
 
+from alembic_online import is_online, is_planning
+from alembic_online.backfill import MAXIMUM_PASSES
 from nexus_schema.errors import SchemaError, database_error, describe
-from nexus_schema.online import is_online, is_planning
-from nexus_schema.online.backfill import MAXIMUM_PASSES
 from nexus_schema.views import columns_read_by, found_statements, rendered_statements
 
 log = logging.getLogger(__name__)
@@ -712,7 +713,7 @@ def _tighten(table: str, column: str) -> None:
     for _ in range(MAXIMUM_PASSES):
         try:
             op.alter_column(table, column, nullable=False)
-        except SchemaError as error:
+        except CommandError as error:
             of_rows = isinstance(database_error(error), NotNullViolation | CheckViolation)
             if not of_rows or (table, column) not in FILLED_COLUMNS:
                 raise

@@ -20,7 +20,7 @@ class Options:
     ``schema``: the schema to work in. ``allow_data_loss``: a downgrade may destroy data.
     ``account_domains``: the account of each domain, or None for the mapping that 005 brings.
     ``lock_wait``: how many seconds to wait for another migration to end and, online, for a session in the
-    way; or None for as long as it takes. ``online``: let others read and write (:mod:`nexus_schema.online`).
+    way; or None for as long as it takes. ``online``: let others read and write (:mod:`alembic_online`).
     """
 
     schema: str | None = None

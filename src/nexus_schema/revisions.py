@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from alembic import op
 
+from alembic_online import RefusedError, is_online
 from nexus_schema.errors import SchemaError
-from nexus_schema.online import RefusedError, is_online
 from nexus_schema.options import Options
 
 

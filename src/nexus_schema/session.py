@@ -181,9 +181,9 @@ def _give_back(connection: Connection, driver: Any, before: dict[str, Any], *, i
             return
     else:
         connection.rollback()
+        unlock_migrations(connection)
+        connection.commit()
     with _autocommit(driver, unless=inside):
-        if not inside:
-            unlock_migrations(driver)
         for name, (setting, _) in _settings(driver).items():
             old, source = before.get(name, (None, None))
             if setting != old:

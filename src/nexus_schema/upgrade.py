@@ -100,7 +100,7 @@ def upgrade_database(
 
     :param database: a URL or an engine of psycopg 3; None: the URL in DATABASE_URL. The schema is the first
         of its search_path, as it is outside of a transaction.
-    :param online: let others read and write meanwhile (:mod:`nexus_schema.online`); a failure then leaves
+    :param online: let others read and write meanwhile (:mod:`alembic_online`); a failure then leaves
         what is finished, and the next call goes on from there.
     :param connect_wait: how many seconds in all to wait for a database that cannot be reached.
     :param lock_wait: how many seconds to wait for another migration to end and, online, for a session in the

@@ -15,15 +15,13 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from psycopg import pq
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, make_url
 from support import Database, catalog, content, run_sql_script, url_of
-
-from nexus_schema.database import parse_url
 
 ENV = """
 import sqlalchemy as sa
 from alembic import context
-from nexus_schema import online
+import alembic_online
 
 given = context.config.attributes
 how = {
@@ -41,7 +39,7 @@ if context.is_offline_mode():
         as_sql=True,
         **how
     )
-    online.enable(context)
+    alembic_online.enable(context)
     with context.begin_transaction():
         context.run_migrations()
 else:
@@ -56,7 +54,7 @@ else:
             connection.exec_driver_sql("SELECT 1")
         try:
             context.configure(connection=connection, **how)
-            online.enable(context)
+            alembic_online.enable(context)
             with context.begin_transaction():
                 context.run_migrations()
         finally:
@@ -67,7 +65,7 @@ else:
 REVISION = """
 import sqlalchemy as sa
 from alembic import op
-from nexus_schema import online as plugin
+import alembic_online as plugin
 from sqlalchemy.dialects import postgresql
 
 revision, down_revision = {revision!r}, {previous!r}
@@ -139,7 +137,7 @@ class Project:
         config.set_main_option("script_location", str(self.path).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
         given = {"hooks": (), "before": (), "afterwards": ()} | attributes
-        config.attributes.update({"url": parse_url(self.url), **given})
+        config.attributes.update({"url": make_url(self.url).set(drivername="postgresql+psycopg"), **given})
         return config
 
     def upgrade(self, *, online: bool = True, **attributes: Any) -> None:

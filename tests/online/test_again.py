@@ -9,7 +9,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 from support import quick
 
-from nexus_schema.errors import SchemaError, describe
+from alembic_online.errors import OnlineError, first_line
 
 FAILS = '\nop.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")'
 MENDED = "INSERT INTO parent VALUES (99, 'mended')"
@@ -85,7 +85,7 @@ def test_the_next_run_finishes_it(
     project: Project, caplog: pytest.LogCaptureFixture, upgrade: str, online: bool
 ) -> None:
     """Online as well where it is not asked to: in one transaction, what is done would be done again."""
-    caplog.set_level(logging.INFO, "nexus_schema")
+    caplog.set_level(logging.INFO, "alembic_online")
     wanted = failed(project, upgrade)
     project.upgrade(online=online)
     found = state(project.database)
@@ -96,7 +96,7 @@ def test_the_next_run_finishes_it(
 def test_another_revision_after_it_runs_as_it_is_told_to(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "nexus_schema")
+    caplog.set_level(logging.INFO, "alembic_online")
     failed(project, REVISIONS["a table made anew"])
     project.revision('op.rename_table("t", "u")')  # refused online
     project.upgrade(online=False)
@@ -120,7 +120,7 @@ op.rename_table("parent", "parents")
     path = project.path / "versions" / "r1.py"
     text = path.read_text()
     path.write_text(text.replace("online = False", ""))
-    with pytest.raises(SchemaError, match="stopped here.*put online = False at the top"):
+    with pytest.raises(OnlineError, match="stopped here.*put online = False at the top"):
         project.upgrade()
     path.write_text(text)
     for online in (False, True):
@@ -164,7 +164,7 @@ def test_what_is_an_error_in_one_transaction_is_one_online(project: Project, upg
     for _ in range(2):
         with pytest.raises(DBAPIError) as found:
             project.upgrade()
-        assert describe(found.value) == describe(wanted.value)
+        assert first_line(found.value) == first_line(wanted.value)
         assert {row for row in state(project.database) if "alembic" not in str(row)} == before
 
 

@@ -13,8 +13,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import CompileError, DBAPIError
 from support import Database, quick
 
-from nexus_schema.errors import SchemaError, describe
-from nexus_schema.online import backfill
+from alembic_online import backfill
+from alembic_online.errors import OnlineError
 
 BIG = """
 CREATE TABLE big (a int NOT NULL, b text NOT NULL, id int PRIMARY KEY, v int, c int,
@@ -152,7 +152,7 @@ def test_it_goes_on_where_it_was(big: Project, way: str) -> None:
 @pytest.mark.parametrize("way", ["pages", "key"])
 def test_a_where_that_finds_filled_rows_again(big: Project, way: str) -> None:
     big.revision(TABLES + WAYS[way].replace("big.c.c.is_(None)", "big.c.id > 0"))
-    with pytest.raises(SchemaError, match="its WHERE has to name the rows that lack the values") as error:
+    with pytest.raises(OnlineError, match="its WHERE has to name the rows that lack the values") as error:
         big.upgrade()
     assert "\n" not in str(error.value)
     assert versions(big.database) == []
@@ -172,7 +172,7 @@ def test_a_where_that_finds_filled_rows_again(big: Project, way: str) -> None:
 )
 def test_what_is_no_backfill(big: Project, upgrade: str, message: str, online: bool) -> None:
     big.revision(TABLES + upgrade)
-    with pytest.raises(SchemaError, match=rf"a backfill .*{message}.*\(rows\)") as error:
+    with pytest.raises(OnlineError, match=rf"a backfill .*{message}.*\(rows\)") as error:
         big.upgrade(online=online)
     assert "\n" not in str(error.value)
     assert missing(big.database) == 5000
@@ -184,18 +184,14 @@ def test_a_script_needs_the_types_of_columns(big: Project, online: bool) -> None
         'big = sa.table("big", sa.column("c"))\n'
         'op.backfill(sa.update(big).values(c=1).where(big.c.c.is_(None)), what="rows")'
     )
-    with pytest.raises(CompileError) as error:
+    with pytest.raises(CompileError, match="No literal value renderer"):
         big.script(online=online)
-    said = describe(error.value) or ""
-    assert said.startswith("not to be written as SQL: No literal value renderer")
-    assert said.endswith("give names, and columns their types")
-    assert "\n" not in said
 
 
 @pytest.mark.parametrize("key", ["v", "misspelt"])
 def test_a_key_that_may_be_null(big: Project, key: str) -> None:
     big.revision(TABLES + FILL.format(f', key=["{key}"]'))
-    with pytest.raises(SchemaError, match=f"cannot go over big.{key} .*NOT NULL, else rows would be missed"):
+    with pytest.raises(OnlineError, match=f"cannot go over big.{key} .*NOT NULL, else rows would be missed"):
         big.upgrade()
 
 
@@ -328,10 +324,10 @@ def test_the_number_of_rows(big: Project) -> None:
     assert big.database.execute("SELECT v FROM bare WHERE id = 1").fetchone() == (5000,)
 
 
-def test_passes_repeat_what_is_inside(big: Project) -> None:
+def test_until_unchanged_repeats_what_is_inside(big: Project) -> None:
     big.revision(
         TABLES
-        + "for _ in plugin.passes():\n    "
+        + "for _ in plugin.until_unchanged():\n    "
         + WAYS["pages"]
         + '\n    op.execute("UPDATE bare SET v = v + 1000 WHERE id = 1")'
     )

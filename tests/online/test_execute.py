@@ -5,8 +5,8 @@ import re
 import pytest
 from online.project import Project, reset, state, versions
 
-from nexus_schema.errors import SchemaError
-from nexus_schema.online import run
+from alembic_online import run
+from alembic_online.errors import OnlineError
 
 
 def count(project: Project) -> object:
@@ -25,7 +25,7 @@ def test_what_was_done_before_an_error_is_not_done_again(project: Project) -> No
     project.database.execute("UPDATE t SET a = NULL WHERE id = 3")
     project.revision(ONCE + 'op.alter_column("t", "a", nullable=False)')
     for _ in range(2):
-        with pytest.raises(SchemaError, match="null values|is violated"):
+        with pytest.raises(OnlineError, match="null values|is violated"):
             project.upgrade()
         assert count(project) == (5,)
         assert versions(project.database) == []
@@ -46,7 +46,7 @@ def test_two_revisions_with_the_same_statement(project: Project) -> None:
 def test_a_statement_that_takes_long_is_cancelled(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "GUARD_SECONDS", 1)
     project.revision('op.execute("SELECT pg_sleep(6)")')
-    with pytest.raises(SchemaError, match="ran 1 s under its lock and was cancelled.*op.backfill") as error:
+    with pytest.raises(OnlineError, match="ran 1 s under its lock and was cancelled.*op.backfill") as error:
         project.upgrade()
     assert """execution_options={"online": "long"}""" in str(error.value)
     assert "\n" not in str(error.value)
@@ -62,7 +62,7 @@ def test_a_statement_that_may_take_long(project: Project, monkeypatch: pytest.Mo
 
 def test_an_unknown_way(project: Project) -> None:
     project.revision('op.execute("SELECT 1", execution_options={"online": "quick"})')
-    with pytest.raises(SchemaError, match="'quick'} is unknown; there are"):
+    with pytest.raises(OnlineError, match="'quick'} is unknown; there are"):
         project.upgrade()
 
 

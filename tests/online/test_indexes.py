@@ -9,7 +9,7 @@ from psycopg.errors import UniqueViolation
 from sqlalchemy.exc import DBAPIError
 from support import Database
 
-from nexus_schema.errors import SchemaError
+from alembic_online.errors import OnlineError
 
 UNIQUE = 'op.create_index("t_a_key", "t", ["a"], unique=True)'
 CONSTRAINT = 'op.create_unique_constraint("t_a_key", "t", ["a"])'
@@ -44,7 +44,7 @@ def test_an_invalid_index_is_built_anew(project: Project, upgrade: str) -> None:
 def test_duplicates_are_shown_and_nothing_is_left(project: Project, upgrade: str) -> None:
     project.database.execute("UPDATE t SET a = 7 WHERE id = 8")
     project.revision(upgrade)
-    with pytest.raises(SchemaError, match=r"index t_a_key was not built.*\(a\)=\(7\) is duplicated") as error:
+    with pytest.raises(OnlineError, match=r"index t_a_key was not built.*\(a\)=\(7\) is duplicated") as error:
         project.upgrade()
     assert "\n" not in str(error.value)
     assert indexes(project.database) == BEFORE
@@ -69,7 +69,7 @@ def test_another_index_of_the_name(project: Project, upgrade: str, other: str) -
     project.database.execute(other)
     project.revision(upgrade)
     found = {row for row in state(project.database) if row[0] == "index"}
-    with pytest.raises(SchemaError, match="index t_a_key is there already as .*; rename or drop it") as error:
+    with pytest.raises(OnlineError, match="index t_a_key is there already as .*; rename or drop it") as error:
         project.upgrade()
     assert "\n" not in str(error.value)
     assert {
@@ -97,7 +97,7 @@ def test_another_constraint_of_the_name(project: Project, other: str, upgrade: s
         else f"ALTER TABLE t ADD CONSTRAINT x {other}"
     )
     project.revision(upgrade)
-    with pytest.raises(SchemaError, match="constraint x of t is there already as .*; rename or drop it"):
+    with pytest.raises(OnlineError, match="constraint x of t is there already as .*; rename or drop it"):
         project.upgrade()
 
 
@@ -110,7 +110,7 @@ def test_the_server_process_ends_in_the_middle_of_it(project: Project, upgrade: 
         run = project.in_thread()
         pid = project.waits("%INDEX CONCURRENTLY%")
         writer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
-        with pytest.raises((DBAPIError, SchemaError)):
+        with pytest.raises((DBAPIError, OnlineError)):
             run.end()
         assert [name for name, valid, _ in indexes(project.database) if not valid]
     project.upgrade()

@@ -7,7 +7,7 @@ import pytest
 from online.project import Fault, Project, Stop, reset, state, versions
 from support import Database, dump_schema, quick
 
-from nexus_schema.online import RefusedError
+from alembic_online import RefusedError
 
 SETUP = """
 CREATE TABLE parts (id int, a int, parent_id int) PARTITION BY RANGE (id);

@@ -6,8 +6,8 @@ import pytest
 from online.project import Project, reset, state, versions
 from support import Database
 
-from nexus_schema.errors import SchemaError
-from nexus_schema.online import RefusedError
+from alembic_online import RefusedError
+from alembic_online.errors import OnlineError
 
 REFUSED = {
     "rename table": ('op.rename_table("t", "u")', "renaming t is refused", "op.backfill"),
@@ -189,7 +189,7 @@ def test_a_table_of_the_same_revision_is_nobodys_trouble(project: Project) -> No
 def test_a_project_that_is_not_fit(project: Project, attributes: dict[str, Any], message: str) -> None:
     project.revision(FIRST)
     before = state(project.database)
-    with pytest.raises(SchemaError, match=message):
+    with pytest.raises(OnlineError, match=message):
         project.upgrade(**attributes)
     assert state(project.database) == before
 

@@ -6,7 +6,7 @@ import pytest
 from online.project import Project, reset, state, versions
 from sqlalchemy.exc import DBAPIError
 
-from nexus_schema.errors import SchemaError
+from alembic_online.errors import OnlineError
 
 RULES = {
     "check": (
@@ -31,7 +31,7 @@ def test_a_rule_that_rows_violate_is_taken_away_again(project: Project, upgrade:
     project.revision(upgrade)
     before = {row for row in state(project.database) if "alembic" not in str(row)}
     for _ in range(2):
-        with pytest.raises(SchemaError, match=message) as error:
+        with pytest.raises(OnlineError, match=message) as error:
             project.upgrade()
         assert "\n" not in str(error.value)
         assert {row for row in state(project.database) if "alembic" not in str(row)} == before
@@ -44,7 +44,7 @@ def test_a_rule_that_rows_violate_is_taken_away_again(project: Project, upgrade:
 def test_a_rule_that_was_there_before_stays(project: Project) -> None:
     project.database.execute("ALTER TABLE t ADD CONSTRAINT x CHECK (a > 5) NOT VALID")
     project.revision(RULES["check"][0])
-    with pytest.raises(SchemaError, match="it was there before, and stays unproved"):
+    with pytest.raises(OnlineError, match="it was there before, and stays unproved"):
         project.upgrade()
     assert project.database.execute("SELECT FROM pg_constraint WHERE conname = 'x'").fetchall() == [()]
 
@@ -107,7 +107,7 @@ def test_what_depends_on_it_is_found_before_anything_is_dropped(
     try:
         project.upgrade(online=False)
     except DBAPIError:
-        with pytest.raises(SchemaError, match=f"cannot be dropped: .*{name}.* depends? on it") as error:
+        with pytest.raises(OnlineError, match=f"cannot be dropped: .*{name}.* depends? on it") as error:
             project.upgrade()
         assert "\n" not in str(error.value)
         assert {row for row in state(project.database) if "alembic" not in str(row)} == before

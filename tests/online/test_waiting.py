@@ -12,7 +12,7 @@ from online.project import Fault, Project, Stop, others_work, versions, wait_for
 from servers import own_server
 from support import quick
 
-from nexus_schema.errors import SchemaError
+from alembic_online.errors import OnlineError
 
 COLUMN = 'op.add_column("t", sa.Column("c", sa.Integer))'
 INDEX = 'op.create_index("t_new_idx", "t", ["a"])'
@@ -35,7 +35,7 @@ blocked = pytest.mark.parametrize(("upgrade", "blocker"), quick(BLOCKED, "foreig
 def test_a_long_transaction_is_waited_for_without_a_queue(
     project: Project, caplog: pytest.LogCaptureFixture, upgrade: str, blocker: str
 ) -> None:
-    caplog.set_level(logging.INFO, "nexus_schema")
+    caplog.set_level(logging.INFO, "alembic_online")
     project.revision(upgrade)
     with psycopg.connect(project.url, application_name="the blocker") as other:
         other.execute(blocker)
@@ -56,7 +56,7 @@ def test_giving_up_names_the_blocker(project: Project, upgrade: str, blocker: st
     project.revision(upgrade)
     with psycopg.connect(project.url, application_name="the blocker") as other:
         other.execute(blocker)
-        with pytest.raises(SchemaError, match="gave up after 1 s: .* waits for process ") as error:
+        with pytest.raises(OnlineError, match="gave up after 1 s: .* waits for process ") as error:
             project.upgrade(lock_wait=1.0)
         assert f"process {other.info.backend_pid} " in str(error.value)
         assert "\n" not in str(error.value)
@@ -80,7 +80,7 @@ def test_a_build_gives_up_for_an_old_snapshot(project: Project, upgrade: str, le
     with psycopg.connect(project.url, application_name="the blocker") as other:
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         other.execute("SELECT FROM parent")
-        with pytest.raises(SchemaError, match="gave up after 1 s: .* waits for process ") as error:
+        with pytest.raises(OnlineError, match="gave up after 1 s: .* waits for process ") as error:
             project.upgrade(lock_wait=1.0)
         assert f"process {other.info.backend_pid} " in str(error.value)
         assert project.database.execute("SELECT to_regclass(%s)", [left]).fetchone() == (None,)
@@ -114,7 +114,7 @@ def test_ddl_by_execute_waits_without_a_queue(project: Project, statement: str) 
         while run.is_alive():
             others_work(project.database)
             assert project.database.execute(QUEUED).fetchone() == (0,)
-        with pytest.raises(SchemaError, match=f"waits for process {other.info.backend_pid} .*the blocker"):
+        with pytest.raises(OnlineError, match=f"waits for process {other.info.backend_pid} .*the blocker"):
             run.end()
 
 
@@ -132,7 +132,7 @@ def test_ddl_of_which_nothing_is_known_is_a_short_stall(project: Project) -> Non
         while run.is_alive():
             others_work(project.database)  # which waits one second for a lock at most
         other.rollback()
-    with pytest.raises(SchemaError, match="gave up after 3 s"):
+    with pytest.raises(OnlineError, match="gave up after 3 s"):
         run.end()
 
 
@@ -164,13 +164,14 @@ import sys
 from pathlib import Path
 from alembic import command
 from alembic.config import Config
-from nexus_schema.database import parse_url
+from sqlalchemy import make_url
 
 config = Config()
 config.set_main_option("script_location", sys.argv[1])
 config.set_main_option("path_separator", "os")
 config.attributes.update(
-    url=parse_url(sys.argv[2]), online=True, hooks=(), before=(), afterwards=()
+    url=make_url(sys.argv[2]).set(drivername="postgresql+psycopg"),
+    online=True, hooks=(), before=(), afterwards=()
 )
 command.upgrade(config, "head")
 """
@@ -232,7 +233,7 @@ def test_the_callers_settings_are_as_they_were(project: Project, fails: bool) ->
     }
     if fails:
         project.database.execute("UPDATE t SET a = NULL WHERE id = 3")
-        with pytest.raises(SchemaError, match="null values|is violated"):
+        with pytest.raises(OnlineError, match="null values|is violated"):
             project.upgrade(**attributes)
     else:
         project.upgrade(**attributes)
@@ -268,7 +269,7 @@ def test_the_server_looks_whether_its_client_is_there(project: Project) -> None:
 ASYNC_ENV = """
 import asyncio
 from alembic import context
-from nexus_schema import online
+import alembic_online as online
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -294,7 +295,7 @@ def test_an_asynchronous_environment(project: Project) -> None:
     with psycopg.connect(project.url) as other:
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         other.execute("SELECT FROM parent")
-        with pytest.raises(SchemaError, match="gave up after 1 s: create index t_new_idx waits for process"):
+        with pytest.raises(OnlineError, match="gave up after 1 s: create index t_new_idx waits for process"):
             project.upgrade(lock_wait=1.0)
     project.upgrade()
     assert versions(project.database) == ["r1"]

@@ -44,3 +44,17 @@ def test_both_names_of_the_models_are_one_package(first: str) -> None:
 def test_a_name_that_is_not_there() -> None:
     code = "import nexus_schema; print(hasattr(nexus_schema, 'nothing'), hasattr(nexus_schema, 'Outcome'))"
     assert run(code) == "False True\n"
+
+
+def test_the_former_name_of_online_operations() -> None:
+    """Revisions of others import it, and revisions are frozen."""
+    code = """if True:
+        import warnings
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            from nexus_schema.online import RefusedError, is_online, passes
+        import alembic_online
+        assert RefusedError is alembic_online.RefusedError
+        print(*[warning.message for warning in said])
+    """
+    assert "nexus_schema.online is alembic_online now" in run(code)

@@ -11,7 +11,6 @@ from support import REVISIONS, ROOT
 
 FILES = sorted((ROOT / "alembic" / "versions").glob("*.py"))
 SHARED = {
-    "nexus_schema.online",
     "nexus_schema.revisions",
     "nexus_schema.options",
     "nexus_schema.errors",

@@ -21,6 +21,7 @@ Three kinds of statement:
 """
 
 import logging
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,13 +29,13 @@ from alembic import op
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 
-from nexus_schema.errors import SchemaError
-from nexus_schema.lock import lock_migrations
-from nexus_schema.online.backfill import MAXIMUM_PASSES
-from nexus_schema.online.operations import Online
-from nexus_schema.online.run import KEY, RefusedError
+from alembic_online.backfill import MAXIMUM_PASSES
+from alembic_online.errors import OnlineError, RefusedError
+from alembic_online.lock import lock_migrations
+from alembic_online.operations import Online
+from alembic_online.run import KEY
 
-__all__ = ["RefusedError", "enable", "is_online", "is_planning", "migrates", "passes"]
+__all__ = ["RefusedError", "enable", "is_online", "is_planning", "migrates", "passes", "until_unchanged"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def enable(environment: EnvironmentContext) -> None:
         sets ``config.attributes["online"]`` instead of ``-x online``, and ``config.attributes["lock_wait"]``
         instead of ``-x lock_wait=SECONDS``: how long to wait for sessions in the way, without end by default.
 
-    Raises :class:`SchemaError` where it cannot work: another database than PostgreSQL, one transaction for
+    Raises :class:`OnlineError` where it cannot work: another database than PostgreSQL, one transaction for
     all revisions, a transaction begun before ``configure``.
     """
     context = environment.get_context()
@@ -62,13 +63,13 @@ def enable(environment: EnvironmentContext) -> None:
     if not requested and not online.has_journal():
         return
     if context.dialect.name != "postgresql":
-        raise SchemaError(f"-x online is for PostgreSQL, not {context.dialect.name}")
+        raise OnlineError(f"-x online is for PostgreSQL, not {context.dialect.name}")
     if not context._transaction_per_migration:
-        raise SchemaError("-x online needs context.configure(transaction_per_migration=True)")
+        raise OnlineError("-x online needs context.configure(transaction_per_migration=True)")
     if not script and context._in_external_transaction:
-        raise SchemaError("-x online needs a connection without a transaction: commit before configure()")
+        raise OnlineError("-x online needs a connection without a transaction: commit before configure()")
     if not script and context.dialect.driver != "psycopg":
-        raise SchemaError(f"-x online needs the driver psycopg (3), not {context.dialect.driver}")
+        raise OnlineError(f"-x online needs the driver psycopg (3), not {context.dialect.driver}")
     context.opts[KEY] = online
     if not script and migrates(environment) and context.connection is not None:
         online.watch_client()
@@ -106,6 +107,12 @@ def is_planning() -> bool:
 
 
 def passes() -> Iterator[None]:
+    """Do what :func:`until_unchanged` does; its former name."""
+    warnings.warn("passes() is until_unchanged() now", DeprecationWarning, stacklevel=2)
+    return until_unchanged()
+
+
+def until_unchanged() -> Iterator[None]:
     """Yield once; online, again until a pass over the backfills in the loop's body changes nothing.
 
     What others write meanwhile is found by the next pass. It ends as well when a pass finds as much as

@@ -22,19 +22,18 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import conv
 
-from nexus_schema.errors import SchemaError, database_error, describe
-from nexus_schema.online import catalog
-from nexus_schema.online.backfill import BackfillOp, fill_at_once, fill_in_batches, write_batches
-from nexus_schema.online.run import (
+from alembic_online import catalog
+from alembic_online.backfill import BackfillOp, fill_at_once, fill_in_batches, write_batches
+from alembic_online.errors import OnlineError, RefusedError, driver_error, first_line
+from alembic_online.run import (
     KEY,
     STRONG_LOCK_TIMEOUT,
     WEAK_LOCK_TIMEOUT,
     Found,
-    RefusedError,
     Run,
     is_autocommit,
 )
-from nexus_schema.online.waiting import Holders
+from alembic_online.waiting import Holders
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +165,7 @@ class Online(Run):
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise
-            log.debug("adding %s.%s cannot be tried: %s", table, column.name, describe(error))
+            log.debug("adding %s.%s cannot be tried: %s", table, column.name, first_line(error))
             return
         if rewritten:
             self._refuse(
@@ -187,7 +186,7 @@ class Online(Run):
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise
-            log.debug("%s.%s cannot be tried: %s", table, operation.column_name, describe(error))
+            log.debug("%s.%s cannot be tried: %s", table, operation.column_name, first_line(error))
             return []
         return ["the table" if name == catalog.PROBE else "an index" for name in sorted(rewritten)]
 
@@ -344,7 +343,7 @@ class Online(Run):
         found = [name for (name,) in dependents]
         if found:
             verb = "depends" if len(found) == 1 else "depend"
-            raise SchemaError(f"{what} cannot be dropped: {', '.join(found)} {verb} on it; drop that first")
+            raise OnlineError(f"{what} cannot be dropped: {', '.join(found)} {verb} on it; drop that first")
 
     def table_comment(self, operation: ops.CreateTableCommentOp | ops.DropTableCommentOp) -> None:
         """Comment on a table, for which nobody has to wait."""
@@ -739,7 +738,7 @@ class Online(Run):
             self._validate(table, name, *parents, step=step, undo=undo)
 
     def _require_same(self, table: str, constraint: sa.Constraint, name: str) -> None:
-        """Raise :class:`SchemaError` if a constraint of the name says something else than the wanted one.
+        """Raise :class:`OnlineError` if a constraint of the name says something else than the wanted one.
 
         The server writes down both: one of them on an empty copy of the table, and of what it refers to.
         """
@@ -757,7 +756,7 @@ class Online(Run):
             wanted = self._constraint(catalog.PROBE, name)
         if found is None or wanted is None or found.definition != wanted.definition or not same_parent:
             definition = "another one" if found is None else found.definition
-            raise SchemaError(
+            raise OnlineError(
                 f"constraint {name} of {table} is there already as {definition}; rename or drop it"
             )
         log.info("constraint %s is there already", name)
@@ -821,7 +820,7 @@ class Online(Run):
                 lambda: self.run_sql(f"ALTER TABLE {table} VALIDATE CONSTRAINT {self.quote(name)}"),
             )
         except DBAPIError as error:
-            driver = database_error(error)
+            driver = driver_error(error)
             if not isinstance(driver, _VIOLATIONS):
                 raise
             # The detail of the others is a whole row, with whatever it holds.
@@ -837,7 +836,7 @@ class Online(Run):
 
                 left = "nothing of it is left"
                 self.brief(f"take {name} away", take_away, table, *parents)
-            raise SchemaError(
+            raise OnlineError(
                 f"{name} of {table} is violated: {rows}; {left}. Mend the rows, then run it again"
             ) from error
 
@@ -915,9 +914,9 @@ class Online(Run):
                 undo=lambda: self._drop_index_at_once(quoted),
             )
         except DBAPIError as error:
-            driver = database_error(error)
+            driver = driver_error(error)
             if isinstance(driver, psycopg.errors.UniqueViolation):
-                raise SchemaError(
+                raise OnlineError(
                     f"index {index.name} was not built, because rows are not unique:"
                     f" {driver.diag.message_detail} Remove the duplicates, then run it again"
                 ) from error
@@ -952,7 +951,7 @@ class Online(Run):
                 catalog.OID, table=index.table
             )
             if not same and not (lenient and found.valid):
-                raise SchemaError(
+                raise OnlineError(
                     f"index {index.name} is there already as {found.definition}; rename or drop it"
                 )
         return found
@@ -1058,7 +1057,7 @@ class Online(Run):
             stops_reads = not re.match(r"\s*CREATE\b.*?\bTRIGGER\b", text, re.IGNORECASE)
             self.brief(what, run, *tables, stops_reads=stops_reads, limit=limit, step="done")
         else:
-            raise SchemaError(
+            raise OnlineError(
                 f'execution_options={{"online": {kind!r}}} is unknown; there are "brief", "long"'
             )
 

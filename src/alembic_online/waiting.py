@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 
-from nexus_schema.database import connection_parameters
-from nexus_schema.errors import SchemaError, database_error, describe
-from nexus_schema.online import catalog
+from alembic_online import catalog
+from alembic_online.errors import OnlineError, driver_error, first_line
 
 if TYPE_CHECKING:
-    from nexus_schema.online.run import Run
+    from alembic_online.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ LOG_EVERY_SECONDS = 10.0
 
 def sqlstate(error: BaseException) -> str | None:
     """Return the server's code of an error."""
-    driver = database_error(error)
+    driver = driver_error(error)
     return None if driver is None else driver.sqlstate
 
 
@@ -67,11 +66,11 @@ class Holders:
             time.sleep(0.1)
 
     def check(self, started: float, why: str) -> None:
-        """Log from time to time what is waited for; raise :class:`SchemaError` when the time is over."""
+        """Log from time to time what is waited for; raise :class:`OnlineError` when the time is over."""
         now = time.monotonic()
         wait = self._online.lock_wait
         if wait is not None and now - started >= wait:
-            raise SchemaError(
+            raise OnlineError(
                 f"gave up after {wait:g} s: {self._what} waits for {why}; what is finished stays, and the"
                 " next run goes on from there"
             )
@@ -92,7 +91,7 @@ class Watch:
             online.connection.connection.driver_connection,
         )
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="nexus_schema watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="alembic_online watch", daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -104,15 +103,17 @@ class Watch:
     def _run(self) -> None:
         if self._done.wait(min(WATCH_AFTER_SECONDS, self._wait or WATCH_AFTER_SECONDS)):
             return
-        parameters: dict[str, Any] = connection_parameters(self._driver) | {
-            "application_name": "nexus_schema watch",
+        info = self._driver.info
+        parameters: dict[str, Any] = info.get_parameters() | {
+            "password": info.password or None,
+            "application_name": "alembic_online watch",
             "connect_timeout": "10",
         }
         try:
             with psycopg.connect(**parameters, autocommit=True) as connection:
                 self._look(connection)
         except psycopg.Error as error:
-            log.debug("%s is not watched: %s", self._what, describe(error))
+            log.debug("%s is not watched: %s", self._what, first_line(error))
 
     def _look(self, connection: psycopg.Connection[Any]) -> None:
         pid = self._driver.info.backend_pid

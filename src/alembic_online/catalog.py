@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-PROBE = "nexus_schema_probe"
+PROBE = "alembic_online_probe"
 """An empty copy of a table, in a transaction that is undone."""
 
 CURRENT_SCHEMA = sa.text("SELECT current_schema()")

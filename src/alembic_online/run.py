@@ -16,10 +16,9 @@ from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionS
 from psycopg.types.json import Jsonb
 from sqlalchemy.exc import DBAPIError
 
-from nexus_schema.errors import SchemaError
-from nexus_schema.online import catalog
-from nexus_schema.online.waiting import RETRIED, Holders, Watch, delays, sqlstate
-from nexus_schema.session import CLIENT_CHECK_INTERVAL
+from alembic_online import catalog
+from alembic_online.errors import OnlineError, RefusedError
+from alembic_online.waiting import RETRIED, Holders, Watch, delays, sqlstate
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +29,14 @@ WEAK_LOCK_TIMEOUT = "2s"
 """Longest wait for a lock that stalls nobody. Above deadlock_timeout (1 s), after which the server cancels
 an autovacuum that stands in the way."""
 
+CLIENT_CHECK_INTERVAL = "5s"
+"""How often the server looks whether the client of a running statement is still there."""
+
 GUARD_SECONDS = 5
 """A brief statement that runs longer is none: it reads or writes the table under its lock."""
 
 
-KEY = "nexus_schema.online"
+KEY = "alembic_online"
 """Where the options of a context hold its run."""
 
 
@@ -45,10 +47,6 @@ _SCRIPT_HEAD = """\
 SET lock_timeout = 0;
 SET statement_timeout = 0;
 """
-
-
-class RefusedError(SchemaError):
-    """An operation without a way that lets others read and write; nothing of its revision was done."""
 
 
 @dataclass(frozen=True)
@@ -416,7 +414,7 @@ class Run:
                 except DBAPIError as error:
                     state = sqlstate(error)
                     if state == "57014" and time.monotonic() - begun >= GUARD_SECONDS:
-                        raise SchemaError(
+                        raise OnlineError(
                             f"{what} ran {GUARD_SECONDS} s under its lock and was cancelled: it reads or"
                             " writes the table. Rows are filled by op.backfill; a statement that locks nobody"
                             ' out says so with execution_options={"online": "long"}; and online = False at'
@@ -479,11 +477,11 @@ class Run:
                         with suppress(Exception):  # a lost connection; the next run finds what is left
                             undo()
                     if watch.gave_up is not None:
-                        raise SchemaError(watch.gave_up) from error
+                        raise OnlineError(watch.gave_up) from error
                     if sqlstate(error) != "40P01":
                         raise
                 time.sleep(delay)
-            raise SchemaError(f"{what}: deadlocked five times; try again at a quieter moment")
+            raise OnlineError(f"{what}: deadlocked five times; try again at a quieter moment")
 
     def run_sql(self, statement: str) -> None:
         """Execute SQL in which nothing is a parameter."""

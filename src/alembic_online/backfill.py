@@ -1,7 +1,7 @@
 """``op.backfill``: set columns on the rows that lack them.
 
 In one transaction it is one statement. Online it is many, each over a range of the table and committed by
-itself; see :mod:`nexus_schema.online`.
+itself; see :mod:`alembic_online`.
 """
 
 import logging
@@ -18,12 +18,12 @@ from alembic.operations import Operations, ops
 from sqlalchemy.exc import DBAPIError
 from tqdm import tqdm
 
-from nexus_schema.errors import SchemaError, database_error
-from nexus_schema.online.run import plain
-from nexus_schema.online.waiting import Holders
+from alembic_online.errors import OnlineError, driver_error
+from alembic_online.run import plain
+from alembic_online.waiting import Holders
 
 if TYPE_CHECKING:
-    from nexus_schema.online.operations import Online
+    from alembic_online.operations import Online
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +82,9 @@ class BackfillOp(ops.MigrateOperation):
         key: Sequence[str] = (),
     ) -> None:
         if not isinstance(statement.table, sa.TableClause):
-            raise SchemaError(f"a backfill updates a table by its own name, not by an alias ({what})")
+            raise OnlineError(f"a backfill updates a table by its own name, not by an alias ({what})")
         if statement.whereclause is None:
-            raise SchemaError(f"a backfill needs a WHERE that names the rows which lack the values ({what})")
+            raise OnlineError(f"a backfill needs a WHERE that names the rows which lack the values ({what})")
         self.statement = statement
         self.what = what
         self.over = over
@@ -241,7 +241,7 @@ class _Keys:
         """Return the type of a column with its length, without which ranges would miss rows."""
         found = self._connection.execute(_KEY, {"table": table, "column": column}).one_or_none()
         if found is None or not found.attnotnull:
-            raise SchemaError(
+            raise OnlineError(
                 f"a backfill cannot go over {table}.{column} ({operation.what}): a key has to be of columns"
                 " that are there and NOT NULL, else rows would be missed"
             )
@@ -314,7 +314,7 @@ def _update(
         return connection.execute(statement).rowcount
     found_again = connection.scalars(statement.returning(where)).all()
     if any(found_again):
-        raise SchemaError(
+        raise OnlineError(
             f"the rows that a backfill has filled are found by it again ({operation.what}): its WHERE has to"
             " name the rows that lack the values"
         )
@@ -338,7 +338,7 @@ def _pass(online: "Online", operation: BackfillOp, state: _State, progress: "_Pr
                 online.note(backfill=done._asdict())
         except DBAPIError as error:
             failures += 1
-            driver = database_error(error)
+            driver = driver_error(error)
             state_of_error = None if driver is None else driver.sqlstate
             if state_of_error not in _RETRIED or failures > _RETRIED[state_of_error]:
                 raise

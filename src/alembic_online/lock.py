@@ -1,0 +1,90 @@
+"""A lock by which one migration at a time works in a schema."""
+
+import logging
+import threading
+import time
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from alembic_online.errors import OnlineError
+
+log = logging.getLogger(__name__)
+
+NAME = "alembic_online"
+
+POLL_SECONDS = 0.2
+"""Polled, because a blocking wait holds a snapshot, for which a concurrent index build of the other
+migration would wait in turn."""
+
+LOG_EVERY_SECONDS = 30.0
+
+WAIT_IN_TRANSACTION_SECONDS = 5.0
+"""How long to wait by default in a transaction of the caller's, whose locks the other may wait for."""
+
+_KEY = "hashtextextended(:name || ' ' || current_schema(), 0)"
+_TRY = text(f"SELECT pg_try_advisory_lock({_KEY})")
+_TRY_IN_TRANSACTION = text(f"SELECT pg_try_advisory_xact_lock({_KEY})")
+_LOCKED = f"""locktype = 'advisory' AND granted AND objsubid = 1
+  AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (classid::bigint << 32 | objid::bigint) = {_KEY}"""  # noqa: S608 - constants
+_UNLOCK = text(f"""
+SELECT pg_advisory_unlock({_KEY}) FROM pg_locks WHERE pid = pg_backend_pid() AND {_LOCKED}""")  # noqa: S608
+# The server tells other roles less; pid and role are always told.
+_HOLDER = text(f"""
+SELECT format('process %s of role %s%s%s, connected since %s', pid, usename,
+    ', "' || nullif(application_name, '') || '"', ' from ' || host(client_addr),
+    coalesce(to_char(backend_start, 'YYYY-MM-DD HH24:MI:SS TZ'), 'a time it may not tell'))
+FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE {_LOCKED}""")  # noqa: S608
+
+
+def lock_migrations(
+    connection: Connection,
+    *,
+    name: str = NAME,
+    wait: float | None = None,
+    stop: threading.Event | None = None,
+    log: Any = log,
+) -> None:
+    """Take the lock of a schema; it ends with the connection, or with the transaction where it is in one.
+
+    While another session has it, the log says which one.
+
+    :param name: which lock: programs that take the same name exclude each other.
+    :param wait: how many seconds to wait for it; None: as long as it takes, but 5 s in a transaction.
+    :param stop: ends the waiting when another thread sets it.
+    :param log: the logger to tell.
+
+    Raises :class:`OnlineError` when the time is over or ``stop`` is set.
+    """
+    inside = connection.in_transaction()
+    statement = _TRY_IN_TRANSACTION if inside else _TRY
+    if inside and wait is None:
+        wait = WAIT_IN_TRANSACTION_SECONDS
+    stop = stop or threading.Event()
+    begin = time.monotonic()
+    next_log = begin
+    holder = "another session"
+    while not connection.execute(statement, {"name": name}).scalar_one():
+        now = time.monotonic()
+        if now >= next_log:
+            holder = connection.execute(_HOLDER, {"name": name}).scalar() or holder
+            log.info("waiting for another migration of this schema: %s", holder)
+            next_log = now + LOG_EVERY_SECONDS
+        if not inside:
+            connection.commit()
+        if wait is not None and now - begin >= wait:
+            raise OnlineError(
+                f"lock not obtained: another migration of this schema is running ({holder});"
+                " try again when it has ended"
+            )
+        if stop.wait(POLL_SECONDS):
+            raise OnlineError("cancelled while waiting for another migration of this schema")
+    if not inside:
+        connection.commit()
+
+
+def unlock_migrations(connection: Connection, *, name: str = NAME) -> None:
+    """Give the lock back, however often the session of this connection has taken it."""
+    while connection.execute(_UNLOCK, {"name": name}).scalars().all() == [True]:
+        pass
