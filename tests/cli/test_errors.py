@@ -232,7 +232,16 @@ def test_a_revision_that_does_not_exist(empty: Database) -> None:
     assert_one_line(url_of(empty), "Can't locate revision identified by '999'", "upgrade", "999")
 
 
-@pytest.mark.parametrize("command", [("upgrade", "head"), ("stamp", "head"), ("check",), ("current",)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("upgrade", "head"),
+        *(
+            pytest.param(command, marks=pytest.mark.thorough)
+            for command in [("stamp", "head"), ("check",), ("current",)]
+        ),
+    ],
+)
 @pytest.mark.parametrize(
     ("revision", "expected"),
     [
@@ -259,6 +268,7 @@ def test_a_server_that_takes_no_changes(empty: Database, command: tuple[str, ...
     )
 
 
+@pytest.mark.thorough
 def test_a_standby() -> None:
     with own_server() as server:
         server.stop()
