@@ -21,6 +21,7 @@ from support import (
     dump_schema,
     insert,
     quick,
+    revision_module,
     run_alembic,
     run_sql_script,
     task_response,
@@ -221,6 +222,45 @@ def test_each_revision_is_a_transaction_of_its_own(empty: Database) -> None:
     assert "is_subtask" not in dump_schema(empty)
     empty.execute("DROP EVENT TRIGGER boom")
     run_alembic("upgrade", "head", url=url_of(empty))
+
+
+KEY = "api_requests_parent_task_request_id_fkey"
+
+
+@pytest.mark.parametrize("x", quick({"atomic": {}, "online": {"online": "true"}}))
+def test_003_does_not_leave_the_name_of_its_key_to_the_server(at_revision: At, x: dict[str, str]) -> None:
+    """PostgreSQL chooses another name where this one is taken, Citus always."""
+    empty = at_revision("002")
+    empty.execute(f"ALTER TABLE api_requests ADD CONSTRAINT {KEY} CHECK (duration_ms >= 0)")
+    before = dump_schema(empty, "--exclude-table=*_journal")
+    with pytest.raises(SchemaError, match=f'constraint "{KEY}" for relation "api_requests" already exists'):
+        run_alembic("upgrade", "003", url=url_of(empty), x=x)
+    assert dump_schema(empty, "--exclude-table=*_journal") == before
+    empty.execute(f"ALTER TABLE api_requests RENAME CONSTRAINT {KEY} TO mine")
+    run_alembic("upgrade", "003", url=url_of(empty), x=x)
+    assert f"ADD CONSTRAINT {KEY} FOREIGN KEY (parent_task_request_id)" in dump_schema(empty)
+
+
+def test_003_adds_its_key_without_reading_the_table(at_revision: At) -> None:
+    empty = at_revision("002")
+    insert(empty, "api_requests")
+    said: list[str | None] = []
+    empty.add_notice_handler(lambda notice: said.append(notice.message_primary))
+    empty.execute("SET client_min_messages = debug1")
+    empty.execute(revision_module("003").ADD_PARENT)
+    assert said == []
+    empty.execute(f"ALTER TABLE api_requests DROP CONSTRAINT {KEY}")
+    empty.execute(
+        f"ALTER TABLE api_requests ADD CONSTRAINT {KEY}"
+        " FOREIGN KEY (parent_task_request_id) REFERENCES api_requests"
+    )
+    assert said == [f'validating foreign key constraint "{KEY}"']
+
+
+@pytest.mark.parametrize("online", quick({"atomic": [], "online": ["-x", "online"]}))
+def test_003_names_its_key_in_a_script(online: list[str]) -> None:
+    script = alembic_program(*online, "upgrade", "002:003", "--sql").stdout
+    assert f"CONSTRAINT {KEY} REFERENCES api_requests (request_id)" in " ".join(script.split())
 
 
 class TestAccounts:
