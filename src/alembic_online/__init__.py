@@ -74,6 +74,7 @@ def enable(environment: EnvironmentContext) -> None:
     if not script and migrates(environment) and context.connection is not None:
         online.watch_client()
         lock_migrations(context.connection, wait=online.lock_wait)  # before Alembic reads where it is
+        online.require_journal_name()
     found: Any = context._migrations_fn  # what yields the steps: Alembic has no event before one
     steps: Any = lambda heads, of: online.steps(found(heads, of))  # noqa: E731 - typed
     context._migrations_fn = steps

@@ -19,6 +19,13 @@ WATCH_CLIENT = sa.text("""
 SELECT set_config(name, :interval, false) FROM pg_settings
 WHERE name = 'client_connection_check_interval' AND setting = '0'""")
 KIND = sa.text("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:table)")
+# Whether a relation is the journal: by its columns, because its name may be the operator's own.
+JOURNAL = sa.text("""
+SELECT relkind = 'r' AND (
+    SELECT array_agg(attname::text || ' ' || format_type(atttypid, atttypmod) ORDER BY attnum)
+    FROM pg_attribute WHERE attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+) IS NOT DISTINCT FROM ARRAY['step text', 'digest text', 'number integer', 'state jsonb']
+FROM pg_class WHERE oid = to_regclass(:table)""")
 OID = sa.text("SELECT CAST(to_regclass(:table) AS oid)::text")
 MAY_HAVE_ROWS = sa.text("""
 SELECT relispopulated FROM pg_class WHERE oid = to_regclass(:table) AND relkind IN ('r', 'p', 'm')""")

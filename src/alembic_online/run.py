@@ -191,7 +191,7 @@ class Run:
 
     def step_applied(self, **_: object) -> None:
         """Forget the operations of a revision in the transaction that stamps it; all, for a stamp by hand."""
-        if self.offline or self._scalar(catalog.KIND, table=self._journal_table) is None:
+        if self.offline or not self._scalar(catalog.JOURNAL, table=self._journal_table):
             return
         table, run = self._journal_sql, self.connection.exec_driver_sql
         if self._step:
@@ -218,7 +218,7 @@ class Run:
         connection = self.connection
         self._step = step
         self._journal = {}
-        self._journal_exists = self._scalar(catalog.KIND, table=self._journal_table) is not None
+        self._journal_exists = bool(self._scalar(catalog.JOURNAL, table=self._journal_table))
         if self._journal_exists:
             rows = connection.exec_driver_sql(
                 f"SELECT digest, number, state FROM {self._journal_sql} WHERE step = %s",  # noqa: S608 - quoted
@@ -228,12 +228,24 @@ class Run:
 
     def has_journal(self) -> bool:
         """Return whether an interrupted run has left a journal; a transaction is open after as before."""
+        return bool(self._is_journal())
+
+    def _is_journal(self) -> bool | None:
+        """Return whether what has the journal's name is one, or None where nothing has it."""
         connection = self.connection
         outer = connection.in_transaction()
-        found = self._scalar(catalog.KIND, table=self._journal_table) is not None
+        found: bool | None = self._scalar(catalog.JOURNAL, table=self._journal_table)
         if not outer:
             connection.rollback()
         return found
+
+    def require_journal_name(self) -> None:
+        """Raise :class:`SchemaError` if the journal's name belongs to something else."""
+        if self._is_journal() is False:
+            raise SchemaError(
+                f"nothing was changed: {self._journal_table} already exists, and is not the journal that"
+                " online runs keep under this name; rename it, then rerun"
+            )
 
     def entry(self, text: str) -> Entry:
         """Return the entry of an operation.

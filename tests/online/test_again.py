@@ -139,6 +139,43 @@ def test_a_stamp_forgets_what_was_done(project: Project) -> None:
     assert project.database.execute("SELECT to_regclass('alembic_version_journal')").fetchone() == (None,)
 
 
+OTHERS = {
+    "a table": "CREATE TABLE alembic_version_journal (step text, digest text); INSERT INTO"
+    " alembic_version_journal VALUES ('upgrade r1', 'mine')",
+    "one more column": "CREATE TABLE alembic_version_journal (step text, digest text, number int,"
+    " state jsonb, mine text); INSERT INTO alembic_version_journal VALUES ('upgrade r1', '', 1, '{}', '')",
+    "without columns": "CREATE TABLE alembic_version_journal ()",
+    "a view": "CREATE VIEW alembic_version_journal AS SELECT ''::text AS step, ''::text AS digest, 1 AS"
+    " number, '{}'::jsonb AS state",
+}
+
+
+@pytest.mark.parametrize("how", ["upgrade", "stamp"])
+@pytest.mark.parametrize("online", [True, False], ids=["online", "as usual"])
+@pytest.mark.parametrize("other", quick(OTHERS))
+def test_something_else_of_the_journals_name_is_left_alone(
+    project: Project, other: str, online: bool, how: str
+) -> None:
+    from alembic import command
+
+    project.revision('op.add_column("t", sa.Column("c", sa.Integer))')
+    project.database.execute(other)
+    before = state(project.database)
+    if not online:
+        getattr(command, how)(project.config(online=False), "head")
+        assert versions(project.database) == ["r1"]
+        after = state(project.database)
+        assert {row for row in before if "alembic_version_journal" in str(row)} <= after
+        return
+    with pytest.raises(SchemaError, match="alembic_version_journal already exists.* rename it, then rerun"):
+        getattr(command, how)(project.config(online=True), "head")
+    assert state(project.database) == before
+    kind = "VIEW" if "VIEW" in other else "TABLE"
+    project.database.execute(f"ALTER {kind} alembic_version_journal RENAME TO mine")
+    project.upgrade()
+    assert versions(project.database) == ["r1"]
+
+
 NOT_THERE = {
     "drop table": 'op.drop_table("misspelt")',
     "drop column": 'op.drop_column("t", "misspelt")',
