@@ -181,6 +181,49 @@ CREATE INDEX idx_requests_conversation_subtask
     ON api_requests(conversation_id, is_subtask, timestamp, request_id) WHERE conversation_id IS NOT NULL;
 CREATE INDEX idx_requests_request_id ON api_requests(request_id);
 """
+# The proxy's bootstrap of some days in June 2025.
+EARLY_BOOTSTRAP = BOOTSTRAP.replace(
+    "CREATE INDEX idx_requests_timestamp ON api_requests(timestamp);",
+    "CREATE INDEX idx_api_requests_timestamp ON api_requests(timestamp DESC);"
+    " CREATE INDEX idx_api_requests_domain_timestamp ON api_requests(domain, timestamp DESC);",
+)
+# What the bootstrap of July 2025 and later has besides.
+LATER_PROXY = """
+ALTER TABLE api_requests ADD system_hash VARCHAR(64),
+    ADD parent_request_id UUID REFERENCES api_requests(request_id),
+    ADD CONSTRAINT parent_request_is_another CHECK (parent_request_id <> request_id);
+CREATE INDEX idx_api_requests_system_hash ON api_requests(system_hash);
+CREATE INDEX idx_api_requests_parent_request_id ON api_requests(parent_request_id);
+COMMENT ON COLUMN api_requests.system_hash IS 'hash of the system prompt';
+CREATE TYPE analysis_status AS ENUM ('pending', 'done');
+CREATE FUNCTION note_analysis_time() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.updated_at = NOW();
+    RETURN NEW;
+END $$;
+CREATE TABLE conversation_analyses (
+    id BIGSERIAL PRIMARY KEY,
+    conversation_id UUID NOT NULL,
+    branch_id VARCHAR(255) NOT NULL DEFAULT 'main',
+    status analysis_status NOT NULL DEFAULT 'pending',
+    analysis_data JSONB,
+    updated_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
+    UNIQUE (conversation_id, branch_id)
+);
+CREATE INDEX idx_conversation_analyses_status ON conversation_analyses(status) WHERE status = 'pending';
+CREATE TRIGGER note_analysis_time BEFORE UPDATE ON conversation_analyses
+    FOR EACH ROW EXECUTE FUNCTION note_analysis_time();
+CREATE TABLE analysis_audit_log (
+    id SERIAL PRIMARY KEY,
+    event_type VARCHAR(50) NOT NULL,
+    conversation_id UUID NOT NULL,
+    metadata JSONB DEFAULT '{}',
+    timestamp TIMESTAMPTZ NOT NULL DEFAULT NOW()
+);
+CREATE INDEX idx_audit_timestamp ON analysis_audit_log(timestamp);
+"""
+# What the names of these have in common that the chain knows nothing of: it stays as it is.
+STAYING = ("idx_api_requests_domain_timestamp", "system_hash", "parent_request_i", "analys", "audit")
 TRANSLATION_SERVICE = """
 CREATE TABLE IF NOT EXISTS conversation_metrics (
     id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -223,6 +266,9 @@ KINDS: dict[str, list[str]] = {
     **{f"scripts to 00{n}": scripts(n, by_hand=False) for n in range(6)},
     **{f"scripts to 00{n}, total_tokens by hand": scripts(n, by_hand=True) for n in range(2, 6)},
     "bootstrap": bootstrap(None),
+    "early bootstrap": [EARLY_BOOTSTRAP],
+    "early bootstrap, then scripts to 005": [EARLY_BOOTSTRAP, *bootstrap(5)[1:]],
+    "later bootstrap": [BOOTSTRAP + LATER_PROXY],
     **{f"bootstrap, then scripts to 00{n}": bootstrap(n) for n in range(6)},
 }
 KINDS |= {
@@ -247,6 +293,11 @@ CREATE TABLE invoices (id int PRIMARY KEY, request_id uuid REFERENCES api_reques
 CREATE VIEW my_view AS SELECT team, count(*) FROM api_requests GROUP BY team;
 INSERT INTO invoices VALUES (1);
 """
+
+
+def staying(found: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """Return what of a catalog is of an early or later proxy alone, and stays."""
+    return {key: text for key, text in found.items() if any(name in key[1] for name in STAYING)}
 
 
 def build(database: Database, made: list[str]) -> None:
@@ -286,12 +337,17 @@ def fill(database: Database) -> None:
         headers = next(row for row in rows if row[0] == "headers")
         if headers[3] == "YES":
             insert(database, "api_requests", request_id=uuid.UUID(int=9), headers=None)
+    if "conversation_analyses" in tables:
+        insert(database, "conversation_analyses", conversation_id=uuid.UUID(int=1), analysis_data={"n": 1.50})
+        insert(database, "analysis_audit_log", event_type="begun", conversation_id=uuid.UUID(int=1))
     if "conversation_metrics" in tables:
         insert(database, "conversation_metrics", conversation_id="c", user_id="ü", record_ms=1, tts_ms=2)
 
 
 def value(name: str, kind: str, width: int | None, number: int) -> Any:
     """Return a value for a column; the backfills find nothing left to do with these."""
+    if name == "parent_request_id":
+        return uuid.UUID(int=number - 1) if number > 1 else None
     if name in {"request_id", "parent_task_request_id"}:
         return uuid.UUID(int=number if name == "request_id" else 1)
     return {

@@ -196,6 +196,17 @@ RENAMED_INDEXES = {
     "idx_requests_request_type": "idx_api_requests_request_type",
     "idx_requests_current_hash": "idx_requests_current_message_hash",
     "idx_requests_parent_hash": "idx_requests_parent_message_hash",
+    # Of an adoption that was interrupted while it replaced an index.
+    "nexus_schema_000_timestamp": "idx_api_requests_timestamp",
+}
+# The early bootstrap of June 2025 gave this name to another index. A plain one, built under the second name
+# where there is none yet, takes its place.
+REPLACED_INDEXES = {
+    "idx_api_requests_timestamp": (
+        'INDEX ON api_requests USING btree ("timestamp" DESC)',
+        "nexus_schema_000_timestamp",
+        ["timestamp"],
+    ),
 }
 # Bootstrap indexes that one of head serves as well, and that one: dropped as soon as it is there.
 SERVED_INDEXES = {
@@ -216,6 +227,13 @@ REFRESH_BODIES = {"begin refresh materialized view concurrently hourly_stats; en
 # A varchar is widened, however narrow it is (the bootstrap has path varchar(255), api_key_hash varchar(50)):
 # PostgreSQL changes its catalog only. No other difference of type can be settled without a loss or a rewrite.
 WIDENED_TYPE = re.compile(r"character varying\((\d+)\)")
+
+# Two forms older than the early bootstrap are refused. One has this id and this foreign key in its chunks.
+OLD_CHUNKS = ("bigint", "FOREIGN KEY (request_id) REFERENCES api_requests(request_id)")
+# The other has this table in place of api_requests. It may as well be the operator's own: it is the proxy's
+# beside streaming_chunks, or with the columns that are NOT NULL in all that is known of api_requests.
+OLD_TABLE = "requests"
+OLD_TABLE_COLUMNS = {"request_id", "timestamp", "domain", "method", "path"}
 
 TABLES = tuple(CONSTRAINTS)
 KINDS = {
@@ -392,12 +410,12 @@ class _Database:
     """What the catalog says of the schema, read once."""
 
     def __init__(self, connection: sa.Connection) -> None:
-        names = [*TABLES, VIEW, SEQUENCE, *KNOWN_INDEXES]
+        names = [*TABLES, VIEW, SEQUENCE, OLD_TABLE, *KNOWN_INDEXES]
         names += [constraint for constraints in CONSTRAINTS.values() for constraint in constraints]
         tables = [*TABLES, VIEW]
         self.relations = {row.name: row for row in connection.execute(_RELATIONS, {"names": names})}
         self.columns: dict[str, dict[str, Any]] = {}
-        for row in connection.execute(_COLUMNS, {"tables": tables}):
+        for row in connection.execute(_COLUMNS, {"tables": [*tables, OLD_TABLE]}):
             self.columns.setdefault(row.table, {})[row.name] = row
         self.constraints = {
             (row.table, row.name): row for row in connection.execute(_CONSTRAINTS, {"tables": tables})
@@ -440,6 +458,8 @@ class _Database:
         expected |= {name: "i" for table in CONSTRAINTS.values() for name in table}
         found = [f'"{name}" is a type, and a table of this name would need one' for name in self.types]
         for name, row in self.relations.items():
+            if name not in expected:
+                continue
             if row.kind != expected[name]:
                 found.append(f'"{name}" is {KINDS[row.kind]}, not {KINDS[expected[name]]}')
             elif row.unlogged or row.partition:
@@ -450,11 +470,35 @@ class _Database:
                 found.append(f'"{name}" has FORCE ROW LEVEL SECURITY: connect as a role with BYPASSRLS')
         if SEQUENCE in self.relations and "streaming_chunks" not in self.relations:
             found.append(f'sequence "{SEQUENCE}" is there without its table')
-        if "streaming_chunks" in self.relations and "api_requests" not in self.relations:
+        older = self._older_form()
+        if older is not None:
+            found.append(older)
+        elif "streaming_chunks" in self.relations and "api_requests" not in self.relations:
             found.append('"streaming_chunks" is there without "api_requests"; drop it if it is empty')
         if not self.may_create:
             found.append("missing privilege: CREATE on the schema")
         return found
+
+    def _older_form(self) -> str | None:
+        """Say what to do with tables of a proxy that is older than the early bootstrap, or return None."""
+        chunks, old = self.columns.get("streaming_chunks", {}), self.relations.get(OLD_TABLE)
+        if old is not None and old.kind == "r" and "api_requests" not in self.relations:
+            moved = [OLD_TABLE, "streaming_chunks"] if chunks else [OLD_TABLE]
+            if chunks or self.columns.get(OLD_TABLE, {}).keys() >= OLD_TABLE_COLUMNS:
+                return (
+                    f'"{OLD_TABLE}" is the table of a proxy older than June 2025: run CREATE SCHEMA old; '
+                    + "; ".join(f"ALTER TABLE {name} SET SCHEMA old" for name in moved)
+                    + "; then upgrade, and copy the rows that you need from there"
+                )
+        key = self.constraints.get(("streaming_chunks", "streaming_chunks_request_id_fkey"))
+        if key is None or "id" not in chunks or (chunks["id"].type, key.definition) != OLD_CHUNKS:
+            return None
+        return (
+            '"streaming_chunks" is that of a proxy older than June 2025 (id is bigint, no ON DELETE CASCADE):'
+            " run ALTER TABLE streaming_chunks ALTER id TYPE integer, DROP CONSTRAINT"
+            f" streaming_chunks_request_id_fkey; ALTER SEQUENCE {SEQUENCE} AS integer; then upgrade, which"
+            " adds the constraint"
+        )
 
     def missing(self) -> list[str]:
         """Name what the revisions will add: tables, indexes, columns of later revisions, the view."""
@@ -511,37 +555,57 @@ class _Plan:
 
     def _indexes(self) -> None:
         of_constraints = {name: table for table, names in CONSTRAINTS.items() for name in names}
+        wanted: dict[str, None] = {}
         for name, row in self.database.indexes.items():
             if name in of_constraints and (of_constraints[name], name) not in self.database.constraints:
                 self._conflict(f'index "{name}" is not that of the constraint of this name')
             elif name in of_constraints and self.database.relations[name].options:
                 self._conflict(f'index "{name}" has storage parameters; ALTER INDEX {name} RESET them')
-            legacy = SERVED_INDEXES.get(name, ("",))[0] or INDEXES.get(RENAMED_INDEXES.get(name, name))
+            of_chain = RENAMED_INDEXES.get(name, name)
+            legacy = SERVED_INDEXES.get(name, ("",))[0] or INDEXES.get(of_chain)
             if legacy is None:
                 continue
-            if row.definition != legacy or row.constraint:
+            if (row.definition != legacy and not _is_replaced(row)) or row.constraint:
                 self._conflict(f'index "{name}" is "{row.definition}", not "{legacy}"')
+            elif of_chain in INDEXES:
+                wanted[of_chain] = None
             elif not row.valid:
-                self._change(f"index {name} dropped: it is invalid", op.drop_index, name, row.table)
-            elif name in RENAMED_INDEXES:
-                self._rename_index(name, RENAMED_INDEXES[name])
+                self._drop_index(row, "it is invalid")
+        for name in wanted:
+            self._index(name)
 
-    def _rename_index(self, name: str, wanted: str) -> None:
+    def _index(self, wanted: str) -> None:
+        """Leave one index, under the wanted name; a valid one of another name is not built again."""
         there = self.database.indexes.get(wanted)
-        if there is not None and there.valid:
-            self._change(f"index {name} dropped: {wanted} is the same", op.drop_index, name, there.table)
-        else:
-            if there is not None:  # dropped here or in its own turn, whichever comes first
-                self._change(
-                    f"index {wanted} dropped: it is invalid",
-                    op.drop_index,
-                    wanted,
-                    there.table,
-                    if_exists=True,
-                )
-            self._change(
-                f"index {name} renamed to {wanted}", op.execute, f"ALTER INDEX {name} RENAME TO {wanted}"
-            )
+        names = [wanted, *(old for old, new in RENAMED_INDEXES.items() if new == wanted)]
+        found = [self.database.indexes[name] for name in names if name in self.database.indexes]
+        same = [row for row in found if row.valid and row.definition == INDEXES[wanted]]
+        kept = same[0].name if same else None
+        for row in found:
+            if row.name not in {wanted, kept}:
+                self._drop_index(row, f"{wanted} is the same" if row in same else "it is invalid")
+        if there is not None and kept is None:
+            if not (there.valid and _is_replaced(there)):
+                self._drop_index(there, "it is invalid")  # 000 builds it
+                return
+            kept, columns = REPLACED_INDEXES[wanted][1:]
+            self._change(f"index {kept} built", op.create_index, kept, there.table, [*columns])
+        if kept is None or kept == wanted:
+            return
+        rename = f"ALTER INDEX {kept} RENAME TO {wanted}"
+        if there is None:
+            self._change(f"index {kept} renamed to {wanted}", op.execute, rename)
+            return
+        # In one transaction: CREATE INDEX IF NOT EXISTS of a program that starts meanwhile finds the name
+        # taken. LOCK TABLE comes first because online that says for which table to wait.
+        self._change(
+            f"index {wanted} replaced by {kept}: it was {there.definition if there.valid else 'invalid'}",
+            op.execute,
+            f"LOCK TABLE {there.table} IN ACCESS EXCLUSIVE MODE; DROP INDEX {wanted}; {rename}",
+        )
+
+    def _drop_index(self, row: Any, why: str) -> None:
+        self._change(f"index {row.name} dropped: {why}", op.drop_index, row.name, row.table)
 
     def _columns(self, table: str) -> None:
         found_columns = self.database.columns.get(table, {})
@@ -675,6 +739,10 @@ class _Plan:
             self._conflict("function refresh_hourly_stats() is another one than ours; rename or drop it")
         elif not function.owned:
             self._conflict(f'function refresh_hourly_stats() is owned by role "{function.owner}"')
+
+
+def _is_replaced(index: Any) -> bool:
+    return index.name in REPLACED_INDEXES and index.definition == REPLACED_INDEXES[index.name][0]
 
 
 def _known_columns(table: str) -> Sequence[str]:

@@ -44,6 +44,12 @@ mutations = st.one_of(
     indexes.map(lambda name: f"ALTER INDEX {name} RENAME TO mine_{name}"),
     indexes.map(lambda name: f"CREATE {create_index(name)}"),
     indexes.map(lambda name: f"CREATE INDEX {name} ON api_requests (response_status)"),
+    st.sampled_from(
+        [
+            f"DROP INDEX IF EXISTS {name}; CREATE {definition.replace('INDEX ON', f'INDEX {name} ON')}"
+            for name, (definition, *_) in legacy.REPLACED_INDEXES.items()
+        ]
+    ),
     indexes.map(lambda name: f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}'::regclass"),
     st.tuples(indexes, indexes).map(lambda two: f"ALTER INDEX {two[0]} RENAME TO {two[1]}"),
     columns.map(lambda at: f'ALTER TABLE {at[0]} DROP COLUMN "{at[1]}" CASCADE'),

@@ -1,6 +1,7 @@
 """Every kind of database that existed before the chain ends as a new one does, with every row."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -15,10 +16,13 @@ from legacy_databases import (
     OPERATORS_OWN,
     SCRIPT_000,
     SCRIPT_000_REST,
+    STAYING,
+    STREAMING_CHUNKS,
     TRANSLATION_SERVICE,
     bootstrap,
     build,
     scripts,
+    staying,
 )
 from psycopg import sql
 from support import (
@@ -69,14 +73,14 @@ def with_filled_headers(before: Content) -> Content:
 @pytest.mark.parametrize("kind", quick([*KINDS], *DIFFERENT))
 def test_it_ends_as_a_new_database(empty: Database, new: dict[tuple[str, str], str], kind: str) -> None:
     build(empty, KINDS[kind])
-    before = content(empty)
+    before, wanted = content(empty), new | staying(catalog(empty))
     url = url_of(empty)
     run_alembic("upgrade", "head", url=url)
-    assert catalog(empty) == new
+    assert catalog(empty) == wanted
     assert content(empty, before) == with_filled_headers(before)
 
     run_alembic("upgrade", "head", url=url)
-    assert (catalog(empty), content(empty, before)) == (new, with_filled_headers(before))
+    assert (catalog(empty), content(empty, before)) == (wanted, with_filled_headers(before))
 
 
 @pytest.mark.thorough
@@ -166,6 +170,33 @@ def test_the_operators_own_objects_stay(empty: Database, new: dict[tuple[str, st
 
 OWN_NAMES = ("team", "my_", "invoices")
 
+
+def test_what_is_of_a_later_proxy_stays_and_works(empty: Database) -> None:
+    build(empty, KINDS["later bootstrap"])
+    before = parts(dump_schema(empty))
+    run_alembic("upgrade", "head", url=url_of(empty))
+    after = parts(dump_schema(empty))
+    later = {
+        text
+        for text in before
+        if any(name in text for name in STAYING) and "TABLE public.api_requests (" not in text
+    }
+    assert len(later) > 15
+    assert later <= after
+    run_alembic("check", url=url_of(empty))
+    first, second = (insert(empty, "api_requests", system_hash="s") for _ in range(2))
+    empty.execute("UPDATE api_requests SET parent_request_id = %s WHERE request_id = %s", [first, second])
+    with pytest.raises(psycopg.errors.CheckViolation):
+        empty.execute("UPDATE api_requests SET parent_request_id = request_id")
+    empty.execute("UPDATE conversation_analyses SET status = 'done', updated_at = 'epoch'")
+    assert empty.execute("SELECT updated_at > 'epoch' FROM conversation_analyses").fetchone() == (True,)
+
+
+def parts(dump: str) -> set[str]:
+    """Return the statements and headings of a dump."""
+    return {part.strip("\n") for part in dump.split("\n\n")}
+
+
 FILENODES = """
 SELECT relname, pg_relation_filenode(pg_class.oid), relkind::text FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
@@ -221,6 +252,80 @@ class Statements:
     def seen(self, database: Database) -> list[str]:
         rows = database.execute("SELECT text FROM noted.statements ORDER BY id").fetchall()
         return [text for (text,) in rows]
+
+
+# The forms older than the early bootstrap.
+OLD_CHUNKS = """
+ALTER TABLE streaming_chunks ALTER id TYPE bigint, DROP CONSTRAINT streaming_chunks_request_id_fkey,
+    ADD FOREIGN KEY (request_id) REFERENCES api_requests;
+ALTER SEQUENCE streaming_chunks_id_seq AS bigint;
+"""
+OLD_REQUESTS = """
+CREATE TABLE requests (
+    request_id uuid PRIMARY KEY, timestamp timestamptz NOT NULL, domain text, method text, path text
+);
+CREATE INDEX idx_requests_domain ON requests (domain);
+INSERT INTO requests VALUES (gen_random_uuid(), now());
+"""
+OLDER = {
+    "chunks": ([BOOTSTRAP], OLD_CHUNKS, '"streaming_chunks" is that of a proxy older than June 2025'),
+    "requests": ([], OLD_REQUESTS, '"requests" is the table of a proxy older than June 2025'),
+    "requests and chunks": (
+        [],
+        "CREATE TABLE requests (id int PRIMARY KEY);"
+        + STREAMING_CHUNKS.replace(
+            "UUID NOT NULL REFERENCES api_requests(request_id)", "int REFERENCES requests"
+        ),
+        '"requests" is the table of a proxy older than June 2025',
+    ),
+}
+
+
+@pytest.mark.parametrize("form", quick(OLDER.keys(), "chunks", "requests"))
+@pytest.mark.parametrize("online", quick({"atomic": False, "online": True}))
+def test_older_forms_are_refused_and_the_line_says_what_to_do(
+    empty: Database, new: dict[tuple[str, str], str], form: str, online: bool
+) -> None:
+    made, change, expected = OLDER[form]
+    for statement in (*made, change):
+        empty.execute(statement)
+    before = dump_schema(empty), content(empty)
+    x = {"online": "true"} if online else {}
+    with pytest.raises(SchemaError) as found:
+        run_alembic("upgrade", "head", url=url_of(empty), x=x)
+    line = str(found.value)
+    assert line.startswith(f"nothing was changed: the upgrade cannot adopt this database: {expected}")
+    assert "\n" not in line
+    assert (dump_schema(empty), content(empty)) == before
+    advice = re.search("run (.*); then upgrade", line)
+    assert advice is not None
+    empty.execute(advice[1])
+    run_alembic("upgrade", "head", url=url_of(empty), x=x)
+    assert catalog(empty) == new
+
+
+OWN_REQUESTS = {
+    "beside a bootstrap": (BOOTSTRAP, "CREATE TABLE requests (LIKE api_requests)"),
+    "in an empty database": ("", "CREATE TABLE requests (id int PRIMARY KEY, path text)"),
+    "without columns": ("", "CREATE TABLE requests ()"),
+    "a view": (
+        "",
+        "CREATE VIEW requests AS SELECT 1 AS request_id, 2 AS timestamp, 3 AS domain, 4 AS method, 5 AS path",
+    ),
+    "beside the translation service": (TRANSLATION_SERVICE, "CREATE TABLE requests (request_id uuid)"),
+}
+
+
+@pytest.mark.parametrize(("made", "own"), quick(OWN_REQUESTS))
+def test_an_operators_own_table_requests_is_left_alone(
+    empty: Database, new: dict[tuple[str, str], str], made: str, own: str
+) -> None:
+    empty.execute(made)
+    before = catalog(empty)
+    empty.execute(own)
+    mine = {key: text for key, text in catalog(empty).items() if key not in before}
+    run_alembic("upgrade", "head", url=url_of(empty))
+    assert catalog(empty) == new | mine
 
 
 # Known names with another definition: what is changed, and how the line names it.
