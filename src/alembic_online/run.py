@@ -240,9 +240,9 @@ class Run:
         return found
 
     def require_journal_name(self) -> None:
-        """Raise :class:`SchemaError` if the journal's name belongs to something else."""
+        """Raise :class:`OnlineError` if the journal's name belongs to something else."""
         if self._is_journal() is False:
-            raise SchemaError(
+            raise OnlineError(
                 f"nothing was changed: {self._journal_table} already exists, and is not the journal that"
                 " online runs keep under this name; rename it, then rerun"
             )
