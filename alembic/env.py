@@ -72,16 +72,17 @@ def run_online(options: Options, stack: ExitStack) -> None:
         if migrates:
             lock_migrations(connection, wait=config.attributes.get("lock_wait", options.lock_wait))
     of_caller = connection.in_transaction()
-    configure(connection=connection, on_version_apply=config.attributes.get("on_version_apply", ()))
-    heads = context.get_context().get_current_heads()
-    if not context.get_context().purge:
-        scripts.check_known(context.script, heads)
-    if not migrates and not heads:
-        legacy.report(connection)
-    if not of_caller:
-        connection.rollback()  # Alembic begins the transactions
-    with name_lock_holder(connection), context.begin_transaction():
-        context.run_migrations()
+    with name_lock_holder(connection):
+        configure(connection=connection, on_version_apply=config.attributes.get("on_version_apply", ()))
+        heads = context.get_context().get_current_heads()
+        if not context.get_context().purge:
+            scripts.check_known(context.script, heads)
+        if not migrates and not heads:
+            legacy.report(connection)
+        if not of_caller:
+            connection.rollback()  # Alembic begins the transactions
+        with context.begin_transaction():
+            context.run_migrations()
 
 
 def start_embedded(stack: ExitStack) -> URL:

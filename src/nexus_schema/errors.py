@@ -56,6 +56,11 @@ def describe(error: BaseException) -> str | None:
     if not isinstance(error, psycopg.Error):
         return None
     primary = error.diag.message_primary
+    if primary is None and any(word in str(error) for word in _READ_ONLY):
+        return (
+            "no server of the URL takes changes, as target_session_attrs asks: each is read-only or a"
+            " standby; name the primary as well"
+        )
     if primary is None:  # no answer from a server: libpq's own words
         return f"cannot reach the database: {_one_line(str(error))}; check its URL and the server"
     # The detail of these two is the whole row, with what it holds of headers and bodies.
@@ -79,6 +84,8 @@ def describe(error: BaseException) -> str | None:
                 f"the server is read-only or a standby: {said}; connect to the primary: name all servers in"
                 " the URL with target_session_attrs=read-write"
             )
+        case pg.AdminShutdown() | pg.CrashShutdown():
+            return f"the connection was ended: {said}; what was not finished is undone; run it again"
         case pg.QueryCanceled():
             return f"stopped by the server: {said}; raise statement_timeout, or try again"
     return f"the database refused: {said} [SQLSTATE {error.sqlstate}]; DEBUG=true shows the statement"
@@ -112,8 +119,11 @@ def is_unreachable(error: BaseException) -> bool:
     if found.pgconn is None:
         return True
     # libpq gives no SQLSTATE for a connection that was refused, but it can ask whether the server is up.
-    return any(word in str(found) for word in _BUSY) or _ping(found.pgconn.info) != pq.Ping.OK
+    return any(word in str(found) for word in (*_BUSY, *_READ_ONLY)) or _ping(found.pgconn.info) != pq.Ping.OK
 
+
+# What libpq says where target_session_attrs finds no server that will do; after a failover there is one.
+_READ_ONLY = ("session is read-only", "server is in hot standby mode")
 
 # What a server or pooler that is up says when it has no room, or pgbouncer when its server is down.
 _BUSY = ("too many clients", "connection slots", "no more connections", "server login", "connect to server")
@@ -124,7 +134,7 @@ def _ping(parameters: list[pq.ConninfoOption]) -> int:
     values["connect_timeout"] = values.get("connect_timeout") or "5"
     # The answer needs no login, and a wrong password shall not count twice.
     values.pop("password", None)
-    values["passfile"] = os.devnull
+    values["passfile"] = f"{os.devnull}/none"
     return pq.PGconn.ping(make_conninfo(**values).encode())
 
 

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 NAME = "nexus_schema"
 
-# The session that has held a lock of these tables, or of the tables of these indexes, for the longest time.
+# The session that holds a lock of these tables, or of the tables of these indexes: one that writes comes
+# first, then the one whose transaction is the oldest. Readers are in nobody's way who builds an index.
 _TABLE_HOLDER = text("""
 WITH named AS (
     SELECT oid FROM pg_class WHERE relname = ANY (:names)
@@ -27,14 +28,15 @@ WITH named AS (
 )
 SELECT format('table %s is held by process %s%s%s%s', relation::regclass, pid, ' of role ' || usename,
     ', "' || nullif(application_name, '') || '"',
-    format(', in its transaction for %s s', extract(epoch FROM clock_timestamp() - xact_start)::int))
+    ', in its transaction for ' || extract(epoch FROM clock_timestamp() - xact_start)::int || ' s')
 FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'relation' AND granted AND pid <> pg_backend_pid()
   AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND relation IN (
     SELECT oid FROM named UNION SELECT indrelid FROM pg_index JOIN named ON indexrelid = named.oid
     UNION SELECT confrelid FROM pg_constraint JOIN named ON conrelid = named.oid)
-ORDER BY xact_start LIMIT 1""")
+  AND (:readers OR mode NOT IN ('AccessShareLock', 'RowShareLock', 'ShareLock'))
+ORDER BY mode IN ('AccessShareLock', 'RowShareLock'), xact_start LIMIT 1""")
 
 
 class _Log(logging.LoggerAdapter[logging.Logger]):
@@ -58,6 +60,7 @@ def unlock_migrations(connection: Connection) -> None:
 @contextmanager
 def name_lock_holder(connection: Connection) -> Iterator[None]:
     """Have the error of a lock that was not obtained say in which revision, which table, and who holds it."""
+    inside = connection.in_transaction()
     try:
         yield
     except Exception as error:
@@ -69,12 +72,15 @@ def name_lock_holder(connection: Connection) -> Iterator[None]:
             if (file := Path(frame.f_code.co_filename)).parent.name == "versions"
         ]
         holder = None
-        if not connection.in_transaction():  # else the server answers nothing until it is rolled back
-            names = re.findall(r"\w+", statement_of(error) or "")
-            holder = connection.execute(_TABLE_HOLDER, {"names": names}).scalar()
+        if not inside:  # else the server answers nothing until the caller has rolled back
+            connection.rollback()
+            statement = statement_of(error) or ""
+            readers = not re.match(r"\s*CREATE\s+(UNIQUE\s+)?INDEX\b", statement, re.IGNORECASE)
+            names = re.findall(r"\w+", statement)
+            holder = connection.execute(_TABLE_HOLDER, {"names": names, "readers": readers}).scalar()
             connection.rollback()
         raise SchemaError(
-            f"lock not obtained in {', '.join(revisions[:1]) or 'a revision'}:"
+            f"lock not obtained{''.join(f' in {name}' for name in revisions[:1])}:"
             f" {holder or 'another session holds it'}; try again at a quieter moment, use -x online, or allow"
             " a longer wait with PGOPTIONS='-c lock_timeout=60s'"
         ) from error

@@ -60,7 +60,8 @@ def record_conversation_metrics(
         is committed with it. One that is in none is left in none, and the row is committed.
     :param timeout: the longest that this may take, in seconds; then the row is given up. To connect, psycopg
         takes whole seconds, at least 2, for each address of the server. Looking up a host name has limits of
-        its own, and so have an engine's ``creator`` and a session that has to connect first.
+        its own, and so have an engine's ``creator`` and a session that has to connect first. On a connection
+        of the caller's the server keeps the time: one that has fallen silent holds it like any statement.
     :param fields: the columns of :class:`models.ConversationMetric`, durations in milliseconds.
     """
     if not enabled("METRICS_ENABLED"):
@@ -225,6 +226,8 @@ def _write_apart(engine: Engine, row: Mapping[str, Any], timeout: float) -> None
     The engine's pool takes no deadline, neither for the wait for a free connection nor for a ping of one
     whose server has fallen silent.
     """
+    if engine.dialect.driver != "psycopg":
+        raise _wrong(engine.dialect, "an engine of postgresql+psycopg")
     pool = engine.pool.recreate()
 
     @event.listens_for(pool, "connect", insert=True)

@@ -82,9 +82,9 @@ def migration_connection(
 ) -> Iterator[Connection]:
     """Yield a connection for a migration: one schema only, a bounded wait for locks, a server new enough.
 
-    A URL: a connection of its own. An engine: one of its pool, which gets it back as it was. A connection:
-    this one, with its settings as they were afterwards; where it is in a transaction, everything becomes part
-    of it, and the caller commits.
+    A URL: a connection of its own. An engine: one of its pool, which gets it back as it was. A connection,
+    also of an asynchronous engine in ``run_sync()``: this one, with its settings as they were afterwards;
+    where it is in a transaction, everything becomes part of it, and the caller commits.
 
     :param schema: the schema to work in; by default the first existing one of the search_path. The
         search_path of the connection is narrowed to it, so that nothing in another schema is taken for
@@ -132,7 +132,7 @@ def _own(url: URL, schema: str | None) -> Iterator[Connection]:
     # On connect, before SQLAlchemy looks at the connection: it takes the default schema for its own, and
     # Alembic finds no transaction of somebody else's.
     @event.listens_for(engine, "connect", insert=True)
-    def prepare(driver: psycopg.Connection[Any], _record: object) -> None:
+    def prepare(driver: Any, _record: object) -> None:
         driver.autocommit = True
         _prepare(driver, schema, local=False)
         driver.execute(_SET_NAME, [APPLICATION_NAME])
@@ -148,17 +148,21 @@ def _own(url: URL, schema: str | None) -> Iterator[Connection]:
 @contextmanager
 def _borrowed(connection: Connection, schema: str | None) -> Iterator[None]:
     """Prepare somebody else's connection, and give it back with its settings and locks as they were."""
-    driver: Any = connection.connection.driver_connection
+    if connection.closed:
+        raise SchemaError("the connection is closed; pass one that is open")
+    driver: Any = connection.connection.dbapi_connection
     inside = connection.in_transaction()
+    if driver.info.transaction_status == pq.TransactionStatus.INERROR:
+        raise SchemaError("a statement has failed in the transaction of the connection; roll it back first")
     if driver.autocommit:
         raise SchemaError(
             "the connection is in autocommit mode, in which a revision that fails is not undone; pass one"
             " that is not"
         )
-    with _autocommit(driver, unless=inside):
-        before = _settings(driver)
+    before: dict[str, Any] = {}
     try:
         with _autocommit(driver, unless=inside):
+            before = _settings(driver)
             _prepare(driver, schema, local=inside)
         level = driver.execute("SHOW transaction_isolation").fetchone()[0]
         if not inside:
@@ -170,6 +174,8 @@ def _borrowed(connection: Connection, schema: str | None) -> Iterator[None]:
             )
         yield
     finally:
+        if driver.closed and not connection.closed:
+            connection.invalidate()  # SQLAlchemy has not seen it where no statement of its own failed
         _give_back(connection, driver, before, inside=inside)
 
 
@@ -184,9 +190,9 @@ def _give_back(connection: Connection, driver: Any, before: dict[str, Any], *, i
         unlock_migrations(connection)
         connection.commit()
     with _autocommit(driver, unless=inside):
-        for name, (setting, _) in _settings(driver).items():
-            old, source = before.get(name, (None, None))
-            if setting != old:
+        now = _settings(driver)
+        for name, (old, source) in before.items():
+            if now[name][0] != old:
                 # NULL: the default of the session, which is what it was.
                 value = old if inside or source == "session" else None
                 driver.execute("SELECT set_config(%s, %s, %s)", [name, value, inside])
@@ -210,7 +216,7 @@ def _settings(driver: Any) -> dict[str, tuple[str, str]]:
     return {name: (setting, source) for name, setting, source in driver.execute(_READ_SETTINGS).fetchall()}
 
 
-def _prepare(driver: psycopg.Connection[Any], schema: str | None, *, local: bool) -> None:
+def _prepare(driver: Any, schema: str | None, *, local: bool) -> None:
     """Check a session and make its settings those of a migration, or those of its transaction alone."""
     _check_session(driver)  # first: behind a pooler, settings would reach other clients
     _check_server(driver.info.server_version)
@@ -224,7 +230,7 @@ def _prepare(driver: psycopg.Connection[Any], schema: str | None, *, local: bool
             driver.execute(f"SET client_connection_check_interval = '{CLIENT_CHECK_INTERVAL}'")
 
 
-def _check_session(connection: psycopg.Connection[Any]) -> None:
+def _check_session(connection: Any) -> None:
     """Raise :class:`SchemaError` unless the connection keeps one session of the server for itself.
 
     A pooler gives its own number for the process of the server. In session mode that does not matter; in
@@ -232,13 +238,13 @@ def _check_session(connection: psycopg.Connection[Any]) -> None:
     two connections see in turn: processes of their own that stay the same, or not.
     """
 
-    def process(connection: psycopg.Connection[Any]) -> int:
-        return int(connection.execute("SELECT pg_backend_pid()", prepare=False).fetchall()[0][0])
+    def process(connection: Any) -> int:
+        return int(connection.execute("SELECT pg_backend_pid()").fetchall()[0][0])
 
     if process(connection) == connection.info.backend_pid:
         return
     with psycopg.connect(make_conninfo(**connection_parameters(connection)), autocommit=True) as second:
-        seen = [(process(connection), process(second)) for _ in range(5)]
+        seen = [(process(connection), process(second)) for _ in range(4)]  # not prepared yet
     if len(set(seen)) > 1 or seen[0][0] == seen[0][1]:
         raise SchemaError(
             "this connection goes through a pooler in transaction mode (pgbouncer, for example), where locks"
@@ -254,7 +260,7 @@ def _check_server(version: int) -> None:
         )
 
 
-def _narrow_search_path(connection: psycopg.Connection[Any], schema: str | None, *, local: bool) -> None:
+def _narrow_search_path(connection: Any, schema: str | None, *, local: bool) -> None:
     if schema is None:
         row = connection.execute("SELECT current_schema()").fetchone()
         missing = "no schema of the search_path"

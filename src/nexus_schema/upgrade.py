@@ -43,7 +43,7 @@ _REVISIONS = (
     " WHERE tableoid = to_regclass(format('%I.alembic_version', current_schema()))"
 )
 # The start of the server tells servers apart without a privilege.
-_WHERE = "SELECT current_schema(), current_database(), pg_postmaster_start_time()"
+_WHERE = "SELECT current_schema(), current_database(), extract(epoch FROM pg_postmaster_start_time())::float8"
 
 CONNECT_TIMEOUT = 10
 """Seconds that libpq tries one address at most, unless the URL says otherwise; its own default is minutes."""
@@ -220,19 +220,24 @@ def _read(connection: Any, driver: Any, heads: frozenset[str]) -> _State:
     cursor = connection.cursor()
     try:
         cursor.execute(_REVISIONS)
-        revisions = frozenset(row[0] for row in cursor.fetchall())
+        revisions = frozenset(_text(row[0]) for row in cursor.fetchall())
     except pg.UndefinedTable:
         revisions = frozenset()
     if revisions == heads:
         return _State(revisions=revisions)
     cursor.execute(_WHERE)
-    schema, *identity = cursor.fetchone()
+    schema, database, started = cursor.fetchone()
     return _State(
         revisions=revisions,
-        schema=schema,
-        identity=tuple(identity),
+        schema=None if schema is None else _text(schema),
+        identity=(_text(database), started),
         parameters=connection_parameters(driver),
     )
+
+
+def _text(value: Any) -> str:
+    """Return a text of the server, which psycopg hands over as bytes where client_encoding is SQL_ASCII."""
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _check_seconds(**options: Any) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from support import (
     alembic_program,
     catalog,
     dump_schema,
+    insert,
     run_alembic,
     url_of,
 )
 
-from nexus_schema import session
+from nexus_schema import Outcome, session, upgrade_database
 from nexus_schema.database import parse_url
 from nexus_schema.errors import SchemaError
 from nexus_schema.session import migration_connection
@@ -151,6 +152,28 @@ def test_a_lock_that_is_held(empty: Database) -> None:
     assert dump_schema(empty) == before
 
 
+def test_who_holds_a_lock_is_who_is_in_the_way(at_revision: Callable[[str], Database]) -> None:
+    """An index can be built while others read, however long; only the one that writes is in the way."""
+    database = at_revision("001")
+    url = url_of(database, options="-c lock_timeout=100ms")
+    with psycopg.connect(url_of(database)) as reader, psycopg.connect(url_of(database)) as writer:
+        reader.execute("SELECT count(*) FROM api_requests")
+        insert(writer, "api_requests")
+        with pytest.raises(
+            SchemaError,
+            match=f"in 002_.* table api_requests is held by process {writer.info.backend_pid} ",
+        ):
+            run_alembic("upgrade", "head", url=url)
+        writer.rollback()
+        run_alembic("upgrade", "002", url=url)
+    with psycopg.connect(url_of(database)) as other:
+        other.execute("LOCK TABLE alembic_version")
+        with pytest.raises(
+            SchemaError, match=f"table alembic_version is held by process {other.info.backend_pid}"
+        ):
+            run_alembic("upgrade", "head", url=url)
+
+
 def test_another_migration_of_the_same_schema(empty: Database) -> None:
     before = dump_schema(empty)
     with psycopg.connect(url_of(empty)) as other:
@@ -200,7 +223,10 @@ def test_what_roles_and_databases_set_does_not_reach_a_migration(empty: Database
     with migration_connection(parse_url(f"{url}&options=-c%20statement_timeout%3D77s")) as connection:
         found = {name: connection.scalar(text(f"SHOW {name}")) for name in given}
     assert found == {name: wanted for name, (_, wanted) in given.items()} | {"statement_timeout": "77s"}
-    run_alembic("upgrade", "head", url=url)
+    empty.execute(f"ALTER DATABASE {empty.info.dbname} SET datestyle = 'German'")
+    result = upgrade_database(url)
+    assert (result.outcome, result.error) == (Outcome.UPGRADED, None)
+    assert upgrade_database(url).outcome is Outcome.AT_HEAD
     run_alembic("check", url=url)
 
 
@@ -277,6 +303,10 @@ def test_a_standby() -> None:
         expected = "the server is read-only or a standby: cannot execute CREATE TABLE in a read-only"
         with pytest.raises(SchemaError, match=expected + r".*target_session_attrs=read-write$"):
             run_alembic("upgrade", "head", url=server.url())
+        with pytest.raises(
+            SchemaError, match="no server of the URL takes changes, as target_session_attrs asks"
+        ):
+            run_alembic("upgrade", "head", url=f"{server.url()}&target_session_attrs=read-write")
 
 
 def test_a_program_gets_an_exception_with_the_same_line() -> None:

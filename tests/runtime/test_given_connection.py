@@ -1,5 +1,7 @@
 """A program passes an Engine or a Connection to Alembic, as its cookbook and pytest-alembic do."""
 
+import asyncio
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -8,7 +10,8 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 from support import ROOT, Database, catalog, quick, url_of
 
@@ -26,9 +29,21 @@ Passed = Callable[[Engine], AbstractContextManager[Engine | Connection]]
 
 
 @pytest.fixture
-def engine(empty: Database) -> Iterator[Engine]:
+def url(empty: Database) -> Iterator[URL]:
+    """The database for a role that owns the schema, and is no superuser."""
+    role = f"nexus_test_{uuid.uuid4().hex[:12]}"
+    empty.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'secret'; GRANT CREATE ON DATABASE {empty.info.dbname} TO {role};"
+        f"ALTER SCHEMA public OWNER TO {role}"
+    )
+    yield parse_url(url_of(empty)).set(username=role, password="secret")
+    empty.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+
+
+@pytest.fixture
+def engine(url: URL) -> Iterator[Engine]:
     """An engine that has one connection, so that it can be seen whether it is as it was."""
-    engine = create_engine(parse_url(url_of(empty)), pool_size=1, max_overflow=0, pool_timeout=1)
+    engine = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=1)
     yield engine
     engine.dispose()
 
@@ -65,7 +80,7 @@ def run(name: str, database: Any, *arguments: str, **attributes: Any) -> None:
 
 def state(connection: Connection) -> list[Any]:
     """The process on the server, its settings, and how many locks of this kind there are."""
-    driver: Any = connection.connection.driver_connection
+    driver: Any = connection.connection.dbapi_connection
     return [driver.info.backend_pid, driver.autocommit] + [
         connection.execute(text(query)).fetchall() for query in (SETTINGS, LOCKS)
     ]
@@ -157,9 +172,9 @@ def test_online_takes_no_transaction_of_the_callers(empty: Database, engine: Eng
 
 
 @pytest.mark.parametrize("level", quick(["AUTOCOMMIT", "SERIALIZABLE"]))
-def test_an_engine_at_another_level(empty: Database, head: Database, level: str) -> None:
+def test_an_engine_at_another_level(empty: Database, head: Database, url: URL, level: str) -> None:
     """An engine's connections have their level back; a connection at such a level is not taken."""
-    engine = create_engine(parse_url(url_of(empty)), isolation_level=level)
+    engine = create_engine(url, isolation_level=level)
     run("upgrade", engine, "head")
     assert catalog(empty) == catalog(head)
     with engine.connect() as connection:
@@ -193,6 +208,38 @@ def test_a_connection_that_is_lost(empty: Database, engine: Engine) -> None:
     def kill(**_: Any) -> None:
         empty.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
 
-    with pytest.raises(SchemaError, match="terminating connection"):
+    with pytest.raises(
+        SchemaError, match="the connection was ended: terminating connection .*; run it again"
+    ):
         run("upgrade", engine, "head", on_version_apply=kill)
     run("upgrade", engine, "head")
+
+
+def test_an_asynchronous_engine(empty: Database, head: Database, url: URL) -> None:
+    """As Alembic's cookbook has it: run_sync() passes a connection that looks synchronous."""
+
+    async def upgrade() -> None:
+        engine = create_async_engine(url)
+        async with engine.connect() as connection:
+            before = await connection.run_sync(state)
+            await connection.rollback()
+            await connection.run_sync(lambda given: run("upgrade", given, "head"))
+            assert await connection.run_sync(state) == before
+        async with engine.begin() as connection:
+            await connection.run_sync(lambda given: run("downgrade", given, "base"))
+            await connection.run_sync(lambda given: run("upgrade", given, "head"))
+        await engine.dispose()
+
+    asyncio.run(upgrade())
+    assert catalog(empty) == catalog(head)
+
+
+def test_a_connection_that_cannot_be_used(empty: Database, engine: Engine) -> None:
+    with engine.connect() as connection:
+        with pytest.raises(ProgrammingError):
+            connection.execute(text("SELECT FROM nothing"))
+        with pytest.raises(SchemaError, match="a statement has failed .*; roll it back first"):
+            run("upgrade", connection, "head")
+    with pytest.raises(SchemaError, match="the connection is closed"):
+        run("upgrade", connection, "head")
+    assert catalog(empty) == {}
