@@ -379,6 +379,14 @@ class TestAccounts:
         }
         run_alembic("downgrade", "004", url=url_of(empty), x=x)
 
+    def test_a_mapping_of_nothing_fills_nothing(self, at_revision: At, tmp_path: Path) -> None:
+        empty = at_revision("004")
+        (tmp_path / "accounts.toml").write_text("[accounts]\n")
+        insert(empty, "api_requests")
+        x = {"account_domains": str(tmp_path / "accounts.toml")}
+        run_alembic("upgrade", "005", url=url_of(empty), x=x)
+        assert self.accounts(empty) == {"claude-1.msldev.io": None}
+
     def test_a_bad_file_is_an_error_before_anything_is_changed(self, empty: Database, tmp_path: Path) -> None:
         before = dump_schema(empty)
         with pytest.raises(SchemaError, match="cannot read the account domains file"):

@@ -145,11 +145,25 @@ def test_after_a_failure_it_is_as_it_was(empty: Database, engine: Engine, kind: 
         assert state(connection) == before
 
 
-def test_after_a_failure_a_transaction_is_rolled_back(empty: Database, engine: Engine) -> None:
-    empty.execute("CREATE VIEW api_requests AS SELECT 1")
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        ("CREATE VIEW api_requests AS SELECT 1", "nothing was changed"),
+        (  # in the server
+            "CREATE FUNCTION object() RETURNS event_trigger LANGUAGE plpgsql"
+            " AS $$ BEGIN IF tg_tag = 'CREATE INDEX' THEN RAISE 'not today'; END IF; END $$;"
+            "CREATE EVENT TRIGGER object ON ddl_command_end EXECUTE FUNCTION object()",
+            "not today",
+        ),
+    ],
+)
+def test_after_a_failure_a_transaction_is_rolled_back(
+    empty: Database, engine: Engine, made: str, expected: str
+) -> None:
+    empty.execute(made)
     with engine.connect() as connection:
         before = state(connection)
-        with pytest.raises(SchemaError, match="nothing was changed"):
+        with pytest.raises(SchemaError, match=expected):
             run("upgrade", connection, "head")
         connection.rollback()
         assert state(connection) == before
