@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pytest_postgresql.factories.noprocess import xdistify_dbname
 from pytest_postgresql.janitor import DatabaseJanitor
 from servers import memory
-from support import Database, upgraded_to
+from support import SECRET, Database, upgraded_to
 
 from nexus_schema.embedded import embedded_server
 
@@ -138,3 +139,12 @@ def at_revision(clones: Clone) -> Iterator[Callable[[str], Database]]:
     """Return what makes a database at a revision, as ``empty`` and ``head`` are."""
     with ExitStack() as stack:
         yield lambda revision: stack.enter_context(clones(revision))
+
+
+@pytest.fixture
+def role(empty: Database) -> Iterator[str]:
+    """A login role with a password and no rights of its own."""
+    name = f"nexus_test_{uuid.uuid4().hex[:12]}"
+    empty.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{SECRET}'")
+    yield name
+    empty.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")

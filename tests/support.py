@@ -41,6 +41,9 @@ REVISIONS = sorted(file.name[:3] for file in (ROOT / "alembic" / "versions").glo
 HEAD = REVISIONS[-1]
 NEXT = f"{int(HEAD) + 1:03d}"
 PROGRAMS: Path = load_pgserver().utils.POSTGRES_VERSIONS[18]  # the newest pg_dump dumps every older server
+SECRET = "hunter2-s3cret"
+"""A password, which may be in no output."""
+
 START = datetime(2025, 6, 1, 12, tzinfo=UTC)
 
 Database = psycopg.Connection[Any]
@@ -69,6 +72,12 @@ def url_of(connection: Database, **parameters: str) -> str:
     return f"postgresql://{user}@/{info.dbname}?" + "&".join(
         f"{k}={quote(v, safe='')}" for k, v in query.items()
     )
+
+
+def as_role(connection: Database, role: str, password: str = SECRET) -> str:
+    """Return the URL of a connection's database for another role."""
+    info = connection.info
+    return f"postgresql://{role}:{password}@/{info.dbname}?host={info.host}&port={info.port}"
 
 
 def run_alembic(

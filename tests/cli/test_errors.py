@@ -3,8 +3,7 @@
 import os
 import signal
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,11 @@ from sqlalchemy import text
 from support import (
     HEAD,
     REVISIONS,
+    SECRET,
     Database,
     Fork,
     alembic_program,
+    as_role,
     catalog,
     dump_schema,
     insert,
@@ -31,22 +32,6 @@ from nexus_schema import Outcome, session, upgrade_database
 from nexus_schema.database import parse_url
 from nexus_schema.errors import SchemaError
 from nexus_schema.session import migration_connection
-
-SECRET = "hunter2-s3cret"
-
-
-@pytest.fixture
-def role(empty: Database) -> Iterator[str]:
-    """A login role with a password and no rights of its own."""
-    name = f"nexus_test_{uuid.uuid4().hex[:12]}"
-    empty.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{SECRET}'")
-    yield name
-    empty.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
-
-
-def as_role(connection: Database, role: str, password: str = SECRET) -> str:
-    info = connection.info
-    return f"postgresql://{role}:{password}@/{info.dbname}?host={info.host}&port={info.port}"
 
 
 def assert_one_line(url: str, expected: str, *command: str, debug: bool = True) -> None:

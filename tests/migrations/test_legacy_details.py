@@ -2,33 +2,17 @@
 
 import logging
 import re
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from legacy_databases import BOOTSTRAP, KINDS, SCRIPT_000, SCRIPT_000_REST, build
 from sqlalchemy import create_engine
 from sqlalchemy.exc import ProgrammingError
-from support import Database, catalog, insert, run_alembic, url_of
+from support import Database, as_role, catalog, insert, run_alembic, url_of
 
 from nexus_schema.database import parse_url
 from nexus_schema.errors import SchemaError
 from nexus_schema.views import rendered_statements
-
-
-@pytest.fixture
-def role(empty: Database) -> Iterator[str]:
-    """A role that may log in."""
-    name = f"nexus_test_{uuid.uuid4().hex[:12]}"
-    empty.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
-    yield name
-    empty.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
-
-
-def as_role(database: Database, role: str) -> str:
-    url = parse_url(url_of(database)).set(username=role, password="secret", drivername="postgresql")
-    return url.render_as_string(hide_password=False)
-
 
 REFUSED = {
     "a column of the row's type": (

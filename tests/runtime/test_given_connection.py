@@ -1,7 +1,6 @@
 """A program passes an Engine or a Connection to Alembic, as its cookbook and pytest-alembic do."""
 
 import asyncio
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -13,7 +12,7 @@ from alembic.config import Config
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
-from support import ROOT, Database, catalog, quick, url_of
+from support import ROOT, Database, as_role, catalog, quick, url_of
 
 from nexus_schema.database import parse_url
 from nexus_schema.errors import SchemaError
@@ -29,15 +28,12 @@ Passed = Callable[[Engine], AbstractContextManager[Engine | Connection]]
 
 
 @pytest.fixture
-def url(empty: Database) -> Iterator[URL]:
+def url(empty: Database, role: str) -> URL:
     """The database for a role that owns the schema, and is no superuser."""
-    role = f"nexus_test_{uuid.uuid4().hex[:12]}"
     empty.execute(
-        f"CREATE ROLE {role} LOGIN PASSWORD 'secret'; GRANT CREATE ON DATABASE {empty.info.dbname} TO {role};"
-        f"ALTER SCHEMA public OWNER TO {role}"
+        f"GRANT CREATE ON DATABASE {empty.info.dbname} TO {role}; ALTER SCHEMA public OWNER TO {role}"
     )
-    yield parse_url(url_of(empty)).set(username=role, password="secret")
-    empty.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+    return parse_url(as_role(empty, role))
 
 
 @pytest.fixture
