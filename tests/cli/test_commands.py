@@ -122,6 +122,7 @@ class Tag(Base):
 '''
 
 
+@pytest.mark.thorough
 def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path) -> None:
     change(
         project,

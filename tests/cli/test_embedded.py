@@ -49,6 +49,7 @@ def test_it_is_found_from_another_directory(project: Path, tmp_path_factory: pyt
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_it_is_stopped_after_an_error(project: Path) -> None:
     result = alembic_program("upgrade", "999", cwd=project)
     assert result.returncode == 1

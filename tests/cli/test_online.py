@@ -18,6 +18,7 @@ from support import (
     content,
     dump_schema,
     insert,
+    quick,
     run_alembic,
     run_program,
     run_sql_script,
@@ -72,7 +73,9 @@ def sessions(database: Database) -> int:
     return int(number)
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "status"), quick({"SIGTERM": (signal.SIGTERM, 143), "SIGINT": (signal.SIGINT, 130)})
+)
 def test_interrupted(filled: Database, sent: signal.Signals, status: int) -> None:
     with snapshot(filled):
         with waiting_upgrade(filled) as process:

@@ -710,7 +710,8 @@ def test_an_index_is_dropped_only_when_the_one_that_serves_is_there(empty: Datab
 class TestSchemas:
     """Other schemas than public, and two in one database."""
 
-    @pytest.mark.parametrize("by", quick(["option", "search_path"]))
+    @pytest.mark.thorough
+    @pytest.mark.parametrize("by", ["option", "search_path"])
     def test_two_schemas_do_not_disturb_each_other(
         self, empty: Database, new: dict[tuple[str, str], str], by: str
     ) -> None:

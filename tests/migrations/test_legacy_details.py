@@ -75,6 +75,7 @@ def test_a_sequence_without_its_column(empty: Database, head: Database) -> None:
     assert catalog(empty) == catalog(head)
 
 
+@pytest.mark.thorough
 def test_online_a_failure_leaves_what_is_finished(empty: Database, head: Database) -> None:
     build(empty, KINDS["bootstrap"])
     empty.execute(
@@ -101,6 +102,7 @@ class Writer(logging.Handler):
             insert(self.database, "api_requests", headers=None)
 
 
+@pytest.mark.thorough
 def test_online_rows_come_while_headers_are_filled(empty: Database, head: Database) -> None:
     """What the proxy writes between the filling of a column and its NOT NULL is filled as well."""
     build(empty, KINDS["bootstrap"])

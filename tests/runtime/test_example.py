@@ -87,6 +87,7 @@ def replica(cwd: Path, **environment: str) -> Iterator[Replica]:
         started.stop()
 
 
+@pytest.mark.thorough
 def test_two_replicas_at_once_on_an_empty_database(empty: Database, tmp_path: Path) -> None:
     replicas: list[Replica] = []
     with ExitStack() as stack:

@@ -373,14 +373,18 @@ def downgrade() -> None:
 
 @pytest.mark.parametrize(
     ("files", "expected"),
-    [
-        (
-            {f"{NEXT}_a.py": NEXT, f"{NEXT}_b.py": NEXT},
-            f"two files have the revision number {NEXT}: {NEXT}_a.py and {NEXT}_b.py; give the later one",
-        ),
-        ({"a.py": NEXT, "b.py": f"{NEXT}b"}, "Multiple head revisions are present for given argument"),
-    ],
-    ids=["one number", "two heads"],
+    quick(
+        {
+            "one number": (
+                {f"{NEXT}_a.py": NEXT, f"{NEXT}_b.py": NEXT},
+                f"two files have the revision number {NEXT}: {NEXT}_a.py and {NEXT}_b.py; give the later one",
+            ),
+            "two heads": (
+                {"a.py": NEXT, "b.py": f"{NEXT}b"},
+                "Multiple head revisions are present for given argument",
+            ),
+        }
+    ),
 )
 def test_branches_that_were_not_merged(
     head: Database, copy: Path, files: dict[str, str], expected: str
