@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pytest_postgresql.factories.noprocess import xdistify_dbname
 from pytest_postgresql.janitor import DatabaseJanitor
-from servers import memory
+from servers import OF_RUN, make_directory_of_run, remove_directory_of_run
 from support import SECRET, Database, upgraded_to
 
 from nexus_schema.embedded import embedded_server
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     os.environ.pop("DATABASE_URL", None)
+    if not hasattr(config, "workerinput"):  # the process that has the workers, or is the only one
+        config.add_cleanup(partial(remove_directory_of_run, make_directory_of_run()))
     # Revisions are loaded by each command: they are compiled once, but not in the project's own folders.
     sys.dont_write_bytecode = False
     sys.pycache_prefix = str(config.cache.mkdir("pycache"))
@@ -50,7 +53,7 @@ def server_url() -> Iterator[str]:
         yield os.environ["TEST_DATABASE_URL"]
         return
     with (
-        tempfile.TemporaryDirectory(prefix="nexus-tests-", dir=memory(), ignore_cleanup_errors=True) as path,
+        tempfile.TemporaryDirectory(dir=os.environ[OF_RUN], ignore_cleanup_errors=True) as path,
         embedded_server(Path(path) / "data") as url,
     ):
         with psycopg.connect(url, autocommit=True) as connection:

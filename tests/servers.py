@@ -3,11 +3,12 @@
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,44 @@ def memory() -> str | None:
     return str(_SHARED_MEMORY) if room and shutil.disk_usage(_SHARED_MEMORY).free > _BYTES_NEEDED else None
 
 
+OF_RUN = "NEXUS_TESTS_DIRECTORY"
+"""The variable that names the directory of all servers of a run, for its workers."""
+
+
+def make_directory_of_run() -> Path:
+    """Make the directory in which the servers of this run live, and name it to the workers."""
+    path = Path(tempfile.mkdtemp(prefix="nexus-tests-", dir=memory()))
+    path.chmod(0o711)  # the servers' user passes through
+    os.environ[OF_RUN] = str(path)
+    return path
+
+
+def remove_directory_of_run(path: Path) -> None:
+    """End what still runs there, and remove it: a worker that is killed leaves the server that it starts."""
+    for _ in range(100):
+        left = processes_in(path)
+        if not left:
+            break
+        for process in left:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def processes_in(path: Path) -> list[int]:
+    """Return the processes that work in a directory, or were started for it; on Linux alone."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            works_in = str((process / "cwd").readlink())
+            if works_in.startswith(str(path)) or str(path).encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return [process for process in found if process != os.getpid()]
+
+
 # PostgreSQL and pgbouncer refuse to run as root; this is who runs them then.
 USER = "pgserver" if os.geteuid() == 0 else None
 
@@ -38,7 +77,7 @@ USER = "pgserver" if os.geteuid() == 0 else None
 @contextmanager
 def directory() -> Iterator[Path]:
     """A short path that the servers' user may enter: sockets have names of at most 107 bytes."""
-    path = Path(tempfile.mkdtemp(prefix="nexus-", dir=memory()))
+    path = Path(tempfile.mkdtemp(prefix="nexus-", dir=os.environ[OF_RUN]))
     try:
         if USER is not None:
             utilities = load_pgserver().utils

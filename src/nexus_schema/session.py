@@ -98,6 +98,8 @@ def migration_connection(
             yield connection
     elif isinstance(database, Engine):
         check_engine(database)
+        if database.dialect.is_async:
+            raise SchemaError("the engine is asynchronous; pass its connection by run_sync()")
         with database.connect() as connection:
             # Whatever the engine's own level is; the pool puts it back.
             connection.execution_options(isolation_level="READ COMMITTED")

@@ -204,6 +204,10 @@ def test_an_engine_at_another_level(empty: Database, head: Database, url: URL, l
             create_async_engine("postgresql+psycopg://"),
             "pass an Engine or a Connection, not an object",
         ),
+        (
+            create_async_engine("postgresql+psycopg://").sync_engine,
+            "the engine is asynchronous; pass its conn",
+        ),
         ("postgresql://localhost/", "pass an Engine or a Connection, not an object of str"),
     ],
 )
