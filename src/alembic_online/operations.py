@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
-from copy import copy
 from functools import partial
 from io import StringIO
 from typing import Any, NamedTuple, cast
@@ -24,6 +23,7 @@ from sqlalchemy.sql.elements import conv
 
 from alembic_online import catalog
 from alembic_online.backfill import BackfillOp, fill_at_once, fill_in_batches, write_batches
+from alembic_online.copies import copied
 from alembic_online.errors import OnlineError, RefusedError, driver_error, first_line
 from alembic_online.run import (
     KEY,
@@ -273,7 +273,7 @@ class Online(Run):
             dialect=self.context.dialect,
             opts=opts | {"as_sql": True, "output_buffer": output, "literal_binds": True},
         )
-        operation = _copied(operation)
+        operation = copied(operation)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # whatever there is to warn of comes again
@@ -311,7 +311,7 @@ class Online(Run):
             return table
 
         def create() -> None:
-            toimpl.create_table(self.operations, operation)
+            toimpl.create_table(self.operations, copied(operation))
             self.note(created=True)
 
         parents = [] if operation.if_not_exists and self.offline else self._parents(table)
@@ -378,7 +378,7 @@ class Online(Run):
         if self.without_ceremony(table) and not self.resumed:
             self.brief(
                 what,
-                lambda: toimpl.add_column(self.operations, operation),
+                lambda: toimpl.add_column(self.operations, copied(operation)),
                 table,
                 *self._parents(holder),
                 step="done",
@@ -1146,18 +1146,8 @@ def _title(text: str | None) -> str:
     return " ".join((text or "").split())[:60]
 
 
-def _copied(operation: ops.MigrateOperation) -> ops.MigrateOperation:
-    """Return an operation of other columns: each belongs to one table, and for the next has lost its keys."""
-    copied = copy(operation)
-    if isinstance(copied, ops.CreateTableOp):
-        copied.columns = [item._copy() if isinstance(item, sa.Column) else item for item in copied.columns]
-    if isinstance(copied, ops.AddColumnOp):
-        copied.column = copied.column._copy()
-    return copied
-
-
 def _table_of(operation: ops.CreateTableOp, context: MigrationContext) -> sa.Table:
-    return cast("ops.CreateTableOp", _copied(operation)).to_table(context)
+    return copied(operation).to_table(context)
 
 
 def _plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":

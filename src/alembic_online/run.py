@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -367,6 +368,8 @@ class Run:
         :param settings: settings of the server for this transaction.
         """
         connection, before = self.connection, dict(self.state)
+        # By which Alembic knows that a type has been created: also with what is undone.
+        memo = deepcopy(self.context.impl.memo)
         connection.exec_driver_sql("BEGIN")
         try:
             if settings:
@@ -376,6 +379,7 @@ class Run:
         except BaseException:
             self.state.clear()
             self.state.update(before)
+            self.context.impl.memo = memo
             with suppress(Exception):  # what comes from a lost connection would hide the cause
                 connection.exec_driver_sql("ROLLBACK")
             raise

@@ -242,6 +242,30 @@ class Stop:
         terminate(self._kill, driver.info.backend_pid)
 
 
+class InTheWay:
+    """Has another session take locks right before a statement of a run, and keep them until that gave up."""
+
+    def __init__(self, database: Database, locks: str, *, before: str) -> None:
+        self.times = 0
+        self._url = url_of(database)
+        self._locks = locks
+        self._before_statement = re.compile(before, re.IGNORECASE)
+        self._other: psycopg.Connection[Any] | None = None
+
+    def __call__(self, engine: Engine) -> None:
+        event.listen(engine, "before_cursor_execute", self._before)
+
+    def _before(self, _connection: Any, _cursor: Any, statement: str, *_: object) -> None:
+        statement = statement.strip()
+        if self._other is not None and statement == "ROLLBACK":
+            self._other.close()
+            self._other = None
+        if self.times == 0 and self._before_statement.match(statement):
+            self.times = 1
+            self._other = psycopg.connect(self._url)
+            self._other.execute(self._locks)
+
+
 def terminate(database: Database, pid: int) -> None:
     """End a server process, and return when it is gone."""
     database.execute("SELECT pg_terminate_backend(%s)", [pid])
