@@ -33,7 +33,7 @@ from alembic_online.backfill import MAXIMUM_PASSES
 from alembic_online.errors import OnlineError, RefusedError
 from alembic_online.lock import lock_migrations
 from alembic_online.operations import Online
-from alembic_online.run import KEY
+from alembic_online.run import KEY, count_blocks
 
 __all__ = ["RefusedError", "enable", "is_online", "is_planning", "migrates", "passes", "until_unchanged"]
 
@@ -55,6 +55,9 @@ def enable(environment: EnvironmentContext) -> None:
     attributes = environment.config.attributes
     requested = attributes.get("online", arguments.get("online", "false") in {"", "true"})
     script = context.as_sql
+    context.opts[KEY] = None
+    if script:
+        count_blocks(context)
     if not requested and (script or context.dialect.name != "postgresql" or not migrates(environment)):
         return
     wait = attributes.get("lock_wait", arguments.get("lock_wait"))

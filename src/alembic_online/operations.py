@@ -31,7 +31,7 @@ from alembic_online.run import (
     WEAK_LOCK_TIMEOUT,
     Found,
     Run,
-    is_autocommit,
+    in_transaction,
 )
 from alembic_online.waiting import Holders
 
@@ -1164,56 +1164,73 @@ def _plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
     return plain
 
 
-# The implementations take the place of Alembic's own in this process, and do nothing else where no context is
-# online: one registry serves all.
+# The implementations take the place of Alembic's own, or of what another plugin has registered, in the whole
+# process, because one registry serves all contexts. Where enable() was not called for a context, they hand on
+# the operation as it is.
 
+_Implementation = Callable[[Operations, Any], Any]
 _Handler = Callable[[Online, Any], Any]
 
 
-def _implementation(original: Callable[..., Any], handler: _Handler) -> Callable[[Operations, Any], Any]:
+def _implementation(
+    original: _Implementation, at_once: _Implementation, handler: _Handler
+) -> _Implementation:
+    """Return what carries out an operation in any context.
+
+    :param original: where the context is not enabled.
+    :param at_once: where its revision runs in one transaction.
+    :param handler: online.
+    """
+
     def run(operations: Operations, operation: Any) -> Any:
-        context = operations.migration_context
-        online = context.opts.get(KEY)
-        if not isinstance(online, Online) or not (online.active or online.skipping):
+        opts = operations.migration_context.opts
+        if KEY not in opts:
             return original(operations, operation)
+        online = opts[KEY]
+        if online is None or not (online.active or online.skipping):
+            return at_once(operations, operation)
         if online.skipping:
-            return online.carry_out(operation, original, lambda _, skipped: original(operations, skipped))
+            return online.carry_out(operation, at_once, lambda _, skipped: at_once(operations, skipped))
         # A batch would queue the operation and run it past us; on PostgreSQL it has no use.
-        return online.carry_out(operation, original, handler)
+        return online.carry_out(operation, at_once, handler)
 
     return run
 
 
-def _not_concurrently(original: Callable[..., Any]) -> Callable[[Operations, Any], Any]:
+def _not_concurrently(original: _Implementation) -> _Implementation:
     """Build and drop indexes within a transaction also where a revision says CONCURRENTLY."""
 
     def run(operations: Operations, operation: Any) -> Any:
-        context = operations.migration_context
-        transaction = context.as_sql or not is_autocommit(context)
-        if transaction and not isinstance(operations, BatchOperations):
+        if in_transaction(operations.migration_context) and not isinstance(operations, BatchOperations):
+            operation = copied(operation)
             operation.kw.pop("postgresql_concurrently", None)
         return original(operations, operation)
 
     return run
 
 
-for _operation, _original, _handler in (
-    (ops.CreateTableOp, toimpl.create_table, Online.create_table),
-    (ops.DropTableOp, toimpl.drop_table, Online.drop_table),
-    (ops.RenameTableOp, toimpl.rename_table, Online.rename_table),
-    (ops.CreateTableCommentOp, toimpl.create_table_comment, Online.table_comment),
-    (ops.DropTableCommentOp, toimpl.drop_table_comment, Online.table_comment),
-    (ops.AddColumnOp, toimpl.add_column, Online.add_column),
-    (ops.DropColumnOp, toimpl.drop_column, Online.drop_column),
-    (ops.AlterColumnOp, toimpl.alter_column, Online.alter_column),
-    (ops.AddConstraintOp, toimpl.create_constraint, Online.create_constraint),
-    (ops.DropConstraintOp, toimpl.drop_constraint, Online.drop_constraint),
-    (ops.CreateIndexOp, _not_concurrently(toimpl.create_index), Online.create_index),
-    (ops.DropIndexOp, _not_concurrently(toimpl.drop_index), Online.drop_index),
-    (ops.BulkInsertOp, toimpl.bulk_insert, Online.bulk_insert),
-    (ops.ExecuteSQLOp, toimpl.execute_sql, Online.execute),
-    (BackfillOp, fill_at_once, Online.backfill),
+def _as_it_is(original: _Implementation) -> _Implementation:
+    return original
+
+
+for _operation, _at_once, _handler in (
+    (ops.CreateTableOp, _as_it_is, Online.create_table),
+    (ops.DropTableOp, _as_it_is, Online.drop_table),
+    (ops.RenameTableOp, _as_it_is, Online.rename_table),
+    (ops.CreateTableCommentOp, _as_it_is, Online.table_comment),
+    (ops.DropTableCommentOp, _as_it_is, Online.table_comment),
+    (ops.AddColumnOp, _as_it_is, Online.add_column),
+    (ops.DropColumnOp, _as_it_is, Online.drop_column),
+    (ops.AlterColumnOp, _as_it_is, Online.alter_column),
+    (ops.AddConstraintOp, _as_it_is, Online.create_constraint),
+    (ops.DropConstraintOp, _as_it_is, Online.drop_constraint),
+    (ops.CreateIndexOp, _not_concurrently, Online.create_index),
+    (ops.DropIndexOp, _not_concurrently, Online.drop_index),
+    (ops.BulkInsertOp, _as_it_is, Online.bulk_insert),
+    (ops.ExecuteSQLOp, _as_it_is, Online.execute),
 ):
-    Operations.implementation_for(_operation, replace=_operation is not BackfillOp)(
-        _implementation(_original, cast("_Handler", _handler))
+    _original: _Implementation = Operations._to_impl.dispatch(_operation)
+    Operations.implementation_for(_operation, replace=True)(
+        _implementation(_original, _at_once(_original), cast("_Handler", _handler))
     )
+Operations.implementation_for(BackfillOp)(_implementation(fill_at_once, fill_at_once, Online.backfill))

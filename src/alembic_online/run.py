@@ -38,7 +38,9 @@ GUARD_SECONDS = 5
 
 
 KEY = "alembic_online"
-"""Where the options of a context hold its run."""
+"""Where the options of an enabled context hold its run, or None where all runs in one transaction."""
+
+_BLOCKS = "alembic_online_blocks"
 
 
 _SCRIPT_HEAD = """\
@@ -76,6 +78,34 @@ def is_autocommit(context: MigrationContext) -> bool:
     return (
         connection is not None and connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
     )
+
+
+def count_blocks(context: MigrationContext) -> None:
+    """Have a context that writes a script count its autocommit_block(): Alembic leaves no mark of one."""
+    original = context.autocommit_block
+    context.opts[_BLOCKS] = 0
+
+    @contextmanager
+    def counted() -> Iterator[None]:
+        context.opts[_BLOCKS] += 1
+        try:
+            with original():
+                yield
+        finally:
+            context.opts[_BLOCKS] -= 1
+
+    context.autocommit_block = counted  # type: ignore[method-assign]
+
+
+def in_transaction(context: MigrationContext) -> bool:
+    """Return whether what a context runs, or writes to a script, is within a transaction."""
+    if context.as_sql:
+        return context.impl.transactional_ddl and not context.opts.get(_BLOCKS)
+    connection = context.connection
+    if connection is None or is_autocommit(context):
+        return False
+    driver: Any = connection.connection.dbapi_connection
+    return not connection.dialect.detect_autocommit_setting(driver)  # that of the engine
 
 
 def plain(dialect: sa.Dialect, compiled: str) -> str:

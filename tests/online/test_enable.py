@@ -1,0 +1,114 @@
+"""What changes by importing the package, by enabling a context, and what does not."""
+
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.operations import Operations, ops, toimpl
+from alembic.runtime.migration import MigrationContext
+from online.project import Project
+
+import alembic_online
+
+REVISION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "r1", None
+
+
+def upgrade():
+    op.create_table("k", sa.Column("id", sa.Integer), sa.Column("t_id", sa.Integer, sa.ForeignKey("t.id")))
+    with op.get_context().autocommit_block():
+        op.create_index("t_a_ix", "t", ["a"], postgresql_concurrently=True)
+        op.drop_index("t_b_ix", "t", postgresql_concurrently=True)
+    op.create_index("t_c_ix", "t", ["c"], postgresql_concurrently=True)
+    op.execute("ANALYZE t")
+
+
+def downgrade():
+    pass
+"""
+# What imports nothing of ours.
+ALONE = """
+import sys
+from alembic.config import main
+main(["-c", sys.argv[1], "upgrade", "head", "--sql"])
+assert not [name for name in sys.modules if name.startswith("alembic_online")], sorted(sys.modules)
+"""
+
+
+@pytest.fixture
+def stock(tmp_path: Path) -> Path:
+    """The ini file of a project of Alembic's stock template, which says nothing of the plugin."""
+    ini = tmp_path / "alembic.ini"
+    command.init(Config(ini, stdout=StringIO()), str(tmp_path / "stock"), template="generic")
+    text = ini.read_text().replace("driver://user:pass@localhost/dbname", "postgresql+psycopg://")
+    ini.write_text(text)
+    (tmp_path / "stock" / "versions" / "r1.py").write_text(REVISION)
+    return ini
+
+
+def test_a_project_that_does_not_enable_it_is_as_it_was(stock: Path) -> None:
+    alone = subprocess.run(
+        [sys.executable, "-c", ALONE, str(stock)], check=True, capture_output=True, text=True
+    ).stdout
+    assert alembic_online.__all__  # imported, and no more
+    output = StringIO()
+    command.upgrade(Config(stock, output_buffer=output), "head", sql=True)
+    assert output.getvalue() == alone
+    assert alone.count("CONCURRENTLY") == 3
+
+
+def test_it_hands_on_to_what_another_plugin_has_registered() -> None:
+    """In a process of its own: one registry serves all."""
+    program = """
+from alembic.operations import Operations, ops
+from alembic.runtime.migration import MigrationContext
+
+@Operations.implementation_for(ops.CreateTableCommentOp, replace=True)
+def another(operations, operation):
+    print("another plugin's", operation.comment)
+
+import alembic_online
+context = MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True})
+Operations(context).create_table_comment("t", "comment")
+"""
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert result.stdout == "another plugin's comment\n"
+
+
+CONCURRENTLY = """
+with op.get_context().autocommit_block():
+    op.create_index("t_block_ix", "t", ["a"], postgresql_concurrently=True)
+op.create_index("t_plain_ix", "t", ["a"], postgresql_concurrently=True)
+op.drop_index("t_a_idx", "t", postgresql_concurrently=True)
+"""
+
+
+def test_enabled_a_script_builds_concurrently_where_it_says_so_outside_of_a_transaction(
+    project: Project,
+) -> None:
+    project.revision(CONCURRENTLY)
+    lines = [line for line in project.script(online=False).splitlines() if "INDEX" in line]
+    assert lines == [
+        "CREATE INDEX CONCURRENTLY t_block_ix ON t (a);",
+        "CREATE INDEX t_plain_ix ON t (a);",
+        "DROP INDEX t_a_idx;",
+    ]
+    project.upgrade(online=False)
+
+
+def test_an_operation_is_handed_on_as_it_is() -> None:
+    assert Operations._to_impl.dispatch(ops.CreateIndexOp) is not toimpl.create_index
+    operation = ops.CreateIndexOp("ix", "t", ["a"], postgresql_concurrently=True)
+    output = StringIO()
+    opts = {"as_sql": True, "output_buffer": output}
+    context = MigrationContext.configure(dialect_name="postgresql", opts=opts)
+    for _ in range(2):
+        Operations(context).invoke(operation)
+    assert output.getvalue().count("CREATE INDEX CONCURRENTLY") == 2
