@@ -31,7 +31,6 @@ from alembic.runtime.migration import MigrationContext
 
 from alembic_online.backfill import MAXIMUM_PASSES
 from alembic_online.errors import OnlineError, RefusedError
-from alembic_online.lock import lock_migrations
 from alembic_online.operations import Online
 from alembic_online.run import KEY, count_blocks
 
@@ -74,10 +73,14 @@ def enable(environment: EnvironmentContext) -> None:
     if not script and context.dialect.driver != "psycopg":
         raise OnlineError(f"-x online needs the driver psycopg (3), not {context.dialect.driver}")
     context.opts[KEY] = online
-    if not script and migrates(environment) and context.connection is not None:
-        online.watch_client()
-        lock_migrations(context.connection, wait=online.lock_wait)  # before Alembic reads where it is
-        online.require_journal_name()
+    if not script and migrates(environment):
+        run_migrations = context.run_migrations
+
+        def in_session(**arguments: Any) -> None:
+            with online.session():
+                run_migrations(**arguments)
+
+        context.run_migrations = in_session  # type: ignore[method-assign] # Alembic has no event at the end
     found: Any = context._migrations_fn  # what yields the steps: Alembic has no event before one
     steps: Any = lambda heads, of: online.steps(found(heads, of))  # noqa: E731 - typed
     context._migrations_fn = steps

@@ -15,9 +15,11 @@ SETTINGS = sa.text(
         for name in ("application_name", "lock_timeout", "statement_timeout", "transaction_timeout")
     )
 )
+# Where nobody else has set it.
 WATCH_CLIENT = sa.text("""
 SELECT set_config(name, :interval, false) FROM pg_settings
 WHERE name = 'client_connection_check_interval' AND setting = '0'""")
+WATCH_NO_CLIENT = sa.text("SELECT set_config('client_connection_check_interval', '0', false)")
 KIND = sa.text("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:table)")
 # Whether a relation is the journal: by its columns, because its name may be the operator's own.
 JOURNAL = sa.text("""

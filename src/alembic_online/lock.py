@@ -22,14 +22,20 @@ LOG_EVERY_SECONDS = 30.0
 WAIT_IN_TRANSACTION_SECONDS = 5.0
 """How long to wait by default in a transaction of the caller's, whose locks the other may wait for."""
 
-_KEY = "hashtextextended(:name || ' ' || current_schema(), 0)"
+_KEY = "hashtextextended(:name || ' ' || coalesce(current_schema(), ''), 0)"
 _TRY = text(f"SELECT pg_try_advisory_lock({_KEY})")
 _TRY_IN_TRANSACTION = text(f"SELECT pg_try_advisory_xact_lock({_KEY})")
 _LOCKED = f"""locktype = 'advisory' AND granted AND objsubid = 1
   AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND (classid::bigint << 32 | objid::bigint) = {_KEY}"""  # noqa: S608 - constants
-_UNLOCK = text(f"""
-SELECT pg_advisory_unlock({_KEY}) FROM pg_locks WHERE pid = pg_backend_pid() AND {_LOCKED}""")  # noqa: S608
+# Of whichever schema: a migration may have set another search_path.
+_UNLOCK = text("""
+SELECT pg_advisory_unlock(key) FROM pg_locks JOIN (
+    SELECT hashtextextended(:name || ' ' || schema, 0) AS key
+    FROM (SELECT nspname::text FROM pg_namespace UNION SELECT '') AS schemas (schema)
+) AS keys ON (classid::bigint << 32 | objid::bigint) = key
+WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND granted AND objsubid = 1
+  AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())""")
 # The server tells other roles less; pid and role are always told.
 _HOLDER = text(f"""
 SELECT format('process %s of role %s%s%s, connected since %s', pid, usename,
@@ -86,5 +92,5 @@ def lock_migrations(
 
 def unlock_migrations(connection: Connection, *, name: str = NAME) -> None:
     """Give the lock back, however often the session of this connection has taken it."""
-    while connection.execute(_UNLOCK, {"name": name}).scalars().all() == [True]:
+    while any(connection.execute(_UNLOCK, {"name": name}).scalars().all()):
         pass

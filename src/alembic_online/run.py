@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic_online import catalog
 from alembic_online.errors import OnlineError, RefusedError
+from alembic_online.lock import lock_migrations, unlock_migrations
 from alembic_online.waiting import RETRIED, Holders, Watch, delays, sqlstate
 
 log = logging.getLogger(__name__)
@@ -146,16 +147,44 @@ class Run:
         self._entry: Entry | None = None
         self._inside = False
         self._program = ""
+        self._watching = False
 
     # The run: one step for each revision.
 
-    def watch_client(self) -> None:
-        """Have the server end what runs when the client is gone, instead of building on for hours."""
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Lock out other migrations, and give the session back as it was, whatever the end.
+
+        The connection may be one of an application's pool.
+        """
         self.connection.commit()
+        try:
+            self._watch_client()
+            lock_migrations(self.connection, wait=self.lock_wait)  # before Alembic reads where it is
+            self.require_journal_name()
+            yield
+        except BaseException:
+            with suppress(Exception):  # what comes from a lost connection would hide the cause
+                self._give_back()
+            raise
+        self._give_back()
+
+    def _watch_client(self) -> None:
+        """Have the server end what runs when the client is gone, instead of building on for hours."""
         with suppress(DBAPIError):  # not on every system
-            self.connection.execute(catalog.WATCH_CLIENT, {"interval": CLIENT_CHECK_INTERVAL})
+            self._watching = bool(self._rows(catalog.WATCH_CLIENT, interval=CLIENT_CHECK_INTERVAL))
             self.connection.commit()
         self.connection.rollback()
+
+    def _give_back(self) -> None:
+        connection = self.connection
+        if connection.closed or connection.invalidated:
+            return
+        connection.rollback()
+        unlock_migrations(connection)
+        if self._watching:
+            connection.execute(catalog.WATCH_NO_CLIENT)
+        connection.commit()
 
     def steps(self, found: Iterable[MigrationStep]) -> Iterator[MigrationStep]:
         """Yield Alembic's steps, each made ready before it runs."""

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import psycopg
 import pytest
 from online.project import Fault, Project, Stop, others_work, versions, wait_for
 from servers import own_server
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 from support import quick
 
-from alembic_online.errors import OnlineError
+from alembic_online.errors import OnlineError, RefusedError
 
 COLUMN = 'op.add_column("t", sa.Column("c", sa.Integer))'
 INDEX = 'op.create_index("t_new_idx", "t", ["a"])'
@@ -259,11 +262,73 @@ def test_the_callers_settings_are_as_they_were_after_an_interrupt(project: Proje
 
 
 def test_the_server_looks_whether_its_client_is_there(project: Project) -> None:
-    found: list[Any] = []
-    show = "SHOW client_connection_check_interval"
-    project.revision(COLUMN)
-    project.upgrade(afterwards=[lambda connection: found.append(connection.exec_driver_sql(show).scalar())])
-    assert found == ["5s"]
+    project.revision(
+        """
+        show = sa.text("SHOW client_connection_check_interval")
+        op.execute("COMMENT ON TABLE t IS 'checked every %s'" % op.get_bind().execute(show).scalar())
+        """
+    )
+    project.upgrade()
+    comment = "SELECT obj_description('t'::regclass, 'pg_class')"
+    assert project.database.execute(comment).fetchone() == ("checked every 5s",)
+
+
+HELD = """
+SELECT 'lock', locktype || ' ' || mode FROM pg_locks WHERE pid = pg_backend_pid()
+    AND locktype NOT IN ('relation', 'virtualxid')
+UNION ALL SELECT name, setting FROM pg_settings WHERE name <> 'transaction_read_only'
+ORDER BY 1, 2"""
+ENDS: dict[str, tuple[str, dict[str, Any], type[BaseException] | None]] = {
+    "done": (f"{COLUMN}\n{INDEX}", {}, None),
+    "nothing to do": ("pass", {}, None),
+    "another search_path": ('op.execute("SET search_path = pg_catalog, public")\nop.execute("SELECT 1")', {}, None),
+    "refused": ('op.rename_table("t", "u")', {}, RefusedError),
+    "an error of the server": (COLUMN + '\nop.execute("SELECT 1 / 0")', {}, DBAPIError),
+    "an error of the revision": (COLUMN + '\nraise ValueError("stop")', {}, ValueError),
+    "interrupted": (COLUMN + "\n" + INDEX, {"hooks": [Stop(1, matching="CREATE INDEX CONC")]}, Fault),
+    "interrupted, at a batch": (
+        't = sa.table("t", sa.column("id", sa.Integer), sa.column("a", sa.Integer))\n'
+        'op.backfill(sa.update(t).values(a=0).where(t.c.a > 0), what="rows")',
+        {"hooks": [Stop(1, matching="COMMIT")]},
+        Fault,
+    ),
+    "gave up": (COLUMN, {"lock_wait": 0.2}, OnlineError),
+}
+POOLED_ENV = """
+from alembic import context
+import alembic_online
+
+with context.config.attributes["engine"].connect() as connection:
+    context.configure(connection=connection, transaction_per_migration=True)
+    alembic_online.enable(context)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+@pytest.mark.parametrize(("upgrade", "attributes", "error"), ENDS.values(), ids=ENDS)
+def test_an_applications_pool_gets_its_connection_back_as_it_was(
+    project: Project, upgrade: str, attributes: dict[str, Any], error: type[BaseException] | None
+) -> None:
+    (project.path / "env.py").write_text(POOLED_ENV)
+    project.revision(upgrade)
+    engine = create_engine(project.url.replace("postgresql:", "postgresql+psycopg:"), pool_size=1)
+    with psycopg.connect(project.url) as other, ExitStack() as stack:
+        stack.callback(engine.dispose)
+        if "lock_wait" in attributes:
+            other.execute("SELECT FROM t")
+        with engine.connect() as connection:
+            process = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+            before = connection.exec_driver_sql(HELD).all()
+        for hook in attributes.get("hooks", ()):
+            hook(engine)
+        with nullcontext() if error is None else pytest.raises(error):
+            project.upgrade(engine=engine, **attributes)
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar() == process
+            after = connection.exec_driver_sql(HELD).all()
+    changed = {tuple(row) for row in after} ^ {tuple(row) for row in before}
+    assert {name for name, _ in changed} == ({"search_path"} if "search_path" in upgrade else set())
 
 
 ASYNC_ENV = """
