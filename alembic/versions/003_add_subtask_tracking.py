@@ -319,7 +319,7 @@ INDEX_CHANGES = """\
 CREATE INDEX ON nexus_schema_003_changes (request_id)"""
 DROP_WORK_TABLES = """\
 -- squawk-ignore ban-drop-table
-DROP TABLE IF EXISTS nexus_schema_003_found, nexus_schema_003_changes"""
+DROP TABLE nexus_schema_003_found, nexus_schema_003_changes"""
 
 # The columns are new, so there are no statistics, and a plan must not hang on them.
 SETTINGS = {
@@ -341,7 +341,6 @@ INDEXES = (
 def fill() -> None:
     """Store the Task calls of the responses and link the conversations that they started."""
     for _ in until_unchanged():
-        op.execute(DROP_WORK_TABLES)
         for setting, value in SETTINGS.items():
             op.execute(f"SET {setting} = {value}")
         op.execute(FIND_TASK_CALLS)
@@ -355,7 +354,7 @@ def fill() -> None:
         op.backfill(  # type: ignore[attr-defined]
             LINK_CONVERSATIONS, over=CHANGES, what="requests linked to the Task call that started them"
         )
-    op.execute(DROP_WORK_TABLES)
+        op.execute(DROP_WORK_TABLES)
 
 
 def upgrade() -> None:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import sqlalchemy as sa
 from alembic.operations import Operations, ops
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.util import find_tables
 from tqdm import tqdm
 
+from alembic_online import catalog
 from alembic_online.errors import OnlineError, driver_error
 from alembic_online.run import plain
 from alembic_online.waiting import Holders
@@ -117,6 +119,13 @@ class BackfillOp(ops.MigrateOperation):
         """The table that is updated."""
         assert isinstance(self.statement.table, sa.TableClause)  # noqa: S101 - revisions update tables
         return self.statement.table
+
+    @property
+    def tables(self) -> list[sa.TableClause]:
+        """All tables that the statement reads or writes."""
+        found: list[Any] = [*find_tables(self.statement, check_columns=True, include_crud=True), self.walked]
+        plain = {table.element if isinstance(table, sa.Alias) else table: None for table in found}
+        return [table for table in plain if isinstance(table, sa.TableClause)]
 
     @property
     def walked(self) -> sa.TableClause:
@@ -288,6 +297,13 @@ def fill_in_batches(online: "Online", operation: BackfillOp) -> int:
     state = _State(**online.state.get("backfill", {}))
     if state.finished:
         return state.changed
+    for needed in operation.tables:
+        name = _name(online.context.dialect, needed)
+        if online.scalar(catalog.KIND, table=name) is None:
+            raise OnlineError(
+                f"table {name} does not exist, which the backfill needs ({operation.what}), and nothing in"
+                " the revision has made it; restore it, then rerun"
+            )
     with online.outside(f"backfill {table}"):
         if state.position is not None:
             log.info("%s: goes on after %s, with %s done", operation.what, state.position, state.changed)

@@ -29,6 +29,16 @@ SELECT relkind = 'r' AND (
 ) IS NOT DISTINCT FROM ARRAY['step text', 'digest text', 'number integer', 'state jsonb']
 FROM pg_class WHERE oid = to_regclass(:table)""")
 OID = sa.text("SELECT CAST(to_regclass(:table) AS oid)::text")
+# By the row type of a table, which ALTER TABLE leaves as it is.
+MADE_IN_TRANSACTION = sa.text("""
+SELECT format('%I.%I', nspname, relname)
+FROM pg_type JOIN pg_class ON pg_class.oid = typrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE pg_type.xmin = CAST(pg_current_xact_id_if_assigned() AS xid)
+  AND relkind IN ('r', 'p', 'm') AND relpersistence <> 't'
+ORDER BY 1""")
+MISSING = sa.text("""
+SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE to_regclass(name) IS NULL""")
+LAST_NAME = sa.text("SELECT (parse_ident(:name))[array_upper(parse_ident(:name), 1)]")
 MAY_HAVE_ROWS = sa.text("""
 SELECT relispopulated FROM pg_class WHERE oid = to_regclass(:table) AND relkind IN ('r', 'p', 'm')""")
 COLUMN = sa.text("""

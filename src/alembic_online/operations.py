@@ -29,6 +29,7 @@ from alembic_online.run import (
     KEY,
     STRONG_LOCK_TIMEOUT,
     WEAK_LOCK_TIMEOUT,
+    Entry,
     Found,
     Run,
     in_transaction,
@@ -191,7 +192,7 @@ class Online(Run):
         return ["the table" if name == catalog.PROBE else "an index" for name in sorted(rewritten)]
 
     def _server_is(self, major: int) -> bool:
-        return not self.offline and self._scalar(catalog.VERSION) >= major * 10_000
+        return not self.offline and self.scalar(catalog.VERSION) >= major * 10_000
 
     # The operations.
 
@@ -204,6 +205,8 @@ class Online(Run):
         """Carry out an operation of a revision, unless an earlier run has done it."""
         text = None if self.offline else self._describe(operation, original)
         entry = None if text is None else self.entry(text)
+        if entry is not None:
+            self._believe(entry, operation)
         if entry is not None and "done" in entry.state:
             if not self.planning:
                 log.info("done already: %s", _title(text))
@@ -224,12 +227,40 @@ class Online(Run):
                 self.note(done=True)
             return result
 
+    def _believe(self, entry: Entry, operation: ops.MigrateOperation) -> None:
+        """Have an operation done again whose table somebody has dropped since, and what was done to that."""
+        made = self._rows(catalog.MISSING, names=entry.state["made"]) if entry.state.get("made") else ()
+        if not made and (not self._again or self._again.isdisjoint(self._written(operation))):
+            return
+        if made and not self.planning:
+            log.info("%s is gone, and made again", ", ".join(name for (name,) in made))
+        for (name,) in made:
+            self._again.add(str(self.scalar(catalog.LAST_NAME, name=name)))
+        entry.state.clear()
+        self._made.pop((entry.digest, entry.number), None)
+
+    def _written(self, operation: ops.MigrateOperation) -> set[str]:
+        """Return the tables, without schema, of which an operation changes rows or definition.
+
+        Those that a backfill reads as well: it has to go over the new rows of them.
+        """
+        if isinstance(operation, BackfillOp):
+            return {table.name for table in operation.tables}
+        if isinstance(operation, ops.ExecuteSQLOp):
+            found = _WRITTEN.match(_without_comments(self._sql_of(operation)))
+            return set() if found is None else {str(self.scalar(catalog.LAST_NAME, name=found["name"]))}
+        if isinstance(operation, ops.BulkInsertOp):
+            return {operation.table.name}
+        if isinstance(operation, ops.AddConstraintOp):
+            return {operation.to_constraint(self.context).table.name}
+        return {str(getattr(operation, "table_name", ""))}
+
     def _foresee(self, operation: ops.MigrateOperation) -> Any:
         """Return what an operation that is only read would return, and note which tables are new by it."""
         state: dict[str, Any] = {"backfill": {"changed": 0}}
         if isinstance(operation, ops.CreateTableOp):
             name = self.quoted(operation.table_name, operation.schema)
-            if not operation.if_not_exists or self._scalar(catalog.KIND, table=name) is None:
+            if not operation.if_not_exists or self.scalar(catalog.KIND, table=name) is None:
                 state["created"] = True
         return self._recall(operation, state)
 
@@ -302,7 +333,7 @@ class Online(Run):
         """Create a table, or comment on one that may be there."""
         table = _table_of(operation, self.context)
         name = self.quoted(operation.table_name, operation.schema)
-        if operation.if_not_exists and not self.offline and self._scalar(catalog.KIND, table=name):
+        if operation.if_not_exists and not self.offline and self.scalar(catalog.KIND, table=name):
             # As CREATE TABLE IF NOT EXISTS, after which Alembic makes indexes and comments all the same.
             log.info("%s is there already", name)
             for index in table.indexes:
@@ -530,7 +561,7 @@ class Online(Run):
         )
 
     def _column_type(self, table: str, column: str) -> Any:
-        return self._scalar(catalog.COLUMN, table=table, column=column)
+        return self.scalar(catalog.COLUMN, table=table, column=column)
 
     def _format_type(self, column: "sa.Column[Any]") -> Any:
         """Return the server's name of a column's type."""
@@ -639,7 +670,7 @@ class Online(Run):
         alter = f"ALTER TABLE {table} ALTER COLUMN {self.quote(column)}"
         if self._server_is(18):
             step, given = f"not null {column}", {"table": table, "column": column}
-            if self._scalar(catalog.NOT_NULL, **given) is None:
+            if self.scalar(catalog.NOT_NULL, **given) is None:
                 self._step_of_rule(
                     what, f"ALTER TABLE {table} ADD NOT NULL {self.quote(column)} NOT VALID", table, step
                 )
@@ -649,7 +680,7 @@ class Online(Run):
             return
         short = hashlib.md5(f"{table}.{column}".encode(), usedforsecurity=False).hexdigest()[:8]
         name = f"nexus_schema_not_null_{short}"
-        if self.offline or not self._scalar(catalog.IS_NOT_NULL, table=table, column=column):
+        if self.offline or not self.scalar(catalog.IS_NOT_NULL, table=table, column=column):
             self._prove(what, table, name, f"CONSTRAINT {name} CHECK ({self.quote(column)} IS NOT NULL)")
             self.brief(what, lambda: self.run_sql(f"{alter} SET NOT NULL"), table)
         if self.offline or self._constraint(table, name) is not None:
@@ -672,7 +703,7 @@ class Online(Run):
         name = "_".join([named.table.name, *parts])
         if len(name.encode()) > LONGEST_NAME:
             return None
-        taken = not self.offline and not self.resumed and self._scalar(catalog.TAKEN, table=table, name=name)
+        taken = not self.offline and not self.resumed and self.scalar(catalog.TAKEN, table=table, name=name)
         return None if taken else name
 
     def create_constraint(self, operation: ops.AddConstraintOp) -> None:
@@ -747,8 +778,8 @@ class Online(Run):
         with self._copy_of(table, "LIKE {}"), suppress(DBAPIError):
             if isinstance(constraint, sa.ForeignKeyConstraint):
                 (parent,) = self._parents(constraint)
-                referred = self._scalar(catalog.REFERRED_OID, table=table, name=name)
-                same_parent = referred == self._scalar(catalog.OID, table=parent)
+                referred = self.scalar(catalog.REFERRED_OID, table=table, name=name)
+                same_parent = referred == self.scalar(catalog.OID, table=parent)
                 copied = f"{catalog.PROBE}_parent"
                 self.run_sql(f"CREATE TEMP TABLE {copied} (LIKE {parent} INCLUDING INDEXES)")
                 rule = rule.replace(f" REFERENCES {parent} ", f" REFERENCES {copied} ", 1)
@@ -850,7 +881,7 @@ class Online(Run):
             schema=operation.schema,
         )
         name = sqla_compat._get_constraint_final_name(constraint, self.context.dialect)
-        parent = None if self.offline else self._scalar(catalog.REFERRED, table=table, name=name)
+        parent = None if self.offline else self.scalar(catalog.REFERRED, table=table, name=name)
         self.brief(
             f"drop constraint {name}",
             lambda: toimpl.drop_constraint(self.operations, operation),
@@ -941,13 +972,13 @@ class Online(Run):
         with self.outside(f"create index {index.name}"):
             holders = Holders(self, f"create index {index.name}")
             started = time.monotonic()
-            while not found.valid and (builder := self._scalar(catalog.BUILDER, index=quoted)) is not None:
+            while not found.valid and (builder := self.scalar(catalog.BUILDER, index=quoted)) is not None:
                 holders.check(started, f"process {builder}, which builds it")
                 time.sleep(0.5)
                 found = self._index(quoted)
                 if found is None:
                     return None
-            same = found.definition == self._definition(index) and found.table == self._scalar(
+            same = found.definition == self._definition(index) and found.table == self.scalar(
                 catalog.OID, table=index.table
             )
             if not same and not (lenient and found.valid):
@@ -983,19 +1014,19 @@ class Online(Run):
         with self._copy_of(index.table, "LIKE {}"):
             self.run_sql(f"CREATE TEMP TABLE {self.quote(table)} (LIKE {index.table})")
             self.run_sql(unnamed)
-            name = str(self._scalar(catalog.INDEX_NAME, table=copied))
+            name = str(self.scalar(catalog.INDEX_NAME, table=copied))
         wanted = self._definition(index)
         for number in itertools.count(1):
             candidate = name if number == 1 else f"{name}{number - 1}"
             quoted = self.quoted(candidate, index.schema)
-            if self._scalar(catalog.KIND, table=quoted) is None:
+            if self.scalar(catalog.KIND, table=quoted) is None:
                 return candidate
             found = self._index(quoted)
             if (
                 found is not None
                 and found.definition == wanted
-                and found.table == self._scalar(catalog.OID, table=index.table)
-                and not self._scalar(catalog.ATTACHED, name=quoted)
+                and found.table == self.scalar(catalog.OID, table=index.table)
+                and not self.scalar(catalog.ATTACHED, name=quoted)
             ):
                 return candidate  # of a run that was interrupted before it was attached
         raise AssertionError
@@ -1012,7 +1043,7 @@ class Online(Run):
                 lambda: self.context.impl.drop_index(index, if_exists=operation.if_exists),
             )
             return
-        kind = self._scalar(catalog.KIND, table=name)
+        kind = self.scalar(catalog.KIND, table=name)
         if kind is None and self.resumed:
             log.info("index %s is gone already", name)
         elif kind in {None, "I"}:  # an error, unless IF EXISTS; that of a partitioned table
@@ -1102,6 +1133,12 @@ _LOCKING = re.compile(
     rf"(?:ONLY\s+)?{_NAMES}"
     rf"|\s*(?:CREATE(?:\s+OR\s+REPLACE)?|DROP|ALTER)\s+(?:CONSTRAINT\s+)?(?:TRIGGER|POLICY)\b"
     rf".*?\sON\s+(?P<on>{_NAME})",
+    re.IGNORECASE | re.DOTALL,
+)
+_WRITTEN = re.compile(
+    rf"\s*(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO|ANALYZE|TRUNCATE(?:\s+TABLE)?|ALTER\s+TABLE"
+    rf"|COMMENT\s+ON\s+TABLE|CREATE\s+(?:UNIQUE\s+)?INDEX\b.*?\sON)"
+    rf"\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?(?P<name>{_NAME})",
     re.IGNORECASE | re.DOTALL,
 )
 _REFERENCES = re.compile(rf"\bREFERENCES\s+({_NAME})", re.IGNORECASE)

@@ -148,6 +148,10 @@ class Run:
         self._inside = False
         self._program = ""
         self._watching = False
+        self._made: dict[tuple[str, int], list[str]] = {}
+        """Tables that the operations of the revision have made, unless later ones have dropped them."""
+        self._again: set[str] = set()
+        """Names of tables that are made again, because somebody has dropped them since an earlier run."""
 
     # The run: one step for each revision.
 
@@ -164,6 +168,12 @@ class Run:
             self.require_journal_name()
             yield
         except BaseException:
+            if needed := sorted(self._all_made()):
+                log.warning(
+                    "%s is not finished; the next run needs what this one has made: %s",
+                    self._revision,
+                    ", ".join(needed),
+                )
             with suppress(Exception):  # what comes from a lost connection would hide the cause
                 self._give_back()
             raise
@@ -193,6 +203,7 @@ class Run:
         for step in found:
             self.active = self.skipping = False
             self._step = ""
+            self._made, self._again = {}, set()
             if isinstance(step, RevisionStep):
                 self._begin(step)
             yield step
@@ -231,7 +242,7 @@ class Run:
         before = connection.exec_driver_sql(f"SHOW {name}").scalar_one()
         self._set({name: "on"})
         connection.commit()
-        self.planning, created = True, set(self._created)
+        self.planning, created, made = True, set(self._created), dict(self._made)
         try:
             with self.context.begin_transaction(_per_migration=True):
                 step.migration_fn()
@@ -243,7 +254,7 @@ class Run:
             # Whatever it is will come again when the revision runs.
             log.debug("%s cannot be read through: %s", self._revision, error)
         finally:
-            self.planning, self._created = False, created
+            self.planning, self._created, self._made, self._again = False, created, made, set()
             if not connection.invalidated:
                 connection.rollback()
                 self._set({name: before})
@@ -251,7 +262,7 @@ class Run:
 
     def step_applied(self, **_: object) -> None:
         """Forget the operations of a revision in the transaction that stamps it; all, for a stamp by hand."""
-        if self.offline or not self._scalar(catalog.JOURNAL, table=self._journal_table):
+        if self.offline or not self.scalar(catalog.JOURNAL, table=self._journal_table):
             return
         table, run = self._journal_sql, self.connection.exec_driver_sql
         if self._step:
@@ -267,7 +278,7 @@ class Run:
     def _journal_table(self) -> str:
         if self._journal_schema is None:  # once: a revision may set another search_path
             given = self.context.version_table_schema
-            self._journal_schema = str(given or self._scalar(catalog.CURRENT_SCHEMA))
+            self._journal_schema = str(given or self.scalar(catalog.CURRENT_SCHEMA))
         return self.quoted(f"{self.context.version_table}_journal", self._journal_schema)
 
     @property
@@ -278,13 +289,14 @@ class Run:
         connection = self.connection
         self._step = step
         self._journal = {}
-        self._journal_exists = bool(self._scalar(catalog.JOURNAL, table=self._journal_table))
+        self._journal_exists = bool(self.scalar(catalog.JOURNAL, table=self._journal_table))
         if self._journal_exists:
             rows = connection.exec_driver_sql(
                 f"SELECT digest, number, state FROM {self._journal_sql} WHERE step = %s",  # noqa: S608 - quoted
                 (step,),
             )
             self._journal = {(row.digest, row.number): row.state for row in rows}
+            self._made = {key: state["made"] for key, state in self._journal.items() if state.get("made")}
 
     def has_journal(self) -> bool:
         """Return whether an interrupted run has left a journal; a transaction is open after as before."""
@@ -294,7 +306,7 @@ class Run:
         """Return whether what has the journal's name is one, or None where nothing has it."""
         connection = self.connection
         outer = connection.in_transaction()
-        found: bool | None = self._scalar(catalog.JOURNAL, table=self._journal_table)
+        found: bool | None = self.scalar(catalog.JOURNAL, table=self._journal_table)
         if not outer:
             connection.rollback()
         return found
@@ -348,6 +360,32 @@ class Run:
             " ON CONFLICT (step, digest, number) DO UPDATE SET state = excluded.state",
             (self._step, entry.digest, entry.number, Jsonb(entry.state)),
         )
+
+    def note_step(self, step: str) -> None:
+        """Record a step, and with the last one of an operation the tables that it has made and dropped."""
+        entry = self._entry
+        if step != "done" or entry is None:
+            self.note(**{step: True})
+            return
+        made = [name for (name,) in self._rows(catalog.MADE_IN_TRANSACTION)]
+        self.note(done=True, **({"made": made} if made else {}))
+        missing = {name for (name,) in self._rows(catalog.MISSING, names=[*self._all_made()])}
+        for (digest, number), names in [*self._made.items()]:
+            if left := [name for name in names if name not in missing]:
+                self._made[digest, number] = left
+            else:
+                del self._made[digest, number]
+            if left != names:
+                self.connection.exec_driver_sql(
+                    f"UPDATE {self._journal_sql} SET state = state || %s"  # noqa: S608 - quoted
+                    " WHERE step = %s AND digest = %s AND number = %s",
+                    (Jsonb({"made": left}), self._step, digest, number),
+                )
+        if made:
+            self._made[entry.digest, entry.number] = made
+
+    def _all_made(self) -> Iterable[str]:
+        return itertools.chain.from_iterable(self._made.values())
 
     def open_journal(self) -> None:
         """Make the journal's table unless it is there."""
@@ -484,7 +522,7 @@ class Run:
                         self._set({"lock_timeout": limit}, local=True)
                         work()
                         if step is not None:
-                            self.note(**{step: True})
+                            self.note_step(step)
                         return
                 except DBAPIError as error:
                     state = sqlstate(error)
@@ -545,7 +583,7 @@ class Run:
                     with watch, self.transaction() if transaction else ExitStack():
                         result = work()
                         if step is not None:
-                            self.note(**{step: True})
+                            self.note_step(step)
                         return result
                 except BaseException as error:
                     if undo is not None:
@@ -581,12 +619,13 @@ class Run:
     def _rows(self, statement: "sa.TextClause", **parameters: object) -> Sequence[Any]:
         return self.connection.execute(statement, parameters).all()
 
-    def _scalar(self, statement: "sa.TextClause", **parameters: object) -> Any:
+    def scalar(self, statement: "sa.TextClause", **parameters: object) -> Any:
+        """Ask the server for one value."""
         return self.connection.execute(statement, parameters).scalar()
 
     def _ordinary(self, tables: Iterable[str]) -> list[str]:
         """Return those that LOCK TABLE knows, in an order that all runs share."""
-        return sorted({table for table in tables if self._scalar(catalog.KIND, table=table) in {"r", "p"}})
+        return sorted({table for table in tables if self.scalar(catalog.KIND, table=table) in {"r", "p"}})
 
     def is_new(self, table: str) -> bool:
         """Return whether this run, or this script, has created a table."""
@@ -598,13 +637,13 @@ class Run:
             return False
         if self.is_new(table):
             return True
-        if not self._scalar(catalog.MAY_HAVE_ROWS, table=table):
+        if not self.scalar(catalog.MAY_HAVE_ROWS, table=table):
             return True
         rows = f"SELECT EXISTS (SELECT FROM {table})"  # noqa: S608 - quoted
         return not self.connection.exec_driver_sql(rows.replace("%", "%%")).scalar()
 
     def _is_partitioned(self, table: str) -> bool:
-        return not self.offline and self._scalar(catalog.KIND, table=table) == "p"
+        return not self.offline and self.scalar(catalog.KIND, table=table) == "p"
 
     @contextmanager
     def _copy_of(self, table: str, how: str) -> Iterator[None]:

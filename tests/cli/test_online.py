@@ -156,3 +156,34 @@ def test_a_downgrade_that_counts_what_would_be_lost_needs_the_lock(head: Databas
     assert alembic_program("-x", "online", "-x", "allow_data_loss=true", "downgrade", "base", url=url_of(head)
     ).returncode == 0  # fmt: skip
     assert catalog(head) == {}
+
+
+REFUSES = """
+CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+CREATE TRIGGER refuses BEFORE UPDATE ON api_requests FOR EACH ROW EXECUTE FUNCTION refuses()"""
+
+
+def test_work_tables_that_an_operator_has_dropped_are_made_again(filled: Database) -> None:
+    filled.execute("UPDATE api_requests SET conversation_id = gen_random_uuid()")
+    filled.execute(REFUSES)
+    result = alembic_program("-x", "online", "upgrade", "head", url=url_of(filled))
+    assert result.returncode == 1
+    needed = "public.nexus_schema_003_changes, public.nexus_schema_003_found"
+    assert f"003 is not finished; the next run needs what this one has made: {needed}" in result.stderr
+    filled.execute("DROP TRIGGER refuses ON api_requests; DROP FUNCTION refuses")
+    filled.execute("DROP TABLE nexus_schema_003_changes, nexus_schema_003_found")
+    assert alembic_program("-x", "online", "upgrade", "head", url=url_of(filled)).returncode == 0
+    assert filled.execute("SELECT count(*) FROM api_requests WHERE is_subtask").fetchone() == (1,)
+    assert alembic_program("check", url=url_of(filled)).returncode == 0
+
+
+@pytest.mark.parametrize("options", [(), ("-x", "online")], ids=["as usual", "online"])
+@pytest.mark.parametrize("name", ["nexus_schema_003_found", "nexus_schema_003_changes"])
+def test_an_operators_table_of_the_name_of_a_work_table_stays(
+    filled: Database, name: str, options: tuple[str, ...]
+) -> None:
+    filled.execute(f"CREATE TABLE {name} AS SELECT 5 AS mine")
+    result = alembic_program(*options, "upgrade", "head", url=url_of(filled))
+    assert result.returncode == 1
+    assert f'relation "{name}" already exists' in result.stderr.splitlines()[-1]
+    assert filled.execute(f"SELECT mine FROM {name}").fetchall() == [(5,)]

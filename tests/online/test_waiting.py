@@ -281,7 +281,11 @@ ORDER BY 1, 2"""
 ENDS: dict[str, tuple[str, dict[str, Any], type[BaseException] | None]] = {
     "done": (f"{COLUMN}\n{INDEX}", {}, None),
     "nothing to do": ("pass", {}, None),
-    "another search_path": ('op.execute("SET search_path = pg_catalog, public")\nop.execute("SELECT 1")', {}, None),
+    "another search_path": (
+        'op.execute("SET search_path = pg_catalog, public")\nop.execute("SELECT 1")',
+        {},
+        None,
+    ),
     "refused": ('op.rename_table("t", "u")', {}, RefusedError),
     "an error of the server": (COLUMN + '\nop.execute("SELECT 1 / 0")', {}, DBAPIError),
     "an error of the revision": (COLUMN + '\nraise ValueError("stop")', {}, ValueError),
