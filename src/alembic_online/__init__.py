@@ -73,6 +73,15 @@ def enable(environment: EnvironmentContext) -> None:
     if not script and context.dialect.driver != "psycopg":
         raise OnlineError(f"-x online needs the driver psycopg (3), not {context.dialect.driver}")
     context.opts[KEY] = online
+    impl: Any = context.impl
+    prepare = impl.prep_table_for_batch  # the first that a batch calls which copies a table
+
+    def refuse_copy(batch: Any, table: Any) -> None:
+        if online.active:
+            online.refuse_copy(table.name, table.schema)
+        prepare(batch, table)
+
+    impl.prep_table_for_batch = refuse_copy
     if not script and migrates(environment):
         run_migrations = context.run_migrations
 

@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from alembic.operations import BatchOperations, Operations, ops, toimpl
 from alembic.runtime.migration import MigrationContext
-from alembic.util import sqla_compat
+from alembic.util import CommandError, sqla_compat
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import conv
@@ -65,6 +65,12 @@ class Online(Run):
 
     def refuse(self, operation: ops.MigrateOperation) -> None:
         """Raise :class:`RefusedError` for an operation without a way that lets others read and write."""
+        if not self.offline and self.connection.in_nested_transaction():
+            self._refuse(
+                f"{_name_of(operation)} within begin_nested()",
+                "each operation commits by itself, which a savepoint cannot contain",
+                "move it out of the with statement",
+            )
         if isinstance(operation, ops.AddConstraintOp):
             constraint = operation.to_constraint(self.context)
             table = self.quoted(constraint.table.name, constraint.table.schema)
@@ -72,7 +78,14 @@ class Online(Run):
                 self._refuse_constraint(table, constraint)
             return
         if isinstance(operation, ops.ExecuteSQLOp):
-            if kind_of(self._sql_of(operation)) == "local":
+            kind = kind_of(self._sql_of(operation))
+            if kind == "transaction":
+                self._refuse(
+                    f"op.execute of {_title(self._sql_of(operation))}",
+                    "each operation is a transaction of its own",
+                    "leave it out",
+                )
+            if kind == "local":
                 raise RefusedError(
                     f"revision {self._revision} {self._state_of_revision()}: SET LOCAL has no effect online,"
                     " where each operation is a transaction of its own; use SET, and RESET after it"
@@ -113,6 +126,24 @@ class Online(Run):
 
     def _state_of_revision(self) -> str:
         return "was not started" if self.planning or self.offline else "stopped here, to go on another time"
+
+    def refuse_copy(self, name: str, schema: str | None) -> None:
+        """Raise :class:`RefusedError` for a batch that copies a table, unless that has no rows."""
+        table = self.quoted(name, schema)
+        if not self.is_new(table) and not self.without_ceremony(table):
+            self._refuse(
+                f'op.batch_alter_table with recreate="always" of {table}',
+                "it copies all rows and puts the copy in the table's place under a lock that stops reads and"
+                " writes",
+                "leave recreate away: PostgreSQL does without, and a new column goes to the end",
+            )
+
+    def queue(self, batch: Operations, operation: ops.MigrateOperation, at_once: "_Implementation") -> Any:
+        """Have Alembic carry out an operation at the end of its batch, which copies a table without rows."""
+        try:
+            return at_once(batch, operation)
+        except CommandError as error:
+            raise RefusedError(f"revision {self._revision} {self._state_of_revision()}: {error}") from error
 
     def _refuse_constraint(self, table: str, constraint: sa.Constraint) -> None:
         kind = type(constraint).__name__
@@ -1109,6 +1140,10 @@ class Online(Run):
 
 
 _LOCAL = re.compile(r"\s*SET\s+LOCAL\s", re.IGNORECASE)
+_TRANSACTION = re.compile(
+    r"\s*(SAVEPOINT|RELEASE|ROLLBACK|ABORT|BEGIN|START\s+TRANSACTION|COMMIT|END|PREPARE\s+TRANSACTION)\b",
+    re.IGNORECASE,
+)
 _SESSION = re.compile(r"\s*(SET\s+(?!LOCAL|CONSTRAINTS)|RESET\s)", re.IGNORECASE)
 _TEMPORARY = re.compile(r"\s*CREATE\s+((GLOBAL|LOCAL)\s+)?(TEMP|TEMPORARY)\s", re.IGNORECASE)
 _ROWS = re.compile(r"\s*(INSERT|UPDATE|DELETE|MERGE|WITH|COPY)\b", re.IGNORECASE)
@@ -1165,18 +1200,23 @@ def tables_of(statement: str) -> list[str]:
 def kind_of(statement: str) -> str:
     """Say how a statement of ``op.execute`` runs online, by its first words.
 
-    ``session``: sets something for what follows; ``local``: for a transaction that has nothing else in it.
+    ``session``: sets something for what follows; ``local``: for a transaction that has nothing else in it;
+    ``transaction``: begins or ends one.
     ``outside``: PostgreSQL refuses it in a transaction. ``long``: its locks let others read and write.
     ``rows``: waits for rows, with others waiting for nothing. ``brief``: everything else.
     """
     statement = _without_comments(statement)
     kinds = [("outside", _OUTSIDE), ("long", _LONG)]
     if _is_single(statement):
-        kinds += [("local", _LOCAL), ("session", _SESSION), ("rows", _ROWS)]
+        kinds += [("transaction", _TRANSACTION), ("local", _LOCAL), ("session", _SESSION), ("rows", _ROWS)]
     for kind, pattern in kinds:
         if pattern.match(statement):
             return kind
     return "brief"
+
+
+def _name_of(operation: ops.MigrateOperation) -> str:
+    return type(operation).__name__.removesuffix("Op")
 
 
 def _title(text: str | None) -> str:
@@ -1228,7 +1268,14 @@ def _implementation(
             return at_once(operations, operation)
         if online.skipping:
             return online.carry_out(operation, at_once, lambda _, skipped: at_once(operations, skipped))
-        # A batch would queue the operation and run it past us; on PostgreSQL it has no use.
+        if isinstance(operations, BatchOperations):
+            batch: Any = operations.impl
+            if batch._should_recreate():
+                online.refuse_copy(batch.table_name, batch.schema)
+                return online.queue(operations, operation, at_once)
+            if {"insert_before", "insert_after"} & getattr(operation, "kw", {}).keys():
+                return online.queue(operations, operation, at_once)  # Alembic refuses it
+        # Another batch would queue the operation and run it past us; on PostgreSQL it has no use.
         return online.carry_out(operation, at_once, handler)
 
     return run

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from alembic.util import CommandError
 from online.project import Project, reset, state, versions
 from support import Database
 
@@ -62,17 +63,60 @@ REFUSED = {
         "give it a name",
     ),
 }
-STAMPED = """
+SAVEPOINTS = {
+    "savepoint": (
+        'with op.get_bind().begin_nested():\n    op.add_column("t", sa.Column("c", sa.Integer))',
+        r"AddColumn within begin_nested\(\) is refused",
+        "move it out of the with statement",
+    ),
+    "savepoint, statement": (
+        'with op.get_bind().begin_nested():\n    op.execute("UPDATE t SET a = 5")',
+        r"ExecuteSQL within begin_nested\(\) is refused",
+        "move it out of the with statement",
+    ),
+    "savepoint, by hand": (
+        'op.execute("SAVEPOINT x")\nop.execute("UPDATE t SET a = 5")\nop.execute("RELEASE x")',
+        "op.execute of SAVEPOINT x is refused",
+        "leave it out",
+    ),
+}
+COPIES = {
+    "table copied": (
+        'with op.batch_alter_table("t", recreate="always") as batch:\n    batch.drop_column("filled")'
+    ),
+    "table copied, column in a place": (
+        'with op.batch_alter_table("t", recreate="always") as batch:\n'
+        '    batch.add_column(sa.Column("c", sa.Integer), insert_after="a")\n'
+        '    batch.create_index("t_c_idx", ["c"])'
+    ),
+    "table copied, nothing else": (
+        'with op.batch_alter_table("t", recreate="always", partial_reordering=[("b", "a")]):\n    pass'
+    ),
+}
+REFUSED |= {
+    name: (upgrade, 'batch_alter_table with recreate="always" of t is refused', "leave recreate away")
+    for name, upgrade in COPIES.items()
+}
+# The copy takes the place of a table to which a foreign key refers.
+COPIED = "ALTER TABLE child DROP CONSTRAINT child_t_fkey;"
+STAMPED = (
+    COPIED
+    + """
 CREATE TABLE stamped (at timestamp, kind varchar(5), span int4range);
 CREATE INDEX stamped_kind_idx ON stamped (at) WHERE kind = 'a';
 INSERT INTO stamped VALUES ('2025-06-01', 'a', '[1,2]')"""
+)
 LOCAL = 'op.execute("SET LOCAL jit = off")'
 FIRST = 'op.create_index("t_first_idx", "t", ["a"])\n'
 
-of_each = pytest.mark.parametrize(("upgrade", "what", "instead"), REFUSED.values(), ids=REFUSED)
+NAMES = ("upgrade", "what", "instead")
+of_each = pytest.mark.parametrize(NAMES, REFUSED.values(), ids=REFUSED)
+of_each_and_savepoints = pytest.mark.parametrize(
+    NAMES, (REFUSED | SAVEPOINTS).values(), ids=REFUSED | SAVEPOINTS
+)
 
 
-@of_each
+@of_each_and_savepoints
 def test_nothing_of_its_revision_is_done(project: Project, upgrade: str, what: str, instead: str) -> None:
     project.database.execute(STAMPED)
     project.revision("pass")
@@ -93,7 +137,7 @@ def after_the_first(database: Database) -> set[tuple[str, ...]]:
     return {row for row in state(database) if "alembic_version" in str(row) or row[0] == "version"}
 
 
-@of_each
+@of_each_and_savepoints
 def test_it_is_done_in_one_transaction_where_the_revision_says_so(
     project: Project, upgrade: str, what: str, instead: str
 ) -> None:
@@ -115,6 +159,18 @@ def test_set_local(project: Project, script: bool) -> None:
     with pytest.raises(RefusedError, match="was not started: SET LOCAL has no effect.*use SET, and RESET"):
         project.script() if script else project.upgrade()
     assert versions(project.database) == []
+
+
+def test_a_column_in_a_place_needs_a_copy(project: Project) -> None:
+    project.revision(
+        FIRST
+        + 'with op.batch_alter_table("t") as batch:\n'
+        + '    batch.add_column(sa.Column("c", sa.Integer), insert_after="a")'
+    )
+    for online in (True, False):
+        with pytest.raises(CommandError, match="specify insert_before or insert_after.*recreate='always'"):
+            project.upgrade(online=online)
+    assert ("index", "t_first_idx") not in {row[:2] for row in state(project.database)}
 
 
 @pytest.mark.parametrize("kind", ["unnamed check", "column with an unnamed check", "rename table"])
