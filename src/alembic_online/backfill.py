@@ -20,9 +20,9 @@ from sqlalchemy.sql.util import find_tables
 from tqdm import tqdm
 
 from alembic_online import catalog
-from alembic_online.errors import OnlineError, driver_error
+from alembic_online.errors import OnlineError, driver_error, first_line
 from alembic_online.run import plain
-from alembic_online.waiting import Holders
+from alembic_online.waiting import Holders, delays, sqlstate
 
 if TYPE_CHECKING:
     from alembic_online.operations import Online
@@ -42,6 +42,9 @@ FIRST_STEP, LARGEST_STEP = 64, 65536
 """Pages, or keys, of the first batch; and of the largest, where nothing has to be changed."""
 
 LOG_EVERY_SECONDS = 5.0
+
+LEFT_OVER = 1000
+"""Rows that are looked at together after the last pass."""
 
 MAXIMUM_PASSES = 10
 """Where rows keep coming, it ends all the same."""
@@ -144,7 +147,45 @@ def fill_at_once(operations: Operations, operation: BackfillOp) -> int:
     connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
     with _by_index(connection, operation), _indexes_rebuilt(connection, operation):
         changed = connection.execute(operation.statement).rowcount
+    with _by_index(connection, operation):
+        for _ in range(MAXIMUM_PASSES):
+            more = _fill_left_over(connection, operation)
+            if more is None:
+                break
+            changed += more
     log.info("%s %s", changed, operation.what)
+    return changed
+
+
+def _fill_left_over(connection: sa.Connection, operation: BackfillOp) -> int | None:
+    """Fill rows that the statement finds after its last pass; returns how many, None if there are none.
+
+    What others have inserted or moved meanwhile is no error. Raises :class:`OnlineError` for rows that an
+    UPDATE does not change: they are in the same place afterwards, written by the same transaction.
+    """
+    where = operation.statement.whereclause
+    assert where is not None  # noqa: S101 - checked by BackfillOp
+    table = _quoted(connection.dialect, operation.table.name)
+    place: list[sa.ColumnClause[Any]] = [
+        sa.literal_column(f"CAST({table}.{column} AS text)", sa.Text).label(column)  # type: ignore[misc]
+        for column in ("tableoid", "ctid", "xmin")
+    ]
+    finding = sa.select(*place).select_from(operation.table).where(where)
+    found = {tuple(row) for row in connection.execute(finding.limit(LEFT_OVER))}
+    if not found:
+        return None
+    places = ",".join(sorted({f'"{ctid}"' for _, ctid, _ in found}))
+    there: sa.ColumnElement[bool] = sa.literal_column(
+        f"({table}.ctid = ANY (CAST('{{{places}}}' AS tid[])))", sa.Boolean
+    )
+    changed = _update(connection, operation, [there], first=True)
+    left = len(found & {tuple(row) for row in connection.execute(finding.where(there))})
+    if left:
+        rows = "1 row" if left == 1 else f"{left} rows{' or more' if len(found) == LEFT_OVER else ''}"
+        raise OnlineError(
+            f"{rows} of {table} cannot be filled ({operation.what}): an UPDATE changes nothing; look for a"
+            f" BEFORE UPDATE trigger that returns NULL, a rule DO INSTEAD, or a row security policy on {table}"
+        )
     return changed
 
 
@@ -326,7 +367,9 @@ def _update(
     The first rows that it changes have to prove that they would not be found again: else it would not end.
     """
     statement, where = operation.statement.where(*conditions), operation.statement.whereclause
-    if not first or where is None:
+    # PostgreSQL returns nothing where a rule does something else instead.
+    name = _name(connection.dialect, operation.table)
+    if not first or where is None or connection.execute(_INSTEAD, {"table": name}).scalar():
         return connection.execute(statement).rowcount
     found_again = connection.scalars(statement.returning(where)).all()
     if any(found_again):
@@ -377,10 +420,33 @@ def _pass(online: "Online", operation: BackfillOp, state: _State, progress: "_Pr
         before=state.in_pass,
         finished=state.in_pass == 0 or steady or state.number >= MAXIMUM_PASSES,
     )
-    if after.finished:
-        with online.transaction():
-            online.note(backfill=after._asdict())
-    return after
+    return _finish(online, operation, after) if after.finished else after
+
+
+def _finish(online: "Online", operation: BackfillOp, state: _State) -> _State:
+    """See to what the last pass has left, and note that the backfill is finished."""
+    holders, started = Holders(online, operation.what), time.monotonic()
+    # To find the rows may take a scan of the table.
+    settings = _SETTINGS | {"statement_timeout": "0"} | (_BY_INDEX if operation.over is not None else {})
+    attempts = 0
+    for pause in delays():
+        try:
+            with online.transaction(**settings):
+                more = _fill_left_over(online.connection, operation)
+                done = state._replace(changed=state.changed + (more or 0))
+                attempts += 1
+                finished = more is None or attempts == MAXIMUM_PASSES
+                online.note(backfill=done._replace(finished=finished)._asdict())
+        except DBAPIError as error:
+            if sqlstate(error) not in _RETRIED.keys() - {"23503"}:
+                raise
+            holders.check(started, f"rows that others hold ({first_line(error)})")
+            time.sleep(pause)
+            continue
+        state = done
+        if finished:
+            break
+    return state
 
 
 class _Progress:
@@ -506,6 +572,9 @@ SELECT max(pg_relation_size(part)) / current_setting('block_size')::int FROM par
 _KEY = sa.text("""
 SELECT format_type(atttypid, atttypmod) AS type, attnotnull FROM pg_attribute
 WHERE attrelid = to_regclass(:table) AND attname = :column AND attnum > 0 AND NOT attisdropped""")
+_INSTEAD = sa.text("""
+SELECT EXISTS (
+    SELECT FROM pg_rewrite WHERE ev_class = to_regclass(:table) AND ev_type = '2' AND is_instead)""")
 _ROWS = sa.text("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(:table)")
 
 # Not among them: what backs a constraint, what something else depends on, and what pg_get_indexdef() leaves

@@ -149,13 +149,105 @@ def test_it_goes_on_where_it_was(big: Project, way: str) -> None:
     assert big.database.execute("SELECT to_regclass('alembic_version_journal')").fetchone() == (None,)
 
 
-@pytest.mark.parametrize("way", ["pages", "key"])
-def test_a_where_that_finds_filled_rows_again(big: Project, way: str) -> None:
-    big.revision(TABLES + WAYS[way].replace("big.c.c.is_(None)", "big.c.id > 0"))
+@pytest.mark.parametrize("online", [True, False])
+@pytest.mark.parametrize("way", ["pages", "key", "over another table"])
+@pytest.mark.parametrize(
+    ("found", "again"),
+    [
+        ("big.c.c.is_(None)", "big.c.id > 0"),
+        ("big.c.c.is_(None)", "sa.or_(big.c.c.is_(None), big.c.id == 4000)"),
+        ("big.c.id * 10", "sa.case((big.c.id < 4990, big.c.id * 10))"),
+    ],
+    ids=["all", "one of the last", "given no value"],
+)
+def test_a_where_that_finds_filled_rows_again(
+    big: Project, way: str, found: str, again: str, online: bool
+) -> None:
+    upgrade = WAYS[way].replace(found, again)
+    if way == "over another table" and "case" in again:
+        upgrade = WAYS[way].replace("c=small.c.c", "c=sa.case((big.c.id < 4990, small.c.c))")
+    big.revision(TABLES + upgrade)
     with pytest.raises(OnlineError, match="its WHERE has to name the rows that lack the values") as error:
-        big.upgrade()
+        big.upgrade(online=online)
     assert "\n" not in str(error.value)
     assert versions(big.database) == []
+
+
+TRIGGER = """
+CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN {}; END $$;
+CREATE TRIGGER swallow BEFORE UPDATE ON big FOR EACH ROW EXECUTE FUNCTION swallow()"""
+SWALLOWED = {
+    "trigger": (TRIGGER.format("NULL"), "1000 rows or more of big"),
+    "trigger, some rows": (TRIGGER.format("CASE WHEN new.id <= 4997 THEN new END"), "3 rows of big"),
+    "trigger, one row": (TRIGGER.format("CASE WHEN new.id <> 4997 THEN new END"), "1 row of big"),
+    "rule": ("CREATE RULE swallow AS ON UPDATE TO big DO INSTEAD NOTHING", "1000 rows or more of big"),
+    "rule, some rows": (
+        "CREATE RULE swallow AS ON UPDATE TO big WHERE old.id < 5 DO INSTEAD NOTHING",
+        "4 rows of big",
+    ),
+    "rule, another table": (
+        "CREATE RULE swallow AS ON UPDATE TO big DO INSTEAD UPDATE bare SET v = new.c WHERE id = old.id",
+        "1000 rows or more of big",
+    ),
+}
+
+
+@pytest.mark.parametrize("online", [True, False])
+@pytest.mark.parametrize("way", quick(["pages", "key", "over another table"]))
+@pytest.mark.parametrize(("swallow", "rows"), SWALLOWED.values(), ids=SWALLOWED)
+def test_updates_that_are_swallowed(big: Project, swallow: str, rows: str, way: str, online: bool) -> None:
+    big.database.execute(swallow)
+    big.revision(TABLES + WAYS[way])
+    for _ in range(2):
+        with pytest.raises(OnlineError, match=rf"^{rows} cannot be filled \(rows\)") as error:
+            big.upgrade(online=online)
+        assert "look for a BEFORE UPDATE trigger that returns NULL, a rule DO INSTEAD" in str(error.value)
+        assert "\n" not in str(error.value)
+        assert versions(big.database) == []
+    big.database.execute("DROP FUNCTION IF EXISTS swallow CASCADE; DROP RULE IF EXISTS swallow ON big")
+    big.upgrade(online=online)
+    assert missing(big.database) == 0
+
+
+class Inserts:
+    """Has another session insert a row that lacks its value, right after each of the first statements."""
+
+    def __init__(self, url: str, times: int) -> None:
+        self.left = times
+        self._url = url
+
+    def __call__(self, engine: Engine) -> None:
+        event.listen(engine, "after_cursor_execute", self._after)
+
+    def _after(self, _connection: Any, _cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE big") and self.left:
+            self.left -= 1
+            with psycopg.connect(self._url) as other, other.transaction(), other.transaction():
+                other.execute("INSERT INTO big (id, a, b) VALUES (%s, 0, %s)", [9000 + self.left, self.left])
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_what_others_insert_after_the_last_pass_is_no_error(big: Project, online: bool) -> None:
+    big.database.execute("UPDATE big SET c = 1 WHERE id > 50")  # few enough to leave the indexes alone
+    big.revision(TABLES + WAYS["pages"])
+    inserts = Inserts(big.url, 30)
+    big.upgrade(online=online, hooks=[inserts])
+    assert inserts.left < 30
+    assert versions(big.database) == ["r1"]
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_swallowed_in_a_partition(big: Project, online: bool) -> None:
+    """Rows of two partitions may have one place."""
+    big.database.execute(
+        "ALTER TABLE big RENAME TO old; CREATE TABLE big (LIKE old) PARTITION BY RANGE (id);"
+        "CREATE TABLE big_1 PARTITION OF big FOR VALUES FROM (0) TO (100);"
+        "CREATE TABLE big_2 PARTITION OF big FOR VALUES FROM (100) TO (9000);"
+        "INSERT INTO big SELECT * FROM old;" + TRIGGER.format("CASE WHEN new.id > 10 THEN new END")
+    )
+    big.revision(TABLES + WAYS["pages"])
+    with pytest.raises(OnlineError, match=r"^10 rows of big cannot be filled"):
+        big.upgrade(online=online)
 
 
 @pytest.mark.parametrize("online", [True, False])
