@@ -183,8 +183,9 @@ def _fill_left_over(connection: sa.Connection, operation: BackfillOp) -> int | N
     if left:
         rows = "1 row" if left == 1 else f"{left} rows{' or more' if len(found) == LEFT_OVER else ''}"
         raise OnlineError(
-            f"{rows} of {table} cannot be filled ({operation.what}): an UPDATE changes nothing; look for a"
-            f" BEFORE UPDATE trigger that returns NULL, a rule DO INSTEAD, or a row security policy on {table}"
+            f"{rows} of {table} cannot be filled ({operation.what}): an UPDATE changes nothing; look on"
+            f" {table} for a BEFORE UPDATE trigger that returns NULL, a rule DO INSTEAD,"
+            " a row security policy"
         )
     return changed
 

@@ -36,6 +36,15 @@ FROM pg_type JOIN pg_class ON pg_class.oid = typrelid JOIN pg_namespace ON pg_na
 WHERE pg_type.xmin = CAST(pg_current_xact_id_if_assigned() AS xid)
   AND relkind IN ('r', 'p', 'm') AND relpersistence <> 't'
 ORDER BY 1""")
+AMONG = sa.text("""
+SELECT to_regclass(:table) = ANY (SELECT to_regclass(name) FROM unnest(CAST(:names AS text[])) AS name)""")
+TABLE_OF_INDEX = sa.text("""
+SELECT indrelid::regclass::text FROM pg_index WHERE indexrelid = to_regclass(:name)""")
+HAS_NO_NULL = sa.text("""
+SELECT attnotnull OR EXISTS (
+    SELECT FROM pg_constraint WHERE conrelid = attrelid AND contype = 'c' AND convalidated
+      AND pg_get_constraintdef(pg_constraint.oid) = format('CHECK ((%I IS NOT NULL))', attname))
+FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attname = :column""")
 MISSING = sa.text("""
 SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE to_regclass(name) IS NULL""")
 LAST_NAME = sa.text("SELECT (parse_ident(:name))[array_upper(parse_ident(:name), 1)]")

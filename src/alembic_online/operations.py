@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import conv
 
-from alembic_online import catalog
+from alembic_online import catalog, sql
 from alembic_online.backfill import BackfillOp, fill_at_once, fill_in_batches, write_batches
 from alembic_online.copies import copied
 from alembic_online.errors import OnlineError, RefusedError, driver_error, first_line
@@ -46,6 +46,9 @@ _VIOLATIONS = (
     psycopg.errors.ForeignKeyViolation,
     psycopg.errors.NotNullViolation,
 )
+
+
+_WRITTEN_ANEW = "the table"
 
 
 class _Index(NamedTuple):
@@ -74,6 +77,7 @@ class Online(Run):
         if isinstance(operation, ops.AddConstraintOp):
             constraint = operation.to_constraint(self.context)
             table = self.quoted(constraint.table.name, constraint.table.schema)
+            self._checked.add(table)
             if not self.is_new(table) and not self.without_ceremony(table):
                 self._refuse_constraint(table, constraint)
             return
@@ -90,6 +94,8 @@ class Online(Run):
                     f"revision {self._revision} {self._state_of_revision()}: SET LOCAL has no effect online,"
                     " where each operation is a transaction of its own; use SET, and RESET after it"
                 )
+            if not (operation.execution_options or {}).get("online"):
+                self._refuse_statement(self._sql_of(operation))
             return
         if not isinstance(operation, ops.RenameTableOp | ops.AddColumnOp | ops.AlterColumnOp):
             return
@@ -176,6 +182,52 @@ class Online(Run):
                 " online = False, which then has nothing left to check",
             )
 
+    def _refuse_statement(self, statement: str) -> None:
+        """Raise :class:`RefusedError` for a statement that reads or writes all rows under its lock."""
+        self._checked.update(sql.validated(statement))
+        for work in sql.examine(statement):
+            table = work.table
+            if table is not None and not self.offline:
+                table = self.scalar(catalog.TABLE_OF_INDEX, name=table) or table
+            if table is not None and (
+                self.is_new(table)
+                or self.without_ceremony(table)
+                or (not self.offline and self.scalar(catalog.AMONG, table=table, names=[*self._all_made()]))
+            ):
+                continue
+            what = f"op.execute of {_title(statement)}"
+            if isinstance(work, sql.Work):
+                if work.column is None or self._may_have_null(table, work.column):
+                    self._refuse(what, f"it {work.what} under a lock that stops others", work.instead)
+            elif self.offline:
+                self._warn(_title(statement))
+            elif rewritten := self._tried(str(table), partial(self._try_actions, work.actions)):
+                anew = [_WRITTEN_ANEW if name == catalog.PROBE else "an index" for name in sorted(rewritten)]
+                self._refuse(
+                    what,
+                    f"PostgreSQL writes {', '.join(anew)} anew under a lock that stops reads and writes",
+                    work.instead,
+                )
+
+    def _may_have_null(self, table: str | None, column: str) -> bool:
+        """Return whether the server has to look for NULLs: no valid check says that there are none."""
+        if self.offline or (self.planning and table in self._checked):
+            return False
+        return not self.scalar(catalog.HAS_NO_NULL, table=table, column=column)
+
+    def _try_actions(self, actions: str, table: str) -> None:
+        self.run_sql(f"ALTER TABLE {table} {actions}")
+
+    def _tried(self, table: str, change: Callable[[str], object]) -> list[str]:
+        """Return what a change writes anew; nothing where it cannot be tried."""
+        try:
+            return self.rewritten(table, change)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            log.debug("a change of %s cannot be tried: %s", table, first_line(error))
+            return []
+
     def _refuse_column(self, table: str, operation: ops.AddColumnOp) -> None:
         column = operation.column
         there = not self.offline and self._column_type(table, column.name) is not None
@@ -190,15 +242,7 @@ class Online(Run):
             return
         plain = _plain_column(column)
         rewritten = ["its values"] if column.primary_key else []
-        try:
-            rewritten = rewritten or self.rewritten(
-                table, lambda copy: self._add(copy, None, plain, operation)
-            )
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-            log.debug("adding %s.%s cannot be tried: %s", table, column.name, first_line(error))
-            return
+        rewritten = rewritten or self._tried(table, lambda copy: self._add(copy, None, plain, operation))
         if rewritten:
             self._refuse(
                 f"adding the column {table}.{column.name}",
@@ -213,14 +257,10 @@ class Online(Run):
                 copy, operation.column_name, type_=operation.modify_type, **operation.kw
             )
 
-        try:
-            rewritten = self.rewritten(table, change)
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-            log.debug("%s.%s cannot be tried: %s", table, operation.column_name, first_line(error))
-            return []
-        return ["the table" if name == catalog.PROBE else "an index" for name in sorted(rewritten)]
+        return [
+            _WRITTEN_ANEW if name == catalog.PROBE else "an index"
+            for name in sorted(self._tried(table, change))
+        ]
 
     def _server_is(self, major: int) -> bool:
         return not self.offline and self.scalar(catalog.VERSION) >= major * 10_000
@@ -1100,6 +1140,8 @@ class Online(Run):
         """Run a statement once, however often the revision is run, in the way that fits it."""
         text = self._sql_of(operation)
         what = _title(text)
+        if self.offline:  # else the journal knows, by the catalog
+            self._created.update(sql.created(text))
         kind = (operation.execution_options or {}).get("online") or kind_of(text)
         run: Callable[[], None] = lambda: toimpl.execute_sql(self.operations, operation)  # noqa: E731
         if kind == "session":

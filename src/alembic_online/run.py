@@ -150,6 +150,8 @@ class Run:
         self._watching = False
         self._made: dict[tuple[str, int], list[str]] = {}
         """Tables that the operations of the revision have made, unless later ones have dropped them."""
+        self._checked: set[str] = set()
+        """Tables to which the revision adds a check, which may prove that a column has no NULL."""
         self._again: set[str] = set()
         """Names of tables that are made again, because somebody has dropped them since an earlier run."""
 
@@ -203,7 +205,7 @@ class Run:
         for step in found:
             self.active = self.skipping = False
             self._step = ""
-            self._made, self._again = {}, set()
+            self._made, self._again, self._checked = {}, set(), set()
             if isinstance(step, RevisionStep):
                 self._begin(step)
             yield step

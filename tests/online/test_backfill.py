@@ -201,7 +201,9 @@ def test_updates_that_are_swallowed(big: Project, swallow: str, rows: str, way: 
     for _ in range(2):
         with pytest.raises(OnlineError, match=rf"^{rows} cannot be filled \(rows\)") as error:
             big.upgrade(online=online)
-        assert "look for a BEFORE UPDATE trigger that returns NULL, a rule DO INSTEAD" in str(error.value)
+        assert "look on big for a BEFORE UPDATE trigger that returns NULL, a rule DO INSTEAD" in str(
+            error.value
+        )
         assert "\n" not in str(error.value)
         assert versions(big.database) == []
     big.database.execute("DROP FUNCTION IF EXISTS swallow CASCADE; DROP RULE IF EXISTS swallow ON big")

@@ -97,6 +97,39 @@ REFUSED |= {
     name: (upgrade, 'batch_alter_table with recreate="always" of t is refused', "leave recreate away")
     for name, upgrade in COPIES.items()
 }
+STATEMENTS = {
+    "ALTER TABLE t ADD CONSTRAINT u UNIQUE (a)": ("builds an index", "op.create_unique_constraint"),
+    'alter table only public."t" add unique (a, id)': ("builds an index", "op.create_unique_constraint"),
+    "ALTER TABLE bare ADD PRIMARY KEY (id)": ("builds an index", "op.create_primary_key"),
+    "ALTER TABLE stamped ADD EXCLUDE USING gist (span WITH &&)": ("builds an index", "with a new table"),
+    "ALTER TABLE t ADD CHECK (a > 0)": ("reads every row", "op.create_check_constraint"),
+    "ALTER TABLE t ADD c int, ADD CONSTRAINT f FOREIGN KEY (parent_id) REFERENCES parent (id)": (
+        "reads every row",
+        "op.create_foreign_key",
+    ),
+    "ALTER TABLE t ALTER a SET NOT NULL": ("reads every row", "op.alter_column"),
+    "/* SET */ ALTER TABLE t ALTER COLUMN a TYPE bigint": ("writes the table", "op.alter_column"),
+    "ALTER TABLE stamped ALTER kind SET DATA TYPE text": ("writes an index anew", "op.alter_column"),
+    "ALTER TABLE t ADD c uuid DEFAULT gen_random_uuid()": ("writes the table", "op.add_column"),
+    "ALTER TABLE t ADD COLUMN c serial": ("writes the table", "op.add_column"),
+    "ALTER TABLE t ADD COLUMN c int UNIQUE": ("builds an index", "op.add_column"),
+    "ALTER TABLE t ADD COLUMN c int DEFAULT 5 CHECK (c > 0)": ("reads every row", "op.add_column"),
+    "ALTER TABLE t SET UNLOGGED": ("writes the table anew", "where nobody waits"),
+    "-- why\nCREATE UNIQUE INDEX IF NOT EXISTS x ON t (a)": ("builds an index", "op.create_index"),
+    "CREATE INDEX ON t (a)": ("builds an index", "op.create_index"),
+    "COMMENT ON TABLE t IS 'a;b'; CREATE INDEX x ON t (a)": ("builds an index", "op.create_index"),
+    "CLUSTER t USING t_pkey": ("writes the table anew", "leave it out"),
+    "REINDEX (VERBOSE) TABLE t": ("builds indexes", "CONCURRENTLY"),
+    "REINDEX INDEX t_a_idx": ("builds indexes", "CONCURRENTLY"),
+}
+REFUSED |= {
+    statement: (
+        f"op.execute({statement!r})",
+        f"op.execute of .* is refused online, because .*{what}",
+        instead,
+    )
+    for statement, (what, instead) in STATEMENTS.items()
+}
 # The copy takes the place of a table to which a foreign key refers.
 COPIED = "ALTER TABLE child DROP CONSTRAINT child_t_fkey;"
 STAMPED = (
@@ -260,3 +293,49 @@ def test_without_online_alembic_is_as_it_was(project: Project, attributes: dict[
     with pytest.raises(Exception, match="division by zero"):
         project.upgrade(online=False, **attributes)
     assert state(project.database) - after_the_first(project.database) == before - {("version",)}
+
+
+@pytest.mark.parametrize("statement", ["VACUUM FULL t", "VACUUM (ANALYZE, FULL) t"])
+def test_vacuum_full(project: Project, statement: str) -> None:
+    """In a transaction PostgreSQL refuses it itself."""
+    project.revision(f"op.execute({statement!r})")
+    with pytest.raises(RefusedError, match="writes the table anew .*VACUUM without FULL"):
+        project.upgrade()
+
+
+ALLOWED = (
+    "ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID",
+    "ALTER TABLE t ADD CONSTRAINT f FOREIGN KEY (parent_id) REFERENCES parent NOT VALID",
+    "CREATE UNIQUE INDEX CONCURRENTLY t_u ON t (a)",
+    "ALTER TABLE t ADD CONSTRAINT t_u UNIQUE USING INDEX t_u",
+    "ALTER TABLE t VALIDATE CONSTRAINT c",
+    "ALTER TABLE t ADD d int DEFAULT 5, ADD COLUMN e text, ADD f int REFERENCES parent",
+    "ALTER TABLE t ALTER b TYPE varchar(20), ALTER b DROP DEFAULT, ALTER id SET NOT NULL",
+    "ALTER TABLE t ADD CONSTRAINT n CHECK (a IS NOT NULL) NOT VALID",
+    "ALTER TABLE t VALIDATE CONSTRAINT n",
+    "ALTER TABLE t ALTER COLUMN a SET NOT NULL",
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $x$ SELECT 1; -- CREATE INDEX y ON t (a)\n $x$",
+    "COMMENT ON TABLE t IS 'do not; CLUSTER t; it''s full'",
+    """COMMENT ON COLUMN t.a IS E'\\'; CLUSTER t'""",
+    "CREATE TABLE w AS SELECT * FROM t",
+    "CREATE INDEX ON w (a)",
+    "ALTER TABLE w ADD PRIMARY KEY (id)",
+    "REINDEX TABLE CONCURRENTLY t",
+)
+
+
+def test_statements_that_read_and_write_no_rows_are_not_refused(project: Project) -> None:
+    project.revision("\n".join(f"op.execute({statement!r})" for statement in ALLOWED))
+    project.upgrade()
+    assert versions(project.database) == ["r1"]
+    found = state(project.database)
+    reset(project.database)
+    result = project.run_script()
+    assert result.returncode == 0, result.stderr
+    assert state(project.database) == found
+
+
+def test_the_author_may_know_better(project: Project) -> None:
+    project.revision('op.execute("CREATE INDEX x ON t (a)", execution_options={"online": "brief"})')
+    project.upgrade()
+    assert versions(project.database) == ["r1"]
