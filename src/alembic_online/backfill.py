@@ -352,7 +352,6 @@ def fill_in_batches(online: "Online", operation: BackfillOp) -> int:
         with _Progress(operation) as progress:
             while not state.finished:
                 state = _pass(online, operation, state, progress)
-    log.info("%s %s", state.changed, operation.what)
     return state.changed
 
 

@@ -293,9 +293,14 @@ class Online(Run):
                 return handler(self, operation)
             stack.enter_context(self.outside(_title(text)))
             self.open_journal()
+            begun, self._did = time.monotonic(), None
             result = handler(self, operation)
             if "done" not in entry.state:
                 self.note(done=True)
+            if isinstance(operation, BackfillOp):
+                self._did = f"{result} {operation.what}"
+            if self._did is not None:
+                log.info("%s: %.1f s", self._did, time.monotonic() - begun)
             return result
 
     def _believe(self, entry: Entry, operation: ops.MigrateOperation) -> None:
@@ -369,12 +374,7 @@ class Online(Run):
             if isinstance(operation.sqltext, str) or re.match(r"\s*INSERT\b", _without_comments(text), re.I):
                 return text
             return self._with_values(operation.sqltext)
-        output = StringIO()
-        opts = {"target_metadata": self.context.opts.get("target_metadata")}
-        script = MigrationContext.configure(
-            dialect=self.context.dialect,
-            opts=opts | {"as_sql": True, "output_buffer": output, "literal_binds": True},
-        )
+        script, output = self._scratch()
         operation = copied(operation)
         try:
             with warnings.catch_warnings():
@@ -387,6 +387,21 @@ class Online(Run):
                 [type(operation).__name__, *(str(getattr(operation, name, "")) for name in names)]
             )
         return output.getvalue()
+
+    def _scratch(self) -> tuple[MigrationContext, StringIO]:
+        """Return a context that writes a script, and what it writes to, without its lines in the log."""
+        if self._script is None:
+            opts = {"target_metadata": self.context.opts.get("target_metadata")}
+            opts |= {"as_sql": True, "output_buffer": StringIO(), "literal_binds": True}
+            alembic_log = logging.getLogger(MigrationContext.__module__)
+            alembic_log.addFilter(_nothing)
+            try:
+                self._script = MigrationContext.configure(dialect=self.context.dialect, opts=opts)
+            finally:
+                alembic_log.removeFilter(_nothing)
+        self._script.impl.memo.clear()
+        output = self._script.impl.output_buffer = StringIO()
+        return self._script, output
 
     def _with_values(self, statement: Any) -> str:
         compiled = statement.compile(dialect=self.context.dialect)
@@ -406,7 +421,7 @@ class Online(Run):
         name = self.quoted(operation.table_name, operation.schema)
         if operation.if_not_exists and not self.offline and self.scalar(catalog.KIND, table=name):
             # As CREATE TABLE IF NOT EXISTS, after which Alembic makes indexes and comments all the same.
-            log.info("%s is there already", name)
+            log.debug("%s already exists", name)
             for index in table.indexes:
                 self._build(self._rendered(index))
             self.long(f"comment on {name}", lambda: self._comment(table), transaction=True, step="done")
@@ -500,7 +515,7 @@ class Online(Run):
         )
         there = exists and bool(operation.if_not_exists)
         if there:
-            log.info("%s.%s is there already", table, name)
+            log.debug("%s.%s already exists", table, name)
         elif "fill" in self.state or (
             "column" not in self.state
             and not exists
@@ -750,7 +765,10 @@ class Online(Run):
                 self._validate(table, name, step=step, undo=f"{alter} DROP NOT NULL")
             return
         short = hashlib.md5(f"{table}.{column}".encode(), usedforsecurity=False).hexdigest()[:8]
-        name = f"nexus_schema_not_null_{short}"
+        name = f"alembic_online_not_null_{short}"
+        former = f"nexus_schema_not_null_{short}"  # of a run that an older version has begun
+        if not self.offline and self._constraint(table, former) is not None:
+            name = former
         if self.offline or not self.scalar(catalog.IS_NOT_NULL, table=table, column=column):
             self._prove(what, table, name, f"CONSTRAINT {name} CHECK ({self.quote(column)} IS NOT NULL)")
             self.brief(what, lambda: self.run_sql(f"{alter} SET NOT NULL"), table)
@@ -861,7 +879,7 @@ class Online(Run):
             raise OnlineError(
                 f"constraint {name} of {table} is there already as {definition}; rename or drop it"
             )
-        log.info("constraint %s is there already", name)
+        log.debug("constraint %s already exists", name)
 
     def _add_key(
         self,
@@ -997,10 +1015,10 @@ class Online(Run):
         what = f"create index {index.name}"
         found = None if self.offline else self._finished_index(index, quoted, lenient=lenient)
         if found is not None and found.valid:
-            log.info("index %s is there already", index.name)
+            log.debug("index %s already exists", index.name)
             return
         if found is not None and not self._is_partitioned(index.table):
-            log.info("index %s is invalid: it is built anew", index.name)
+            log.info("index %s is invalid; rebuilding", index.name)
             self._drop_index_concurrently(quoted)
         if self.without_ceremony(index.table):
             self.brief(what, lambda: self.run_sql(self._sql(index)), index.table, stops_reads=False)
@@ -1008,6 +1026,7 @@ class Online(Run):
         if self._is_partitioned(index.table):
             self._build_partitioned(what, index, quoted)
             return
+        self._did = self._did or f"{what} concurrently"
         try:
             # An invalid index costs every write and, if unique, refuses duplicates.
             self.long(
@@ -1116,7 +1135,7 @@ class Online(Run):
             return
         kind = self.scalar(catalog.KIND, table=name)
         if kind is None and self.resumed:
-            log.info("index %s is gone already", name)
+            log.debug("index %s already dropped", name)
         elif kind in {None, "I"}:  # an error, unless IF EXISTS; that of a partitioned table
             self.brief(
                 f"drop index {name}", lambda: toimpl.drop_index(self.operations, operation), name, step="done"
@@ -1125,6 +1144,7 @@ class Online(Run):
             self._drop_index_concurrently(name)
 
     def _drop_index_concurrently(self, name: str) -> None:
+        self._did = self._did or f"drop index {name} concurrently"
         self.long(f"drop index {name}", lambda: self.run_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
 
     def bulk_insert(self, operation: ops.BulkInsertOp) -> None:
@@ -1255,6 +1275,10 @@ def kind_of(statement: str) -> str:
         if pattern.match(statement):
             return kind
     return "brief"
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
 
 
 def _name_of(operation: ops.MigrateOperation) -> str:

@@ -148,6 +148,9 @@ class Run:
         self._inside = False
         self._program = ""
         self._watching = False
+        self._script: MigrationContext | None = None
+        self._did: str | None = None
+        """What the operation that runs has done, for the log."""
         self._made: dict[tuple[str, int], list[str]] = {}
         """Tables that the operations of the revision have made, unless later ones have dropped them."""
         self._checked: set[str] = set()
@@ -503,6 +506,7 @@ class Run:
         """
         if step in self.state:
             return
+        self._did = self._did or what
         with self.outside(what):
             if self.offline:
                 self._write_brief(work, tables, limit)
@@ -569,6 +573,7 @@ class Run:
         """
         if step in self.state:
             return None
+        self._did = self._did or what
         with self.outside(what):
             if self.offline:
                 if transaction:

@@ -1,5 +1,6 @@
 """What changes by importing the package, by enabling a context, and what does not."""
 
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -112,3 +113,11 @@ def test_an_operation_is_handed_on_as_it_is() -> None:
     for _ in range(2):
         Operations(context).invoke(operation)
     assert output.getvalue().count("CREATE INDEX CONCURRENTLY") == 2
+
+
+def test_it_speaks_of_no_other_project() -> None:
+    """Neither of a switch that they do not have, nor of tables and constraints by a name of ours."""
+    sources = [file.read_text() for file in Path(alembic_online.__file__).parent.rglob("*.py")]
+    assert len(sources) > 5
+    former = "nexus_schema_not_null_"  # of a run that an older version has begun
+    assert not [text for text in sources if re.search("DEBUG=|nexus|NEXUS", text.replace(former, ""))]
