@@ -32,6 +32,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic_online.backfill import MAXIMUM_PASSES
 from alembic_online.errors import OnlineError, RefusedError
 from alembic_online.operations import Online
+from alembic_online.options import read_flag, read_seconds
 from alembic_online.run import KEY, count_blocks
 
 __all__ = ["RefusedError", "enable", "is_online", "is_planning", "migrates", "passes", "until_unchanged"]
@@ -42,25 +43,27 @@ log = logging.getLogger(__name__)
 def enable(environment: EnvironmentContext) -> None:
     """Carry out the operations of the configured context online, if ``-x online`` or the attribute says so.
 
+    ``-x online`` takes true, 1, yes, on, false, 0, no, off, in any case, or nothing, which is true.
+
     :param environment: ``alembic.context``, configured with ``transaction_per_migration=True``. A program
         sets ``config.attributes["online"]`` instead of ``-x online``, and ``config.attributes["lock_wait"]``
         instead of ``-x lock_wait=SECONDS``: how long to wait for sessions in the way, without end by default.
 
-    Raises :class:`OnlineError` where it cannot work: another database than PostgreSQL, one transaction for
-    all revisions, a transaction begun before ``configure``.
+    Raises :class:`OnlineError` for a value that is none of these, and where it cannot work: another database
+    than PostgreSQL, one transaction for all revisions, a transaction begun before ``configure``.
     """
     context = environment.get_context()
     arguments = environment.get_x_argument(as_dictionary=True)
     attributes = environment.config.attributes
-    requested = attributes.get("online", arguments.get("online", "false") in {"", "true"})
+    requested = read_flag("online", attributes.get("online", arguments.get("online", "false")))
+    wait = read_seconds("lock_wait", attributes.get("lock_wait", arguments.get("lock_wait")))
     script = context.as_sql
     context.opts[KEY] = None
     if script:
         count_blocks(context)
     if not requested and (script or context.dialect.name != "postgresql" or not migrates(environment)):
         return
-    wait = attributes.get("lock_wait", arguments.get("lock_wait"))
-    online = Online(context, lock_wait=None if wait is None else float(wait), requested=requested)
+    online = Online(context, lock_wait=wait, requested=requested)
     # A revision that was begun online is finished online, whatever the next run says.
     if not requested and not online.has_journal():
         return

@@ -1,7 +1,6 @@
 """The options of the command line: ``alembic -x NAME=VALUE``."""
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Self
 
 from alembic import context
 
+from alembic_online.errors import OnlineError
+from alembic_online.options import read_flag, read_seconds
 from nexus_schema.errors import SchemaError
 
 
@@ -42,20 +43,19 @@ class Options:
                 raise SchemaError(f"unknown option -x {name}; there are: {', '.join(sorted(known))}")
             if not value and name not in {"online", "allow_data_loss"}:
                 raise SchemaError(f"option -x {name} needs a value: -x {name}=VALUE")
-        flags = {}
-        for name in ("online", "allow_data_loss"):
-            flags[name] = arguments.get(name, "false") or "true"
-            if flags[name] not in {"true", "false"}:
-                raise SchemaError(f"option -x {name} takes true, false or nothing")
-        wait = arguments.get("lock_wait")
-        if wait is not None and not re.fullmatch(r"\d+(\.\d+)?", wait):
-            raise SchemaError("option -x lock_wait takes a number of seconds")
+        try:
+            online, allow_data_loss = (
+                read_flag(name, arguments.get(name, "false")) for name in ("online", "allow_data_loss")
+            )
+            lock_wait = read_seconds("lock_wait", arguments.get("lock_wait"))
+        except OnlineError as error:
+            raise SchemaError(str(error)) from error
         file = arguments.get("account_domains") or os.environ.get("ACCOUNT_DOMAINS_FILE")
         return cls(
             schema=arguments.get("schema"),
-            lock_wait=None if wait is None else float(wait),
-            online=flags["online"] == "true",
-            allow_data_loss=flags["allow_data_loss"] == "true",
+            lock_wait=lock_wait,
+            online=online,
+            allow_data_loss=allow_data_loss,
             account_domains=read_account_domains(Path(file)) if file else None,
         )
 

@@ -220,7 +220,7 @@ def test_what_roles_and_databases_set_does_not_reach_a_migration(empty: Database
             "unknown option -x allow_dataloss; there are: account_domains, allow_data_loss, lock_wait",
         ),
         ("lock_wait=soon", "takes a number of seconds"),
-        ("allow_data_loss=maybe", "takes true, false or nothing"),
+        ("allow_data_loss=maybe", "takes true, 1, yes, on, false, 0, no, off or nothing, not 'maybe'"),
         ("schema", "needs a value"),
         ("schema=nowhere", 'no schema "nowhere" exists'),
         ("account_domains=nowhere.toml", "cannot read the account domains file nowhere.toml: No such file"),

@@ -132,8 +132,11 @@ class Project:
         )
 
     def config(self, *, online: bool, **attributes: Any) -> Config:
-        output = attributes.pop("output", None)
-        config = Config(output_buffer=output, cmd_opts=Namespace(x=["online"] if online else []))
+        output, options = (
+            attributes.pop("output", None),
+            attributes.pop("options", ["online"] if online else []),
+        )
+        config = Config(output_buffer=output, cmd_opts=Namespace(x=options))
         config.set_main_option("script_location", str(self.path).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
         given = {"hooks": (), "before": (), "afterwards": ()} | attributes

@@ -11,9 +11,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.operations import Operations, ops, toimpl
 from alembic.runtime.migration import MigrationContext
-from online.project import Project
+from online.project import Project, versions
 
 import alembic_online
+from alembic_online.errors import OnlineError
 
 REVISION = """
 import sqlalchemy as sa
@@ -121,3 +122,43 @@ def test_it_speaks_of_no_other_project() -> None:
     assert len(sources) > 5
     former = "nexus_schema_not_null_"  # of a run that an older version has begun
     assert not [text for text in sources if re.search("DEBUG=|nexus|NEXUS", text.replace(former, ""))]
+
+
+# What tells whether it ran online.
+TELLS = 'op.execute("CREATE TABLE ran AS SELECT %s AS online" % plugin.is_online())'
+YES, NO = ("", "true", "True", "1", "YES", "on"), ("false", "FALSE", "0", "No", "off")
+
+
+@pytest.mark.parametrize(
+    ("options", "online"),
+    [
+        (["online"], True),
+        ([], False),
+        *(([f"online={value}"], True) for value in YES),
+        *(([f"online={value}"], False) for value in NO),
+    ],
+)
+def test_whether_it_is_asked_for(project: Project, options: list[str], online: bool) -> None:
+    project.revision(TELLS)
+    project.upgrade(options=options)
+    assert project.database.execute("SELECT online FROM ran").fetchone() == (online,)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["online=ture"], "option -x online takes true, 1, yes, on, .* or nothing, not 'ture'"),
+        (["online=2"], "option -x online takes .*, not '2'"),
+        *(
+            (["online", f"lock_wait={value}"], "option -x lock_wait takes a number of seconds, not ")
+            for value in ("", "soon", "-1", "1s", "nan", "inf", "1e400")
+        ),
+        (["lock_wait=soon"], "option -x lock_wait takes a number of seconds, not 'soon'"),
+    ],
+)
+def test_what_is_no_value_of_an_option(project: Project, options: list[str], message: str) -> None:
+    project.revision(TELLS)
+    with pytest.raises(OnlineError, match=message) as error:
+        project.upgrade(options=options)
+    assert "\n" not in str(error.value)
+    assert versions(project.database) == []
