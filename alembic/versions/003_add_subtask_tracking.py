@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from alembic_online import until_unchanged
+from alembic_online import backfill, until_unchanged
 from nexus_schema.options import Options
 from nexus_schema.revisions import refuse_data_loss, verify
 
@@ -348,12 +348,8 @@ def fill() -> None:
         for setting in SETTINGS:
             op.execute(f"RESET {setting}")
         op.execute(INDEX_CHANGES, execution_options={"online": "long"})
-        op.backfill(  # type: ignore[attr-defined]
-            STORE_TASK_CALLS, over=CHANGES, what="requests given their Task calls, linked to sub-tasks"
-        )
-        op.backfill(  # type: ignore[attr-defined]
-            LINK_CONVERSATIONS, over=CHANGES, what="requests linked to the Task call that started them"
-        )
+        backfill(STORE_TASK_CALLS, over=CHANGES, what="requests given their Task calls, linked to sub-tasks")
+        backfill(LINK_CONVERSATIONS, over=CHANGES, what="requests linked to the Task call that started them")
         op.execute(DROP_WORK_TABLES)
 
 

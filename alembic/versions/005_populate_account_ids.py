@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from alembic_online import backfill
 from nexus_schema.legacy import drop_served_indexes
 from nexus_schema.options import Options
 from nexus_schema.revisions import refuse_data_loss, verify
@@ -54,7 +55,7 @@ def upgrade() -> None:
         known = sa.values(
             sa.column("domain", sa.String), sa.column("account_id", sa.String), name="known"
         ).data(list(mapping.items()))
-        op.backfill(  # type: ignore[attr-defined]
+        backfill(
             sa.update(requests)
             .values(account_id=known.c.account_id)
             .where(requests.c.account_id.is_(None), requests.c.domain == known.c.domain),

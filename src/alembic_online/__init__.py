@@ -22,20 +22,30 @@ Three kinds of statement:
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import sqlalchemy as sa
 from alembic import op
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 
-from alembic_online.backfill import MAXIMUM_PASSES
 from alembic_online.errors import OnlineError, RefusedError
+from alembic_online.filling import MAXIMUM_PASSES
 from alembic_online.operations import Online
 from alembic_online.options import read_flag, read_seconds
 from alembic_online.run import KEY, count_blocks
 
-__all__ = ["RefusedError", "enable", "is_online", "is_planning", "migrates", "passes", "until_unchanged"]
+__all__ = [
+    "RefusedError",
+    "backfill",
+    "enable",
+    "is_online",
+    "is_planning",
+    "migrates",
+    "passes",
+    "until_unchanged",
+]
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +133,19 @@ def is_planning() -> bool:
     """Return whether a revision is only read through, to refuse before it starts what cannot be done."""
     online = current(op.get_context())
     return online is not None and online.planning
+
+
+def backfill(
+    statement: sa.Update, *, what: str, over: sa.TableClause | None = None, key: Sequence[str] = ()
+) -> int:
+    """Set columns on the rows that lack them, as ``op.backfill``; returns how many rows were changed.
+
+    Alembic's ``op`` has no types for what plugins add, this function has. See :meth:`BackfillOp.backfill` for
+    the parameters.
+    """
+    typed: Any = op
+    changed: int = typed.backfill(statement, what=what, over=over, key=key)
+    return changed
 
 
 def passes() -> Iterator[None]:

@@ -22,9 +22,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import conv
 
 from alembic_online import catalog, sql
-from alembic_online.backfill import BackfillOp, fill_at_once, fill_in_batches, write_batches
 from alembic_online.copies import copied
 from alembic_online.errors import OnlineError, RefusedError, driver_error, first_line
+from alembic_online.filling import BackfillOp, fill_at_once, fill_in_batches, write_batches
 from alembic_online.run import (
     KEY,
     STRONG_LOCK_TIMEOUT,

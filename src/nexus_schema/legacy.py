@@ -23,8 +23,8 @@ from alembic.util import CommandError
 from psycopg.errors import CheckViolation, NotNullViolation
 from sqlalchemy.exc import DBAPIError
 
-from alembic_online import is_online, is_planning
-from alembic_online.backfill import MAXIMUM_PASSES
+from alembic_online import backfill, is_online, is_planning
+from alembic_online.filling import MAXIMUM_PASSES
 from nexus_schema.errors import SchemaError, database_error, describe
 from nexus_schema.views import columns_read_by, found_statements, rendered_statements
 
@@ -769,11 +769,10 @@ class _Type(sa.types.UserDefinedType[Any]):
 def _fill(table: str, column: str, value: str) -> int:
     """Set a column to a value, written in SQL, where it is NULL; returns the number of rows."""
     filled = sa.table(table, sa.column(column))
-    changed: int = op.backfill(  # type: ignore[attr-defined]
+    return backfill(
         sa.update(filled).values({column: sa.literal_column(value)}).where(filled.c[column].is_(None)),
         what=f"rows of {table} given their {column}",
     )
-    return changed
 
 
 def _tighten(table: str, column: str) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import CompileError, DBAPIError
 from support import Database, quick
 
-from alembic_online import backfill
+from alembic_online import filling
 from alembic_online.errors import OnlineError
 
 BIG = """
@@ -52,9 +52,9 @@ quick_ways = pytest.mark.parametrize("way", quick([*WAYS], "pages", "key"))
 @pytest.fixture
 def big(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     project.database.execute(BIG)
-    monkeypatch.setattr(backfill, "FIRST_STEP", 1)  # many batches
-    monkeypatch.setattr(backfill, "LARGEST_STEP", 300)
-    monkeypatch.setattr(backfill, "PAUSE", 0)
+    monkeypatch.setattr(filling, "FIRST_STEP", 1)  # many batches
+    monkeypatch.setattr(filling, "LARGEST_STEP", 300)
+    monkeypatch.setattr(filling, "PAUSE", 0)
     return project
 
 
@@ -431,3 +431,15 @@ def test_until_unchanged_repeats_what_is_inside(big: Project) -> None:
     big.database.execute("DROP TABLE alembic_version")
     big.upgrade(online=False)
     assert big.database.execute("SELECT v FROM bare WHERE id = 1").fetchone() == (1001,)
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_the_typed_function_is_the_operation(big: Project, online: bool) -> None:
+    import alembic_online.filling  # a submodule takes no name of the package's own
+
+    assert alembic_online.filling.MAXIMUM_PASSES > 1
+    way = WAYS["over another table"].replace("op.backfill", "plugin.backfill")
+    big.revision(f"{TABLES}found = {way.strip()}\nop.execute(f'UPDATE bare SET v = {{found}} WHERE id = 1')")
+    big.upgrade(online=online)
+    assert missing(big.database) == 0
+    assert big.database.execute("SELECT v FROM bare WHERE id = 1").fetchone() == (5000,)
