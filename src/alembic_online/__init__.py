@@ -44,6 +44,7 @@ __all__ = [
     "is_planning",
     "migrates",
     "passes",
+    "rename_index",
     "until_unchanged",
 ]
 
@@ -146,6 +147,15 @@ def backfill(
     typed: Any = op
     changed: int = typed.backfill(statement, what=what, over=over, key=key)
     return changed
+
+
+def rename_index(old_name: str, new_name: str, *, schema: str | None = None, if_exists: bool = False) -> None:
+    """Rename an index, as ``op.rename_index``; readers and writers do not wait for it.
+
+    :param if_exists: do nothing where no index has the old name.
+    """
+    typed: Any = op
+    typed.rename_index(old_name, new_name, schema=schema, if_exists=if_exists)
 
 
 def passes() -> Iterator[None]:

@@ -25,6 +25,7 @@ from alembic_online import catalog, sql
 from alembic_online.copies import copied
 from alembic_online.errors import OnlineError, RefusedError, driver_error, first_line
 from alembic_online.filling import BackfillOp, fill_at_once, fill_in_batches, write_batches
+from alembic_online.renaming import RenameIndexOp, rename_index
 from alembic_online.run import (
     KEY,
     STRONG_LOCK_TIMEOUT,
@@ -1147,6 +1148,16 @@ class Online(Run):
         self._did = self._did or f"drop index {name} concurrently"
         self.long(f"drop index {name}", lambda: self.run_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
 
+    def rename_index(self, operation: RenameIndexOp) -> None:
+        """Rename an index under a lock that stops neither readers nor writers."""
+        self.brief(
+            f"rename index {operation.old_name} to {operation.new_name}",
+            lambda: rename_index(self.operations, operation),
+            stops_reads=False,
+            limit=WEAK_LOCK_TIMEOUT,
+            step="done",
+        )
+
     def bulk_insert(self, operation: ops.BulkInsertOp) -> None:
         """Insert the rows once, however often the revision is run."""
         self.long(
@@ -1383,4 +1394,5 @@ for _operation, _at_once, _handler in (
     Operations.implementation_for(_operation, replace=True)(
         _implementation(_original, _at_once(_original), cast("_Handler", _handler))
     )
+Operations.implementation_for(RenameIndexOp)(_implementation(rename_index, rename_index, Online.rename_index))
 Operations.implementation_for(BackfillOp)(_implementation(fill_at_once, fill_at_once, Online.backfill))

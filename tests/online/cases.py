@@ -31,6 +31,7 @@ CASES = {
         stalls=True,
     ),
     "drop index": Case('op.drop_index("t_a_idx", table_name="t")'),
+    "rename index": Case('op.rename_index("t_a_idx", "T: a 5%")'),
     "column": Case('op.add_column("t", sa.Column("c", sa.Text))'),
     "column, odd name": Case('op.add_column("t", sa.Column("C: 5%", sa.Text, server_default="5%:x"))'),
     "column, default": Case('op.add_column("t", sa.Column("c", sa.Integer, server_default="7"))'),

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from support import Database
 
 from alembic_online.errors import OnlineError
+from alembic_online.renaming import RenameIndexOp
 
 UNIQUE = 'op.create_index("t_a_key", "t", ["a"], unique=True)'
 CONSTRAINT = 'op.create_unique_constraint("t_a_key", "t", ["a"])'
@@ -126,4 +127,24 @@ def test_an_index_made_by_hand_beforehand_is_kept(project: Project) -> None:
     assert (
         project.database.execute("SELECT conindid FROM pg_constraint WHERE conname = 't_a_key'").fetchone()
         == before
+    )
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_to_rename_an_index_that_is_not_there(project: Project, online: bool) -> None:
+    project.revision('op.rename_index("misspelt", "x", schema="public", if_exists=True)')
+    project.upgrade(online=online)
+    project.revision('op.rename_index("misspelt", "x")')
+    with pytest.raises(DBAPIError, match='relation "misspelt" does not exist'):
+        project.upgrade(online=online)
+
+
+def test_nobody_waits_for_an_index_that_is_renamed(project: Project) -> None:
+    project.revision('plugin.rename_index("t_a_idx", "t_renamed_idx")')
+    with psycopg.connect(project.url) as other:
+        other.execute("SELECT FROM t WHERE a = 1")
+        other.execute("UPDATE t SET a = a WHERE id = 1")
+        project.upgrade(lock_wait=5.0)
+    assert (
+        RenameIndexOp("a", "b", schema="s").reverse().__dict__ == RenameIndexOp("b", "a", schema="s").__dict__
     )

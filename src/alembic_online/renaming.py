@@ -1,0 +1,49 @@
+"""``op.rename_index``, which Alembic does not have."""
+
+import sqlalchemy as sa
+from alembic.operations import Operations, ops
+
+from alembic_online.run import plain
+
+
+@Operations.register_operation("rename_index")
+class RenameIndexOp(ops.MigrateOperation):
+    """Rename an index; see :meth:`rename_index`."""
+
+    def __init__(
+        self, old_name: str, new_name: str, *, schema: str | None = None, if_exists: bool = False
+    ) -> None:
+        self.old_name = old_name
+        self.new_name = new_name
+        self.schema = schema
+        self.if_exists = if_exists
+
+    @classmethod
+    def rename_index(
+        cls,
+        operations: Operations,
+        old_name: str,
+        new_name: str,
+        *,
+        schema: str | None = None,
+        if_exists: bool = False,
+    ) -> None:
+        """Rename an index; readers and writers do not wait for it.
+
+        :param if_exists: do nothing where no index has the old name.
+        """
+        operations.invoke(cls(old_name, new_name, schema=schema, if_exists=if_exists))
+
+    def reverse(self) -> "RenameIndexOp":
+        """Return what a downgrade does."""
+        return RenameIndexOp(self.new_name, self.old_name, schema=self.schema, if_exists=self.if_exists)
+
+
+def rename_index(operations: Operations, operation: RenameIndexOp) -> None:
+    """Run it, or write it to a script."""
+    dialect = operations.migration_context.dialect
+    quote = dialect.identifier_preparer.quote
+    schema = f"{quote(operation.schema)}." if operation.schema is not None else ""
+    names = plain(dialect, f"{schema}{quote(operation.old_name)} RENAME TO {quote(operation.new_name)}")
+    statement = f"ALTER INDEX {'IF EXISTS ' if operation.if_exists else ''}{names}"
+    operations.migration_context.impl.execute(sa.text(statement.replace(":", r"\:")))
