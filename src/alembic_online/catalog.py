@@ -20,6 +20,8 @@ WATCH_CLIENT = sa.text("""
 SELECT set_config(name, :interval, false) FROM pg_settings
 WHERE name = 'client_connection_check_interval' AND setting = '0'""")
 WATCH_NO_CLIENT = sa.text("SELECT set_config('client_connection_check_interval', '0', false)")
+ROW_SECURITY = sa.text("SELECT current_setting('row_security')")
+IS_RESTRICTED = sa.text("SELECT row_security_active(CAST(to_regclass(:table) AS oid))")
 KIND = sa.text("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:table)")
 # Whether a relation is the journal: by its columns, because its name may be the operator's own.
 JOURNAL = sa.text("""

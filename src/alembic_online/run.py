@@ -50,6 +50,7 @@ _SCRIPT_HEAD = """\
 -- what it left, and go on after what is done. alembic -x online upgrade does that by itself.
 SET lock_timeout = 0;
 SET statement_timeout = 0;
+SET row_security = off;
 """
 
 
@@ -148,6 +149,7 @@ class Run:
         self._inside = False
         self._program = ""
         self._watching = False
+        self._row_security: str | None = None
         self._script: MigrationContext | None = None
         self._did: str | None = None
         """What the operation that runs has done, for the log."""
@@ -169,6 +171,10 @@ class Run:
         self.connection.commit()
         try:
             self._watch_client()
+            # Else rows that a policy hides would stay as they are, without a word.
+            self._row_security = str(self.scalar(catalog.ROW_SECURITY))
+            self._set({"row_security": "off"})
+            self.connection.commit()
             lock_migrations(self.connection, wait=self.lock_wait)  # before Alembic reads where it is
             self.require_journal_name()
             yield
@@ -199,6 +205,8 @@ class Run:
         unlock_migrations(connection)
         if self._watching:
             connection.execute(catalog.WATCH_NO_CLIENT)
+        if self._row_security is not None:
+            self._set({"row_security": self._row_security})
         connection.commit()
 
     def steps(self, found: Iterable[MigrationStep]) -> Iterator[MigrationStep]:
@@ -646,6 +654,8 @@ class Run:
             return True
         if not self.scalar(catalog.MAY_HAVE_ROWS, table=table):
             return True
+        if self.scalar(catalog.IS_RESTRICTED, table=table):
+            return False  # whether it has rows is an error
         rows = f"SELECT EXISTS (SELECT FROM {table})"  # noqa: S608 - quoted
         return not self.connection.exec_driver_sql(rows.replace("%", "%%")).scalar()
 

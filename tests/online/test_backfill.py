@@ -443,3 +443,42 @@ def test_the_typed_function_is_the_operation(big: Project, online: bool) -> None
     big.upgrade(online=online)
     assert missing(big.database) == 0
     assert big.database.execute("SELECT v FROM bare WHERE id = 1").fetchone() == (5000,)
+
+
+POLICY = """
+DO $$ BEGIN CREATE ROLE online_owner; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+GRANT CREATE, USAGE ON SCHEMA public TO online_owner;
+ALTER TABLE big OWNER TO online_owner;
+ALTER TABLE small OWNER TO online_owner;
+ALTER TABLE big ENABLE ROW LEVEL SECURITY;
+ALTER TABLE big FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON big USING (id {})"""
+
+
+@pytest.mark.parametrize("online", [True, False])
+@pytest.mark.parametrize("hidden", ["> 7", "< 0"], ids=["some rows", "all rows"])
+@pytest.mark.parametrize("way", quick(["pages", "key", "over another table"]))
+def test_rows_that_a_policy_hides(big: Project, way: str, hidden: str, online: bool) -> None:
+    big.database.execute(POLICY.format(hidden))
+    big.revision(TABLES + WAYS[way])
+    before = ["SET ROLE online_owner"]
+    with pytest.raises(DBAPIError, match='would be affected by row-level security policy for table "big"'):
+        big.upgrade(online=online, before=before)
+    assert versions(big.database) == []
+    big.database.execute("ALTER TABLE big NO FORCE ROW LEVEL SECURITY")
+    big.upgrade(online=online, before=before)
+    assert missing(big.database) == 0
+    shown: list[Any] = []
+    # Given back, and not an obstacle to what reads no rows.
+    big.database.execute("ALTER TABLE big FORCE ROW LEVEL SECURITY")
+    big.revision(
+        'op.add_column("big", sa.Column("d", sa.Integer))\nop.create_index("big_d_idx", "big", ["d"])'
+    )
+    show = "SHOW row_security"
+    big.upgrade(
+        online=online,
+        before=before,
+        afterwards=[lambda connection: shown.append(connection.exec_driver_sql(show).scalar())],
+    )
+    assert shown == ["on"]
+    assert versions(big.database) == ["r2"]
