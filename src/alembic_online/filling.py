@@ -240,6 +240,24 @@ def _indexes_rebuilt(connection: sa.Connection, operation: BackfillOp) -> Iterat
     log.info("%s: %s indexes built again, after %s rows had changed", table.name, len(indexes), changing)
 
 
+def key_of(connection: sa.Connection, operation: BackfillOp) -> tuple[str, ...] | None:
+    """Return the columns over which a backfill goes; none where it goes over pages, None where it cannot go.
+
+    Of a foreign table, or of one that is distributed over other servers, this server shows no pages, or those
+    of something else. The primary key serves there.
+    """
+    given = {"table": _name(connection.dialect, operation.walked)}
+    if operation.key:
+        return operation.key
+    hidden = connection.execute(_HAS_FOREIGN_PARTS, given).scalar()
+    if not hidden and not connection.execute(_PAGES, given).scalar():
+        rows = sa.select(sa.literal(1)).select_from(operation.walked).limit(1)
+        hidden = connection.execute(rows).first() is not None
+    if not hidden:
+        return ()
+    return tuple(connection.execute(_PRIMARY_KEY, given).scalars()) or None
+
+
 class _State(NamedTuple):
     """How far a backfill came: which pass, after which page or key, rows changed in all and in this pass."""
 
@@ -277,15 +295,15 @@ class _Pages:
 class _Keys:
     """Ranges of a key, for a table whose pages lie in no useful order."""
 
-    def __init__(self, connection: sa.Connection, operation: BackfillOp) -> None:
+    def __init__(self, connection: sa.Connection, operation: BackfillOp, key: Sequence[str]) -> None:
         quote = partial(_quoted, connection.dialect)
         self._connection = connection
         self._table = operation.walked
         self._columns: list[sa.ColumnElement[Any]] = [
-            sa.literal_column(f"{quote(operation.walked.name)}.{quote(name)}") for name in operation.key
+            sa.literal_column(f"{quote(operation.walked.name)}.{quote(name)}") for name in key
         ]
         table = _name(connection.dialect, operation.walked)
-        self._types = [self._type(table, name, operation) for name in operation.key]
+        self._types = [self._type(table, name, operation) for name in key]
         # What comes after the key that is the last one now belongs to the next pass.
         self._last = self._row(self._keys().order_by(*(column.desc() for column in self._columns)))
         name = _name(connection.dialect, operation.walked)
@@ -386,7 +404,9 @@ def _update(
 
 def _pass(online: "Online", operation: BackfillOp, state: _State, progress: "_Progress") -> _State:
     """Run one pass over the table, and say what is next."""
-    ranges = (_Keys if operation.key else _Pages)(online.connection, operation)
+    key = key_of(online.connection, operation)
+    assert key is not None  # noqa: S101 - else it was refused
+    ranges = _Keys(online.connection, operation, key) if key else _Pages(online.connection, operation)
     step, failures = FIRST_STEP, 0
     holders, waiting_since = Holders(online, operation.what), time.monotonic()
     while (found := ranges.range(state.position, step)) is not None:
@@ -573,6 +593,16 @@ WITH RECURSIVE parts (part) AS (
     UNION SELECT inhrelid FROM pg_inherits JOIN parts ON inhparent = part
 )
 SELECT max(pg_relation_size(part)) / current_setting('block_size')::int FROM parts""")
+_HAS_FOREIGN_PARTS = sa.text("""
+WITH RECURSIVE parts (part) AS (
+    SELECT CAST(to_regclass(:table) AS oid)
+    UNION SELECT inhrelid FROM pg_inherits JOIN parts ON inhparent = part
+)
+SELECT bool_or(relkind = 'f') FROM parts JOIN pg_class ON oid = part""")
+_PRIMARY_KEY = sa.text("""
+SELECT attname::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
+WHERE indrelid = to_regclass(:table) AND indisprimary
+ORDER BY array_position(CAST(indkey AS int2[]), attnum)""")
 _KEY = sa.text("""
 SELECT format_type(atttypid, atttypmod) AS type, attnotnull FROM pg_attribute
 WHERE attrelid = to_regclass(:table) AND attname = :column AND attnum > 0 AND NOT attisdropped""")

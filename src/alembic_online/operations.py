@@ -24,7 +24,7 @@ from sqlalchemy.sql.elements import conv
 from alembic_online import catalog, sql
 from alembic_online.copies import copied
 from alembic_online.errors import OnlineError, RefusedError, driver_error, first_line
-from alembic_online.filling import BackfillOp, fill_at_once, fill_in_batches, write_batches
+from alembic_online.filling import BackfillOp, fill_at_once, fill_in_batches, key_of, write_batches
 from alembic_online.renaming import RenameIndexOp, rename_index
 from alembic_online.run import (
     KEY,
@@ -97,6 +97,15 @@ class Online(Run):
                 )
             if not (operation.execution_options or {}).get("online"):
                 self._refuse_statement(self._sql_of(operation))
+            return
+        if isinstance(operation, BackfillOp) and not self.offline:
+            table = self.quoted(operation.walked.name, operation.walked.schema)
+            if self.scalar(catalog.KIND, table=table) and key_of(self.connection, operation) is None:
+                self._refuse(
+                    f"a backfill over {table}",
+                    "the server shows no pages of it, and it has no primary key to go over",
+                    "fill it on the server that has the rows, or give it a primary key if it can have one",
+                )
             return
         if not isinstance(operation, ops.RenameTableOp | ops.AddColumnOp | ops.AlterColumnOp):
             return

@@ -14,7 +14,7 @@ from sqlalchemy.exc import CompileError, DBAPIError
 from support import Database, quick
 
 from alembic_online import filling
-from alembic_online.errors import OnlineError
+from alembic_online.errors import OnlineError, RefusedError
 
 BIG = """
 CREATE TABLE big (a int NOT NULL, b text NOT NULL, id int PRIMARY KEY, v int, c int,
@@ -482,3 +482,72 @@ def test_rows_that_a_policy_hides(big: Project, way: str, hidden: str, online: b
     )
     assert shown == ["on"]
     assert versions(big.database) == ["r2"]
+
+
+# The other server is this one.
+FOREIGN = """
+DROP EXTENSION IF EXISTS postgres_fdw CASCADE;
+CREATE EXTENSION postgres_fdw;
+CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({});
+CREATE USER MAPPING FOR CURRENT_USER SERVER here OPTIONS ({});
+ALTER TABLE big RENAME TO far;
+"""
+ALONE = """
+CREATE FOREIGN TABLE big (a int, b text, id int, v int, c int) SERVER here OPTIONS (table_name 'far')"""
+CHILD = """
+CREATE TABLE big (a int NOT NULL, b text NOT NULL, id int, v int, c int{});
+INSERT INTO big SELECT a, b, id + 10000, v FROM far WHERE id <= 100;
+CREATE FOREIGN TABLE far_part () INHERITS (big) SERVER here OPTIONS (table_name 'far')"""
+
+
+@pytest.fixture
+def far(big: Project) -> Project:
+    """A project whose table, far, another server may offer as big."""
+    found = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'postgres_fdw')"
+    if big.database.execute(found).fetchone() != (True,):
+        pytest.skip("the server has no postgres_fdw; TEST_DATABASE_URL may name one that has")
+    info = big.database.info
+    place = {"host": info.host, "port": info.port, "dbname": info.dbname}
+    login = {"user": info.user, "password": info.password}
+    options = [", ".join(f"{k} '{v}'" for k, v in given.items() if v) for given in (place, login)]
+    big.database.execute(FOREIGN.format(*options))
+    return big
+
+
+@pytest.mark.parametrize("setup", [ALONE, CHILD.format("")], ids=["alone", "as a part"])
+def test_a_foreign_table_without_a_key_is_refused(far: Project, setup: str) -> None:
+    far.database.execute(setup)
+    far.revision('op.add_column("t", sa.Column("c", sa.Integer))\n' + TABLES + WAYS["pages"])
+    with pytest.raises(
+        RefusedError, match="was not started: a backfill over big is refused online.*no primary"
+    ):
+        far.upgrade()
+    path = far.path / "versions" / "r1.py"
+    path.write_text(path.read_text() + "\nonline = False")
+    far.upgrade()
+    assert missing(far.database) == 0
+
+
+def test_a_table_with_foreign_parts_is_gone_over_by_its_primary_key(far: Project) -> None:
+    far.database.execute(CHILD.format(", PRIMARY KEY (b, id)"))
+    far.revision(TABLES + WAYS["pages"])
+    updates = Updates()
+    far.upgrade(hooks=[updates])
+    assert missing(far.database) == 0
+    assert updates.rows == 5100
+    assert "ctid" not in updates.statements[0]
+
+
+def test_a_foreign_table_is_refused_whatever_its_wrapper(big: Project) -> None:
+    """It is not read for it: this wrapper could not."""
+    big.database.execute(
+        "DROP FOREIGN DATA WRAPPER IF EXISTS nothing CASCADE; CREATE FOREIGN DATA WRAPPER nothing;"
+        "CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing; DROP TABLE big;"
+        "CREATE FOREIGN TABLE big (a int, id int, v int, c int) SERVER nowhere"
+    )
+    big.revision('op.add_column("t", sa.Column("c", sa.Integer))\n' + TABLES + WAYS["pages"])
+    with pytest.raises(
+        RefusedError, match="was not started: a backfill over big is refused online.*no primary"
+    ):
+        big.upgrade()
+    big.database.execute("DROP FOREIGN DATA WRAPPER nothing CASCADE")
