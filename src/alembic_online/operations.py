@@ -310,7 +310,9 @@ class Online(Run):
             if isinstance(operation, BackfillOp):
                 self._did = f"{result} {operation.what}"
             if self._did is not None:
-                log.info("%s: %.1f s", self._did, time.monotonic() - begun)
+                # Comments are many, and nobody waits for one.
+                level = logging.DEBUG if self._did.lower().startswith("comment on") else logging.INFO
+                log.log(level, "%s: %.1f s", self._did, time.monotonic() - begun)
             return result
 
     def _believe(self, entry: Entry, operation: ops.MigrateOperation) -> None:
@@ -1179,7 +1181,7 @@ class Online(Run):
     def execute(self, operation: ops.ExecuteSQLOp) -> None:
         """Run a statement once, however often the revision is run, in the way that fits it."""
         text = self._sql_of(operation)
-        what = _title(text)
+        what = _title(_without_comments(text))
         if self.offline:  # else the journal knows, by the catalog
             self._created.update(sql.created(text))
         kind = (operation.execution_options or {}).get("online") or kind_of(text)

@@ -16,6 +16,8 @@ op.execute("UPDATE bare SET v = v + 1")
 t = sa.table("t", sa.column("c", sa.Integer))
 op.backfill(sa.update(t).values(c=1).where(t.c.c.is_(None)), what="rows given their c")
 op.drop_index("t_a_idx", "t")
+op.execute("COMMENT ON TABLE t IS 'many'")
+op.execute("-- why\\nANALYZE t")
 """
 
 
@@ -34,6 +36,7 @@ def test_each_operation_is_one_line_with_its_seconds(
         "UPDATE bare SET v = v + 1: N s",
         "50 rows given their c: N s",
         "drop index t_a_idx concurrently: N s",
+        "ANALYZE t: N s",
     ]
     alembic = [record.getMessage() for record in caplog.records if record.name.startswith("alembic.")]
     assert alembic == [

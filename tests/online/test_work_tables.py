@@ -1,7 +1,6 @@
 """Tables that a revision makes to work with: dropped by an operator meanwhile, or the operator's own."""
 
 import logging
-from typing import Any
 
 import pytest
 from online.project import Project, reset, state, versions
