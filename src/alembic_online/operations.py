@@ -1361,7 +1361,8 @@ def _implementation(
             if batch._should_recreate():
                 online.refuse_copy(batch.table_name, batch.schema)
                 return online.queue(operations, operation, at_once)
-            if {"insert_before", "insert_after"} & getattr(operation, "kw", {}).keys():
+            places = getattr(operation, "kw", {})
+            if places.get("insert_before") or places.get("insert_after"):
                 return online.queue(operations, operation, at_once)  # Alembic refuses it
         # Another batch would queue the operation and run it past us; on PostgreSQL it has no use.
         return online.carry_out(operation, at_once, handler)

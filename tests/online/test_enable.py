@@ -61,7 +61,11 @@ def test_a_project_that_does_not_enable_it_is_as_it_was(stock: Path) -> None:
     ).stdout
     assert alembic_online.__all__  # imported, and no more
     output = StringIO()
-    command.upgrade(Config(stock, output_buffer=output), "head", sql=True)
+    config = Config(stock, output_buffer=output)
+    config.set_main_option("script_location", str(stock.parent / "stock"))
+    config.set_main_option("sqlalchemy.url", "postgresql+psycopg://")
+    config.config_file_name = None  # else the loggers of this process are set up anew
+    command.upgrade(config, "head", sql=True)
     assert output.getvalue() == alone
     assert alone.count("CONCURRENTLY") == 3
 

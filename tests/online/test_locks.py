@@ -72,7 +72,7 @@ def test_no_strong_lock_while_rows_are_read_or_written(observed: Project, case: 
     observed.upgrade(hooks=[held])
     assert database.execute(STALLS, [STRONG]).fetchall() == []
     for statement, modes in held.found:
-        if statement.startswith("UPDATE"):
+        if statement.startswith("UPDATE") and "_journal" not in statement:
             assert modes - {"AccessShareLock"} == {"RowExclusiveLock"}
         if statement in {"COMMIT", "ROLLBACK"}:
             assert not modes
