@@ -92,7 +92,7 @@ def upgraded(url: str, *, online: bool, kill: int | None = None) -> Watch:
 
 
 @pytest.mark.parametrize("online", quick({"online": True, "atomic": False}))
-@pytest.mark.parametrize("state", quick(STATES, "alone", "beside the bootstrap's"))
+@pytest.mark.parametrize("state", quick(STATES, "alone"))
 def test_it_is_replaced_without_a_gap(
     empty: Database, new: dict[tuple[str, str], str], state: str, online: bool
 ) -> None:

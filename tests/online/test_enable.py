@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.operations import Operations, ops, toimpl
 from alembic.runtime.migration import MigrationContext
 from online.project import Project, versions
+from support import quick
 
 import alembic_online
 from alembic_online.errors import OnlineError
@@ -135,12 +136,18 @@ YES, NO = ("", "true", "True", "1", "YES", "on"), ("false", "FALSE", "0", "No", 
 
 @pytest.mark.parametrize(
     ("options", "online"),
-    [
-        (["online"], True),
-        ([], False),
-        *(([f"online={value}"], True) for value in YES),
-        *(([f"online={value}"], False) for value in NO),
-    ],
+    quick(
+        {
+            "alone": (["online"], True),
+            "not at all": ([], False),
+            **{f"online={value}": ([f"online={value}"], True) for value in YES},
+            **{f"online={value}": ([f"online={value}"], False) for value in NO},
+        },
+        "alone",
+        "not at all",
+        "online=True",
+        "online=off",
+    ),
 )
 def test_whether_it_is_asked_for(project: Project, options: list[str], online: bool) -> None:
     project.revision(TELLS)
@@ -150,15 +157,23 @@ def test_whether_it_is_asked_for(project: Project, options: list[str], online: b
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
-        (["online=ture"], "option -x online takes true, 1, yes, on, .* or nothing, not 'ture'"),
-        (["online=2"], "option -x online takes .*, not '2'"),
-        *(
-            (["online", f"lock_wait={value}"], "option -x lock_wait takes a number of seconds, not ")
-            for value in ("", "soon", "-1", "1s", "nan", "inf", "1e400")
-        ),
-        (["lock_wait=soon"], "option -x lock_wait takes a number of seconds, not 'soon'"),
-    ],
+    quick(
+        {
+            "ture": (["online=ture"], "option -x online takes true, 1, yes, on, .* or nothing, not 'ture'"),
+            "2": (["online=2"], "option -x online takes .*, not '2'"),
+            **{
+                f"online, {value}": (
+                    ["online", f"lock_wait={value}"],
+                    "option -x lock_wait takes a number of seconds, not ",
+                )
+                for value in ("", "soon", "-1", "1s", "nan", "inf", "1e400")
+            },
+            "soon": (["lock_wait=soon"], "option -x lock_wait takes a number of seconds, not 'soon'"),
+        },
+        "ture",
+        "online, nan",
+        "soon",
+    ),
 )
 def test_what_is_no_value_of_an_option(project: Project, options: list[str], message: str) -> None:
     project.revision(TELLS)

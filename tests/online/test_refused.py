@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from alembic.util import CommandError
 from online.project import Project, reset, state, versions
-from support import Database
+from support import Database, quick
 
 from alembic_online import RefusedError
 from alembic_online.errors import OnlineError
@@ -143,9 +143,12 @@ LOCAL = 'op.execute("SET LOCAL jit = off")'
 FIRST = 'op.create_index("t_first_idx", "t", ["a"])\n'
 
 NAMES = ("upgrade", "what", "instead")
-of_each = pytest.mark.parametrize(NAMES, REFUSED.values(), ids=REFUSED)
+few = pytest.mark.parametrize(NAMES, quick(REFUSED, *list(REFUSED)[::8]))
 of_each_and_savepoints = pytest.mark.parametrize(
     NAMES, (REFUSED | SAVEPOINTS).values(), ids=REFUSED | SAVEPOINTS
+)
+few_and_savepoints = pytest.mark.parametrize(
+    NAMES, quick(REFUSED | SAVEPOINTS, *list(REFUSED | SAVEPOINTS)[::8])
 )
 
 
@@ -170,7 +173,7 @@ def after_the_first(database: Database) -> set[tuple[str, ...]]:
     return {row for row in state(database) if "alembic_version" in str(row) or row[0] == "version"}
 
 
-@of_each_and_savepoints
+@few_and_savepoints
 def test_it_is_done_in_one_transaction_where_the_revision_says_so(
     project: Project, upgrade: str, what: str, instead: str
 ) -> None:
@@ -235,7 +238,7 @@ def test_that_one_transaction_is_undone_by_an_error(project: Project) -> None:
     )
 
 
-@of_each
+@few
 def test_an_empty_table_is_nobodys_trouble(project: Project, upgrade: str, what: str, instead: str) -> None:
     del what, instead
     empty = f"{STAMPED}; TRUNCATE t, bare, stamped CASCADE"

@@ -310,7 +310,7 @@ with context.config.attributes["engine"].connect() as connection:
 """
 
 
-@pytest.mark.parametrize(("upgrade", "attributes", "error"), ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize(("upgrade", "attributes", "error"), quick(ENDS, *list(ENDS)[::4]))
 def test_an_applications_pool_gets_its_connection_back_as_it_was(
     project: Project, upgrade: str, attributes: dict[str, Any], error: type[BaseException] | None
 ) -> None:
