@@ -23,7 +23,8 @@ WITHOUT_SERVERS = """if True:
     "arguments",
     quick({"collection": ["-n", "0", "--collect-only", "-q"], "unit tests": ["-n", "0", "tests/unit"]}),
 )
-def test_no_server_is_started_without_need(arguments: list[str]) -> None:
+def test_no_server_is_started_without_need(tmp_path: Path, arguments: list[str]) -> None:
+    arguments = [*arguments, f"--basetemp={tmp_path / 'own'}"]
     result = python_program("-c", WITHOUT_SERVERS.format(arguments=arguments), PYTHONPATH=str(ROOT / "src"))
     assert result.returncode == 0, result.stdout
 
@@ -49,13 +50,16 @@ def wait_until(mark: str, program: str, *, runs: bool) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.skipif("TEST_DATABASE_URL" in os.environ, reason="the server is another one")
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("begun", ["postgres", "initdb"])
-def test_sigterm_leaves_no_server_behind(workers: str, begun: str) -> None:
+@pytest.mark.parametrize(("workers", "begun"), [("0", "postgres"), ("2", "initdb")])
+def test_sigterm_leaves_no_server_behind(tmp_path: Path, workers: str, begun: str) -> None:
     """Neither one that serves, nor one that is only just made, while its worker is killed."""
     mark = uuid.uuid4().hex
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-n", workers, "tests/migrations/test_legacy_databases.py"],
+        [
+            *(sys.executable, "-m", "pytest", "-n", workers, "tests/migrations/test_legacy_databases.py"),
+            # pytest's own place would be shut to the servers' user of other tests meanwhile.
+            f"--basetemp={tmp_path / 'own'}",
+        ],
         cwd=ROOT,
         env=os.environ | {"MARK_OF_THE_TEST": mark},
         stdout=subprocess.DEVNULL,
