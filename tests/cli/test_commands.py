@@ -54,6 +54,7 @@ def test_reading_commands(head: Database, project: Path) -> None:
     assert "No new upgrade operations detected." in alembic(project, head, "check")
 
 
+@pytest.mark.thorough
 def test_downgrade_and_upgrade(head: Database, project: Path) -> None:
     before = dump_schema(head)
     alembic(project, head, "downgrade", "base")

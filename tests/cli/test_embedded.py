@@ -94,6 +94,7 @@ def test_it_can_be_kept_running_to_connect_to_it(project: Path) -> None:
     assert not (project / ".postgres" / "postmaster.pid").exists()
 
 
+@pytest.mark.thorough
 def test_where_it_is_missing_one_line_says_both_ways_out(project: Path) -> None:
     blocked = project / "blocked"
     blocked.mkdir()
@@ -126,6 +127,7 @@ def test_a_path_that_it_cannot_live_in(project: Path, name: str) -> None:
     assert "cannot live in a path with spaces or special characters" in result.stderr
 
 
+@pytest.mark.thorough
 def test_the_server_to_keep_is_started_in_the_project_only(tmp_path: Path) -> None:
     result = run_program(sys.executable, "-m", "nexus_schema.embedded", cwd=tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)

@@ -163,6 +163,7 @@ CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no
 CREATE TRIGGER refuses BEFORE UPDATE ON api_requests FOR EACH ROW EXECUTE FUNCTION refuses()"""
 
 
+@pytest.mark.thorough
 def test_work_tables_that_an_operator_has_dropped_are_made_again(filled: Database) -> None:
     filled.execute("UPDATE api_requests SET conversation_id = gen_random_uuid()")
     filled.execute(REFUSES)

@@ -165,7 +165,7 @@ def test_after_a_failure_a_transaction_is_rolled_back(
         assert state(connection) == before
 
 
-@pytest.mark.parametrize("kind", quick(["engine", "connection"]))
+@pytest.mark.parametrize("kind", quick(["connection", "engine"]))
 def test_online(empty: Database, head: Database, engine: Engine, kind: str) -> None:
     with PASSED[kind](engine) as database:
         run("upgrade", database, "head", online=True)
@@ -229,6 +229,7 @@ def test_a_connection_that_is_lost(empty: Database, engine: Engine) -> None:
     run("upgrade", engine, "head")
 
 
+@pytest.mark.thorough
 def test_an_asynchronous_engine(empty: Database, head: Database, url: URL) -> None:
     """As Alembic's cookbook has it: run_sync() passes a connection that looks synchronous."""
 

@@ -435,6 +435,7 @@ def test_a_revision_that_fails_by_purpose(
     assert upgrade_database(url_of(head)).outcome is Outcome.AHEAD
 
 
+@pytest.mark.thorough
 def test_a_database_that_comes_up_later(log: pytest.LogCaptureFixture) -> None:
     with directory() as path:
         server = Server(path)
@@ -576,6 +577,7 @@ def test_an_index_is_built_concurrently_while_others_wait(head: Database) -> Non
     assert applied(results[0]) == NAMES[6:]
 
 
+@pytest.mark.thorough
 def test_the_lock_outlives_its_holder_while_a_statement_runs(empty: Database) -> None:
     """SIGKILL of the process that migrates leaves its statement running; nobody may begin before it ends."""
     empty.execute(
@@ -684,6 +686,7 @@ def test_another_database_behind_the_direct_url(
     assert catalog(empty) == {}
 
 
+@pytest.mark.thorough
 def test_the_direct_url_comes_first_on_the_command_line(empty: Database) -> None:
     nowhere = f"postgresql://u:{SECRET}@127.0.0.1:1/d"
     result = alembic_program("upgrade", "head", url=nowhere, MIGRATION_DATABASE_URL=url_of(empty))

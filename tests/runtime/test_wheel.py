@@ -16,7 +16,6 @@ from support import (
     Database,
     catalog,
     python_program,
-    quick,
     run_alembic,
     run_program,
     url_of,
@@ -81,6 +80,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+@pytest.mark.thorough
 def test_the_wheel_has_no_other_package_at_its_top(wheel: Path) -> None:
     names = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {name for name in names if not name.endswith(".dist-info")} == {"alembic_online", "nexus_schema"}
@@ -94,7 +94,8 @@ OWN_MODELS = {
 }
 
 
-@pytest.mark.parametrize("place", quick(OWN_MODELS))
+@pytest.mark.thorough
+@pytest.mark.parametrize("place", [*OWN_MODELS])
 def test_an_application(python: Path, empty: Database, head: Database, tmp_path: Path, place: str) -> None:
     for path in ("application", "distribution"):
         (tmp_path / path).mkdir()
