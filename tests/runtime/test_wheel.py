@@ -95,7 +95,7 @@ OWN_MODELS = {
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("place", [*OWN_MODELS])
+@pytest.mark.parametrize("place", OWN_MODELS.values(), ids=OWN_MODELS)
 def test_an_application(python: Path, empty: Database, head: Database, tmp_path: Path, place: str) -> None:
     for path in ("application", "distribution"):
         (tmp_path / path).mkdir()
