@@ -27,14 +27,12 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 
-from alembic_online.errors import OnlineError, RefusedError
+from alembic_online.errors import RefusedError
 from alembic_online.filling import MAXIMUM_PASSES
-from alembic_online.operations import Online
-from alembic_online.options import read_flag, read_seconds
-from alembic_online.run import KEY, count_blocks
+from alembic_online.run import KEY, Run
+from alembic_online.setup import enable, migrates
 
 __all__ = [
     "RefusedError",
@@ -51,78 +49,10 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 
-def enable(environment: EnvironmentContext) -> None:
-    """Carry out the operations of the configured context online, if ``-x online`` or the attribute says so.
-
-    ``-x online`` takes true, 1, yes, on, false, 0, no, off, in any case, or nothing, which is true.
-
-    :param environment: ``alembic.context``, configured with ``transaction_per_migration=True``. A program
-        sets ``config.attributes["online"]`` instead of ``-x online``, and ``config.attributes["lock_wait"]``
-        instead of ``-x lock_wait=SECONDS``: how long to wait for sessions in the way, without end by default.
-
-    Raises :class:`OnlineError` for a value that is none of these, and where it cannot work: another database
-    than PostgreSQL, one transaction for all revisions, a transaction begun before ``configure``.
-    """
-    context = environment.get_context()
-    arguments = environment.get_x_argument(as_dictionary=True)
-    attributes = environment.config.attributes
-    requested = read_flag("online", attributes.get("online", arguments.get("online", "false")))
-    wait = read_seconds("lock_wait", attributes.get("lock_wait", arguments.get("lock_wait")))
-    script = context.as_sql
-    context.opts[KEY] = None
-    if script:
-        count_blocks(context)
-    if not requested and (script or context.dialect.name != "postgresql" or not migrates(environment)):
-        return
-    online = Online(context, lock_wait=wait, requested=requested)
-    # A revision that was begun online is finished online, whatever the next run says.
-    if not requested and not online.has_journal():
-        return
-    if context.dialect.name != "postgresql":
-        raise OnlineError(f"-x online is for PostgreSQL, not {context.dialect.name}")
-    if not context._transaction_per_migration:
-        raise OnlineError("-x online needs context.configure(transaction_per_migration=True)")
-    if not script and context._in_external_transaction:
-        raise OnlineError("-x online needs a connection without a transaction: commit before configure()")
-    if not script and context.dialect.driver != "psycopg":
-        raise OnlineError(f"-x online needs the driver psycopg (3), not {context.dialect.driver}")
-    context.opts[KEY] = online
-    impl: Any = context.impl
-    prepare = impl.prep_table_for_batch  # the first that a batch calls which copies a table
-
-    def refuse_copy(batch: Any, table: Any) -> None:
-        if online.active:
-            online.refuse_copy(table.name, table.schema)
-        prepare(batch, table)
-
-    impl.prep_table_for_batch = refuse_copy
-    if not script and migrates(environment):
-        run_migrations = context.run_migrations
-
-        def in_session(**arguments: Any) -> None:
-            with online.session():
-                run_migrations(**arguments)
-
-        context.run_migrations = in_session  # type: ignore[method-assign] # Alembic has no event at the end
-    found: Any = context._migrations_fn  # what yields the steps: Alembic has no event before one
-    steps: Any = lambda heads, of: online.steps(found(heads, of))  # noqa: E731 - typed
-    context._migrations_fn = steps
-    context.on_version_apply_callbacks += (online.step_applied,)
-
-
-def migrates(environment: EnvironmentContext) -> bool:
-    """Return whether the command changes the database: upgrade, downgrade, stamp."""
-    try:
-        environment.get_revision_argument()
-    except KeyError:
-        return False
-    return True
-
-
-def current(context: MigrationContext) -> "Online | None":
-    """Return what carries out the operations of a context, or None where they run in one transaction."""
-    online = context.opts.get(KEY)
-    return online if isinstance(online, Online) and online.active else None
+def current(context: MigrationContext) -> Run | None:
+    """Return the run of a context, or None where its revision runs in one transaction."""
+    run = context.opts.get(KEY)
+    return run if isinstance(run, Run) and run.active else None
 
 
 def is_online() -> bool:

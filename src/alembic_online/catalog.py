@@ -74,6 +74,10 @@ SELECT EXISTS (SELECT FROM pg_class AS taken WHERE taken.relname = :name
     AND taken.relnamespace = of.relnamespace)
   OR EXISTS (SELECT FROM pg_constraint WHERE conname = :name AND connamespace = of.relnamespace)
 FROM pg_class AS of WHERE of.oid = to_regclass(:table)""")
+# As PostgreSQL looks for a name of its own for a constraint.
+TAKEN_BY_CONSTRAINT = sa.text("""
+SELECT EXISTS (SELECT FROM pg_constraint WHERE conname = :name AND connamespace = of.relnamespace)
+FROM pg_class AS of WHERE of.oid = to_regclass(:table)""")
 REFERRED = sa.text("""
 SELECT confrelid::regclass::text FROM pg_constraint
 WHERE conrelid = to_regclass(:table) AND conname = :name AND confrelid <> 0""")

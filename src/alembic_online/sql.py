@@ -1,9 +1,8 @@
-"""What a statement of ``op.execute`` does under its lock, as far as its words tell: pure functions.
+"""What kind of statement this is, and which tables it names: pure functions of its words.
 
 It reads tokens, not SQL: comments, strings, quoted names and the bodies of functions are never taken for
 words. A whole parser is not worth its dependency: sqlglot 30 does not know VALIDATE CONSTRAINT, USING INDEX,
-EXCLUDE, VACUUM FULL, REINDEX and CREATE INDEX ON ONLY, and reads CLUSTER as the name of a column. What words
-cannot tell (whether a type or a default writes the table anew), the server is asked on an empty copy.
+EXCLUDE, VACUUM FULL, REINDEX and CREATE INDEX ON ONLY, and reads CLUSTER as the name of a column.
 """
 
 import re
@@ -23,33 +22,14 @@ _TOKEN = re.compile(
     """,
     re.DOTALL | re.VERBOSE,
 )
-_INDEX, _READS, _WRITES = "builds an index", "reads every row", "writes the table anew"
 
 
 class Token(NamedTuple):
-    """A word, in capitals, or a name, string or sign as it stands; and where it ends."""
+    """A word, in capitals, or a name, string or sign as it stands; and its place."""
 
     text: str
+    begin: int
     end: int
-
-
-class Work(NamedTuple):
-    """What a statement does with all rows of a table, under a lock that stops others."""
-
-    table: str | None
-    """As it is written; None for more than one."""
-    what: str
-    instead: str
-    column: str | None = None
-    """The column that it would make NOT NULL, unless the server knows that it has no NULL."""
-
-
-class Change(NamedTuple):
-    """An ALTER TABLE of which only the server knows whether it writes the table anew."""
-
-    table: str
-    actions: str
-    instead: str
 
 
 def statements(sql: str) -> Iterator[list[Token]]:
@@ -61,41 +41,170 @@ def statements(sql: str) -> Iterator[list[Token]]:
             yield found
             found = []
         elif text is not None:
-            found.append(Token(text.upper() if text[0].isalpha() and "'" not in text else text, match.end()))
+            word = text.upper() if text[0].isalpha() and "'" not in text else text
+            found.append(Token(word, match.start(), match.end()))
     yield found
 
 
-def examine(sql: str) -> list[Work | Change]:
-    """Return what the statements do with all rows of tables."""
-    found: list[Work | Change] = []
+def readers(sql: str) -> Iterator["Reader"]:
+    """Yield a reader of each statement that is not empty."""
     for tokens in statements(sql):
-        reader = _Reader(sql, tokens)
+        if tokens:
+            yield Reader(sql, tokens)
+
+
+_TRANSACTION = {"SAVEPOINT", "RELEASE", "ROLLBACK", "ABORT", "BEGIN", "START", "COMMIT", "END"}
+_ROWS = {"INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "COPY"}
+
+
+def kind(sql: str) -> str:
+    """Say how a statement of ``op.execute`` runs online, by its words.
+
+    ``session``: sets something for what follows; ``local``: for a transaction that has nothing else in it;
+    ``transaction``: begins or ends one.
+    ``outside``: PostgreSQL refuses it in a transaction. ``long``: its locks let others read and write.
+    ``rows``: waits for rows, with others waiting for nothing. ``brief``: everything else.
+    """
+    kinds = [_kind(reader) for reader in readers(sql)]
+    if len(kinds) == 1 or set(kinds) == {"long"}:
+        return kinds[0]
+    return "outside" if "outside" in kinds else "brief"
+
+
+def _kind(reader: "Reader") -> str:
+    first = reader.next()
+    if first == "SET":
+        if reader.takes("LOCAL"):
+            return "local"
+        return "brief" if reader.takes("CONSTRAINTS") else "session"
+    if first in _TRANSACTION or (first == "PREPARE" and reader.takes("TRANSACTION")):
+        return "transaction"
+    if first in {"CREATE", "DROP"} and (reader.takes("INDEX") or reader.takes("UNIQUE", "INDEX")):
+        return "outside" if reader.takes("CONCURRENTLY") else "brief"
+    if first == "VACUUM" or (first == "REINDEX" and reader.has("CONCURRENTLY")):
+        return "outside"
+    if first == "ALTER" and reader.takes("TABLE"):
+        if reader.has("DETACH") and reader.has("CONCURRENTLY"):
+            return "outside"
+        reader.takes("IF", "EXISTS")
+        reader.names()
+        return "long" if all(part[:1] == ["VALIDATE"] for part in reader.parts()) else "brief"
+    if (
+        first == "ANALYZE"
+        or (first == "COMMENT" and reader.takes("ON"))
+        or (first in {"CREATE", "REFRESH"} and reader.takes("MATERIALIZED", "VIEW"))
+        or (first == "CREATE" and _is_create_table_as(reader))
+    ):
+        return "long"
+    return "session" if first == "RESET" else "rows" if first in _ROWS else "brief"
+
+
+def _is_create_table_as(reader: "Reader") -> bool:
+    """Return whether a table is made of what a query finds."""
+    for word in ("GLOBAL", "LOCAL", "UNLOGGED", "TEMP", "TEMPORARY"):
+        reader.takes(word)
+    if not reader.takes("TABLE"):
+        return False
+    reader.takes("IF", "NOT", "EXISTS")
+    reader.name()
+    return any("AS" in part for part in reader.parts())
+
+
+def is_temporary(sql: str) -> bool:
+    """Return whether a statement makes something that ends with the session."""
+    for reader in readers(sql):
         if reader.takes("CREATE"):
-            found += _create_index(reader)
-        elif reader.takes("ALTER", "TABLE"):
-            found += _alter_table(reader)
-        elif reader.takes("CLUSTER"):
-            reader.options()
-            found.append(Work(reader.name(), _WRITES, "leave it out: it is not kept up for new rows"))
-        elif reader.takes("VACUUM"):
-            if "FULL" in reader.options():
-                found.append(
-                    Work(reader.name(), _WRITES, "VACUUM without FULL makes the space free for rows")
-                )
-        elif reader.takes("REINDEX") and not any(token.text == "CONCURRENTLY" for token in tokens):
-            reader.options()
-            kind = reader.next()
-            table = reader.name() if kind in {"TABLE", "INDEX"} else None
-            found.append(Work(table, "builds indexes", "say REINDEX … CONCURRENTLY"))
+            _ = reader.takes("GLOBAL") or reader.takes("LOCAL")
+            return reader.takes("TEMP") or reader.takes("TEMPORARY")
+        break
+    return False
+
+
+def is_lenient(sql: str) -> bool:
+    """Return whether something that a statement names may be missing: it says IF EXISTS."""
+    return any(reader.after("IF", "EXISTS") for reader in readers(sql))
+
+
+def creates_trigger(sql: str) -> bool:
+    """Return whether it creates a trigger, for which readers do not wait."""
+    for reader in readers(sql):
+        if not reader.takes("CREATE"):
+            return False
+        reader.takes("OR", "REPLACE")
+        reader.takes("CONSTRAINT")
+        return reader.takes("TRIGGER")
+    return False
+
+
+def last_part(name: str) -> str:
+    """Return a name as PostgreSQL knows it, without its schema."""
+    *_, last = next(statements(name))
+    return folded(name[last.begin : last.end])
+
+
+def folded(name: str) -> str:
+    """Return a name as PostgreSQL knows it."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
+
+
+def begins_with(sql: str, *words: str) -> bool:
+    """Return whether the first statement begins with these words."""
+    return any(reader.takes(*words) for reader in [*readers(sql)][:1])
+
+
+def locked(sql: str) -> list[str]:
+    """Return the tables that the statements lock so that others have to wait, as they are written."""
+    found: list[str] = []
+    for reader in readers(sql):
+        if names := _locked(reader):
+            found += names
+            while reader.after("REFERENCES"):
+                found += filter(None, [reader.name()])
+    new = created(sql)
+    return [name for name in found if name not in new]
+
+
+def _locked(reader: "Reader") -> list[str]:
+    first = reader.next()
+    if first in {"ALTER", "DROP", "TRUNCATE", "LOCK"} and (
+        reader.takes("TABLE") or first in {"TRUNCATE", "LOCK"}
+    ):
+        reader.takes("IF", "EXISTS")
+        return reader.names()
+    if first in {"CREATE", "DROP", "ALTER"}:
+        reader.takes("OR", "REPLACE")
+        reader.takes("CONSTRAINT")
+        if (reader.takes("TRIGGER") or reader.takes("POLICY")) and reader.after("ON"):
+            return [*filter(None, [reader.name()])]
+    return []
+
+
+_BEFORE_WRITTEN = [
+    ("INSERT", "INTO"), ("UPDATE",), ("DELETE", "FROM"), ("MERGE", "INTO"), ("ANALYZE",),
+    ("TRUNCATE", "TABLE"), ("TRUNCATE",), ("ALTER", "TABLE"), ("COMMENT", "ON", "TABLE"),
+]  # fmt: skip
+
+
+def written(sql: str) -> list[str]:
+    """Return the tables whose rows or definition the statements change, as they are written."""
+    found: list[str] = []
+    for reader in readers(sql):
+        there = any(reader.takes(*words) for words in _BEFORE_WRITTEN)
+        if not there and reader.takes("CREATE"):
+            reader.takes("UNIQUE")
+            there = reader.takes("INDEX") and reader.after("ON")
+        if there:
+            reader.takes("IF", "EXISTS")
+            reader.takes("ONLY")
+            found += filter(None, [reader.name()])
     return found
 
 
 def validated(sql: str) -> list[str]:
     """Return the tables of which the statements validate a constraint, as they are written."""
     found = []
-    for tokens in statements(sql):
-        reader = _Reader(sql, tokens)
-        if reader.takes("ALTER", "TABLE") and any(token.text == "VALIDATE" for token in tokens):
+    for reader in readers(sql):
+        if reader.takes("ALTER", "TABLE") and reader.has("VALIDATE"):
             reader.takes("ONLY")
             found.append(reader.name() or "")
     return found
@@ -104,8 +213,7 @@ def validated(sql: str) -> list[str]:
 def created(sql: str) -> list[str]:
     """Return the tables that the statements create, as they are written."""
     found = []
-    for tokens in statements(sql):
-        reader = _Reader(sql, tokens)
+    for reader in readers(sql):
         if reader.takes("CREATE"):
             while reader.takes("UNLOGGED") or reader.takes("MATERIALIZED"):
                 pass
@@ -115,7 +223,7 @@ def created(sql: str) -> list[str]:
     return found
 
 
-class _Reader:
+class Reader:
     """Takes the tokens of a statement one by one."""
 
     def __init__(self, sql: str, tokens: list[Token]) -> None:
@@ -131,7 +239,12 @@ class _Reader:
         self._at += len(words)
         return True
 
+    def has(self, word: str) -> bool:
+        """Return whether a word stands anywhere."""
+        return any(token.text == word for token in self._tokens)
+
     def next(self) -> str:
+        """Go past a word, and return it."""
         self._at += 1
         return self._tokens[self._at - 1].text if self._at <= len(self._tokens) else ""
 
@@ -144,12 +257,33 @@ class _Reader:
         while self.takes("."):
             self._at += 1
         last = self._tokens[min(self._at, len(self._tokens)) - 1]
-        written = self._sql[self._tokens[begin].end - len(self._tokens[begin].text) : last.end]
+        written = self._sql[self._tokens[begin].begin : last.end]
         return "".join(written.split()) if '"' not in written else written
+
+    def names(self) -> list[str]:
+        """Go past names between commas, each perhaps with ONLY before it and * after it."""
+        found: list[str] = []
+        while True:
+            self.takes("ONLY")
+            if (name := self.name()) is None:
+                return found
+            found.append(name)
+            self.takes("*")
+            if not self.takes(","):
+                return found
+
+    def after(self, *words: str) -> bool:
+        """Go to what follows the next place where these words stand; nowhere if there is none."""
+        for at in range(self._at, len(self._tokens)):
+            before, self._at = self._at, at
+            if self.takes(*words):
+                return True
+            self._at = before
+        return False
 
     def options(self) -> set[str]:
         """Go past options before a name, in brackets or not."""
-        found = set()
+        found: set[str] = set()
         if self.takes("("):
             while (word := self.next()) not in {")", ""}:
                 found.add(word)
@@ -158,6 +292,7 @@ class _Reader:
         return found
 
     def rest(self) -> str:
+        """Return what follows, as it is written."""
         return self._sql[self._tokens[self._at - 1].end : self._tokens[-1].end]
 
     def parts(self) -> Iterator[list[str]]:
@@ -171,80 +306,3 @@ class _Reader:
             elif depth == 0 and token.text != ")":
                 part.append(token.text)
         yield part
-
-
-def _create_index(reader: _Reader) -> list[Work | Change]:
-    unique = reader.takes("UNIQUE")
-    if not reader.takes("INDEX") or reader.takes("CONCURRENTLY"):
-        return []
-    reader.takes("IF", "NOT", "EXISTS")
-    if not reader.takes("ON"):
-        reader.name()
-        reader.takes("ON")
-    if reader.takes("ONLY"):  # an index of a partitioned table that has no parts yet
-        return []
-    return [Work(reader.name(), _INDEX, f"use op.create_index{'(…, unique=True)' if unique else ''}")]
-
-
-def _alter_table(reader: _Reader) -> list[Work | Change]:
-    reader.takes("IF", "EXISTS")
-    reader.takes("ONLY")
-    table = reader.name()
-    if table is None:
-        return []
-    reader.takes("*")
-    found: list[Work | Change] = []
-    change: str | None = None
-    for part in reader.parts():
-        words = set(part)
-        if part[:1] == ["ADD"]:
-            rest = part[3:] if part[1:2] == ["CONSTRAINT"] else part[1:]
-            work = _added_constraint(table, rest)
-            if work is not None:
-                found.append(work)
-            elif part[1:2] != ["CONSTRAINT"] and not _is_constraint(rest):
-                if words & {"UNIQUE", "PRIMARY"}:
-                    found.append(Work(table, _INDEX, "use op.add_column"))
-                elif "CHECK" in words or {"REFERENCES", "DEFAULT"} <= words:
-                    found.append(Work(table, _READS, "use op.add_column"))
-                change = change or "use op.add_column"
-        elif part[:1] == ["ALTER"]:
-            column, *rest = part[2:] if part[1:2] == ["COLUMN"] else part[1:] or [""]
-            if rest[:3] == ["SET", "NOT", "NULL"]:
-                found.append(Work(table, _READS, "use op.alter_column(…, nullable=False)", _folded(column)))
-            elif rest[:1] == ["TYPE"] or rest[:3] == ["SET", "DATA", "TYPE"]:
-                change = "use op.alter_column(…, type_=…)"
-        elif part[:1] == ["SET"] and words & {"TABLESPACE", "LOGGED", "UNLOGGED", "ACCESS"}:
-            found.append(Work(table, _WRITES, "do it where nobody waits"))
-    if change is not None and not found:
-        found.append(Change(table, reader.rest(), change))
-    return found
-
-
-def _is_constraint(words: list[str]) -> bool:
-    return words[:1] in (["UNIQUE"], ["CHECK"], ["EXCLUDE"]) or words[:2] in (
-        ["PRIMARY", "KEY"],
-        ["FOREIGN", "KEY"],
-        ["NOT", "NULL"],
-    )
-
-
-def _added_constraint(table: str, words: list[str]) -> Work | None:
-    """Return what it takes to add a constraint, of which these are the words outside of brackets."""
-    has_index = "USING" in words and words[0] != "EXCLUDE"
-    if not _is_constraint(words) or has_index or words[-2:] == ["NOT", "VALID"]:
-        return None
-    what, instead = {
-        "UNIQUE": (_INDEX, "use op.create_unique_constraint"),
-        "PRIMARY": (_INDEX, "use op.create_primary_key"),
-        "EXCLUDE": (_INDEX, "create it with a new table, and move the rows"),
-        "CHECK": (_READS, "use op.create_check_constraint"),
-        "FOREIGN": (_READS, "use op.create_foreign_key"),
-        "NOT": (_READS, "use op.alter_column(…, nullable=False)"),
-    }[words[0]]
-    return Work(table, what, instead)
-
-
-def _folded(name: str) -> str:
-    """Return a name as PostgreSQL knows it."""
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()

@@ -5,16 +5,11 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-import psycopg
-
-from alembic_online import catalog
-from alembic_online.errors import OnlineError, driver_error, first_line
-
-if TYPE_CHECKING:
-    from alembic_online.run import Run
+from alembic_online import catalog, driver
+from alembic_online.errors import OnlineError, first_line
+from alembic_online.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +17,7 @@ WATCH_AFTER_SECONDS = 2.0
 LOG_EVERY_SECONDS = 10.0
 
 
-def sqlstate(error: BaseException) -> str | None:
-    """Return the server's code of an error."""
-    driver = driver_error(error)
-    return None if driver is None else driver.sqlstate
-
-
-RETRIED = {"55P03", "40P01", "40001"}
+RETRIED = {driver.LOCK_NOT_AVAILABLE, driver.DEADLOCK_DETECTED, driver.SERIALIZATION_FAILURE}
 """A lock that was not obtained, a deadlock, a conflict: worth another try."""
 
 
@@ -43,8 +32,8 @@ def delays() -> Iterator[float]:
 class Holders:
     """Waits outside of the queue while long transactions hold a table, and says which."""
 
-    def __init__(self, online: "Run", what: str) -> None:
-        self._online = online
+    def __init__(self, session: Session, what: str) -> None:
+        self._session = session
         self._what = what
         self._next_log = time.monotonic() + 1.0
 
@@ -53,9 +42,7 @@ class Holders:
         started = time.monotonic()
         before: dict[str, str] | None = None
         while tables:
-            rows = self._online.connection.execute(
-                catalog.HOLDERS, {"tables": list(tables), "reads": stops_reads}
-            )
+            rows = self._session.rows(catalog.HOLDERS, tables=list(tables), reads=stops_reads)
             now = {row.virtualtransaction: str(row.holder) for row in rows}
             stayed = now.keys() & before.keys() if before is not None else now.keys()
             if not stayed:
@@ -68,7 +55,7 @@ class Holders:
     def check(self, started: float, why: str) -> None:
         """Log from time to time what is waited for; raise :class:`OnlineError` when the time is over."""
         now = time.monotonic()
-        wait = self._online.lock_wait
+        wait = self._session.lock_wait
         if wait is not None and now - started >= wait:
             raise OnlineError(
                 f"gave up after {wait:g} s: {self._what} waits for {why}; what is finished stays, and the"
@@ -82,14 +69,11 @@ class Holders:
 class Watch:
     """A second connection that looks after a long statement: how far it is, and what it waits for."""
 
-    def __init__(self, online: "Run", what: str) -> None:
+    def __init__(self, session: Session, what: str) -> None:
         self.gave_up: str | None = None
         self._what = what
-        self._wait = online.lock_wait
-        self._driver = cast(
-            "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]",
-            online.connection.connection.driver_connection,
-        )
+        self._wait = session.lock_wait
+        self._beside = driver.Beside(session.connection)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alembic_online watch", daemon=True)
 
@@ -103,20 +87,14 @@ class Watch:
     def _run(self) -> None:
         if self._done.wait(min(WATCH_AFTER_SECONDS, self._wait or WATCH_AFTER_SECONDS)):
             return
-        info = self._driver.info
-        parameters: dict[str, Any] = info.get_parameters() | {
-            "password": info.password or None,
-            "application_name": "alembic_online watch",
-            "connect_timeout": "10",
-        }
         try:
-            with psycopg.connect(**parameters, autocommit=True) as connection:
+            with self._beside.connect("alembic_online watch") as connection:
                 self._look(connection)
-        except psycopg.Error as error:
+        except driver.Error as error:
             log.debug("%s is not watched: %s", self._what, first_line(error))
 
-    def _look(self, connection: psycopg.Connection[Any]) -> None:
-        pid = self._driver.info.backend_pid
+    def _look(self, connection: Any) -> None:
+        pid = self._beside.process
         next_log = blocked_since = 0.0
         while not self._done.is_set():
             now = time.monotonic()
@@ -135,10 +113,6 @@ class Watch:
                     " finished stays, and the next run goes on from there"
                 )
                 while not self._done.wait(0.2):  # a cancel may come between two statements
-                    with suppress(psycopg.Error):
-                        if isinstance(self._driver, psycopg.Connection):
-                            self._driver.cancel_safe(timeout=5)
-                        else:
-                            self._driver.cancel()
+                    self._beside.cancel()
                 return
             self._done.wait(0.5)

@@ -13,8 +13,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import CompileError, DBAPIError
 from support import Database, quick
 
-from alembic_online import filling
 from alembic_online.errors import OnlineError, RefusedError
+from alembic_online.filling import batches
 
 BIG = """
 CREATE TABLE big (a int NOT NULL, b text NOT NULL, id int PRIMARY KEY, v int, c int,
@@ -52,9 +52,9 @@ quick_ways = pytest.mark.parametrize("way", quick([*WAYS], "pages", "key"))
 @pytest.fixture
 def big(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     project.database.execute(BIG)
-    monkeypatch.setattr(filling, "FIRST_STEP", 1)  # many batches
-    monkeypatch.setattr(filling, "LARGEST_STEP", 300)
-    monkeypatch.setattr(filling, "PAUSE", 0)
+    monkeypatch.setattr(batches, "FIRST_STEP", 1)  # many batches
+    monkeypatch.setattr(batches, "LARGEST_STEP", 300)
+    monkeypatch.setattr(batches, "PAUSE", 0)
     return project
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from online.project import Project, reset, state, versions
 
-from alembic_online import run
+from alembic_online import live
 from alembic_online.errors import OnlineError
 
 
@@ -44,7 +44,7 @@ def test_two_revisions_with_the_same_statement(project: Project) -> None:
 
 
 def test_a_statement_that_takes_long_is_cancelled(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "GUARD_SECONDS", 1)
+    monkeypatch.setattr(live, "GUARD_SECONDS", 1)
     project.revision('op.execute("SELECT pg_sleep(6)")')
     with pytest.raises(OnlineError, match="ran 1 s under its lock and was cancelled.*op.backfill") as error:
         project.upgrade()
@@ -54,7 +54,7 @@ def test_a_statement_that_takes_long_is_cancelled(project: Project, monkeypatch:
 
 
 def test_a_statement_that_may_take_long(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "GUARD_SECONDS", 1)
+    monkeypatch.setattr(live, "GUARD_SECONDS", 1)
     project.revision('op.execute("SELECT pg_sleep(1.5)", execution_options={"online": "long"})')
     project.upgrade()
     assert versions(project.database) == ["r1"]

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from support import Database, quick
 
 from alembic_online.errors import OnlineError
-from alembic_online.renaming import RenameIndexOp
+from alembic_online.operations.rename_index import RenameIndexOp
 
 UNIQUE = 'op.create_index("t_a_key", "t", ["a"], unique=True)'
 CONSTRAINT = 'op.create_unique_constraint("t_a_key", "t", ["a"])'

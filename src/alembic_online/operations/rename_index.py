@@ -1,9 +1,9 @@
-"""``op.rename_index``, which Alembic does not have."""
+"""The operation to rename an index, which Alembic does not have."""
 
 import sqlalchemy as sa
 from alembic.operations import Operations, ops
 
-from alembic_online.run import plain
+from alembic_online.render import plain
 
 
 @Operations.register_operation("rename_index")

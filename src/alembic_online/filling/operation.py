@@ -1,0 +1,72 @@
+"""The operation of a backfill."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.operations import Operations, ops
+from sqlalchemy.sql.util import find_tables
+
+from alembic_online.errors import OnlineError
+
+
+@Operations.register_operation("backfill")
+class BackfillOp(ops.MigrateOperation):
+    """Run an UPDATE that fills rows; see :meth:`backfill`."""
+
+    def __init__(
+        self,
+        statement: sa.Update,
+        *,
+        what: str,
+        over: sa.TableClause | None = None,
+        key: Sequence[str] = (),
+    ) -> None:
+        if not isinstance(statement.table, sa.TableClause):
+            raise OnlineError(f"a backfill updates a table by its own name, not by an alias ({what})")
+        if statement.whereclause is None:
+            raise OnlineError(f"a backfill needs a WHERE that names the rows which lack the values ({what})")
+        self.statement = statement
+        self.what = what
+        self.over = over
+        self.key = tuple(key)
+
+    @classmethod
+    def backfill(
+        cls,
+        operations: Operations,
+        statement: sa.Update,
+        *,
+        what: str,
+        over: sa.TableClause | None = None,
+        key: Sequence[str] = (),
+    ) -> int:
+        """Set columns on the rows that lack them; returns how many rows were changed, 0 in a script.
+
+        :param statement: an UPDATE whose WHERE names the rows that lack the values, so that a row once filled
+            is not found again: ``sa.update(t).values(c=1).where(t.c.c.is_(None))``. It may join other tables.
+        :param what: what was filled, for the log: "requests given the account of their domain".
+        :param over: the table whose ranges the batches are, if it is not the one that is updated: a small
+            one that the statement joins by an indexed column.
+        :param key: columns of an index; batches are ranges of them instead of ranges of the table's pages.
+        """
+        changed: int = operations.invoke(cls(statement, what=what, over=over, key=key))
+        return changed
+
+    @property
+    def table(self) -> sa.TableClause:
+        """The table that is updated."""
+        assert isinstance(self.statement.table, sa.TableClause)  # noqa: S101 - revisions update tables
+        return self.statement.table
+
+    @property
+    def tables(self) -> list[sa.TableClause]:
+        """All tables that the statement reads or writes."""
+        found: list[Any] = [*find_tables(self.statement, check_columns=True, include_crud=True), self.walked]
+        plain = {table.element if isinstance(table, sa.Alias) else table: None for table in found}
+        return [table for table in plain if isinstance(table, sa.TableClause)]
+
+    @property
+    def walked(self) -> sa.TableClause:
+        """The table whose ranges the batches are."""
+        return self.table if self.over is None else self.over

@@ -1,0 +1,110 @@
+"""Changing the rows of a backfill, and proving that they are changed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from alembic_online.errors import OnlineError
+from alembic_online.filling.operation import BackfillOp
+from alembic_online.render import plain
+
+LEFT_OVER = 1000
+"""Rows that are looked at together after the last pass."""
+
+# Only the rows that belong to the range, each found by its index.
+BY_INDEX = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "enable_nestloop": "on",
+}
+
+
+_INSTEAD = sa.text("""
+SELECT EXISTS (
+    SELECT FROM pg_rewrite WHERE ev_class = to_regclass(:table) AND ev_type = '2' AND is_instead)""")
+
+
+def table_name(dialect: sa.Dialect, table: sa.TableClause) -> str:
+    """Return the name of a table as SQL writes it."""
+    return plain(dialect, dialect.identifier_preparer.format_table(table))
+
+
+def quoted(dialect: sa.Dialect, identifier: str) -> str:
+    """Return a name as SQL writes it."""
+    return plain(dialect, dialect.identifier_preparer.quote(identifier))
+
+
+def update(
+    connection: sa.Connection,
+    operation: BackfillOp,
+    conditions: list["sa.ColumnElement[bool]"],
+    *,
+    first: bool,
+) -> int:
+    """Run the statement for a range; returns the number of rows changed.
+
+    The first rows that it changes have to prove that they would not be found again: else it would not end.
+    """
+    statement, where = operation.statement.where(*conditions), operation.statement.whereclause
+    # PostgreSQL returns nothing where a rule does something else instead.
+    name = table_name(connection.dialect, operation.table)
+    if not first or where is None or connection.execute(_INSTEAD, {"table": name}).scalar():
+        return connection.execute(statement).rowcount
+    found_again = connection.scalars(statement.returning(where)).all()
+    if any(found_again):
+        raise OnlineError(
+            f"the rows that a backfill has filled are found by it again ({operation.what}): its WHERE has to"
+            " name the rows that lack the values"
+        )
+    return len(found_again)
+
+
+def fill_left_over(connection: sa.Connection, operation: BackfillOp) -> int | None:
+    """Fill rows that the statement finds after its last pass; returns how many, None if there are none.
+
+    What others have inserted or moved meanwhile is no error. Raises :class:`OnlineError` for rows that an
+    UPDATE does not change: they are in the same place afterwards, written by the same transaction.
+    """
+    where = operation.statement.whereclause
+    assert where is not None  # noqa: S101 - checked by BackfillOp
+    table = quoted(connection.dialect, operation.table.name)
+    place: list[sa.ColumnClause[Any]] = [
+        sa.literal_column(f"CAST({table}.{column} AS text)", sa.Text).label(column)  # type: ignore[misc]
+        for column in ("tableoid", "ctid", "xmin")
+    ]
+    finding = sa.select(*place).select_from(operation.table).where(where)
+    found = {tuple(row) for row in connection.execute(finding.limit(LEFT_OVER))}
+    if not found:
+        return None
+    places = ",".join(sorted({f'"{ctid}"' for _, ctid, _ in found}))
+    there: sa.ColumnElement[bool] = sa.literal_column(
+        f"({table}.ctid = ANY (CAST('{{{places}}}' AS tid[])))", sa.Boolean
+    )
+    changed = update(connection, operation, [there], first=True)
+    left = len(found & {tuple(row) for row in connection.execute(finding.where(there))})
+    if left:
+        rows = "1 row" if left == 1 else f"{left} rows{' or more' if len(found) == LEFT_OVER else ''}"
+        raise OnlineError(
+            f"{rows} of {table} cannot be filled ({operation.what}): an UPDATE changes nothing; look on"
+            f" {table} for a BEFORE UPDATE trigger that returns NULL, a rule DO INSTEAD,"
+            " a row security policy"
+        )
+    return changed
+
+
+@contextmanager
+def by_index(connection: sa.Connection, operation: BackfillOp) -> Iterator[None]:
+    """Have the rows of a small table joined by index, whatever the statistics say, or do not say yet."""
+    if operation.over is None:
+        yield
+        return
+    names = ", ".join(f"current_setting('{name}') AS {name}" for name in BY_INDEX)
+    before = connection.exec_driver_sql(f"SELECT {names}").one()._asdict()
+    for name, value in BY_INDEX.items():
+        connection.exec_driver_sql(f"SET LOCAL {name} = {value}")
+    yield
+    for name, value in before.items():
+        connection.exec_driver_sql(f"SET LOCAL {name} = {value}")

@@ -1,0 +1,166 @@
+"""What this package uses of Alembic and SQLAlchemy that has no public name: all names with an underscore.
+
+Copies of operations: a column, constraint or index of SQLAlchemy belongs to one table; attached to a second
+one, it has lost its foreign keys, or is an error. A revision is read through before it runs, and a statement
+that did not get its lock is tried again, so each use of an operation takes a copy, and the revision's own
+objects stay unattached. SQLAlchemy copies a table as a whole only.
+
+Steps and sessions: Alembic has no event before a revision, and none at the end of a run.
+
+Names: a naming convention is applied, and a name that is too long shortened, where a statement is compiled.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from copy import copy
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from alembic.operations import BatchOperations, Operations, ops
+from alembic.runtime.migration import MigrationContext, MigrationStep
+from alembic.util import sqla_compat
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
+from sqlalchemy.schema import ColumnCollectionConstraint
+from sqlalchemy.sql import visitors
+
+_Operation = TypeVar("_Operation", bound=ops.MigrateOperation)
+_Columns = Mapping["sa.Column[Any]", "sa.Column[Any]"]
+
+
+Implementation = Callable[[Operations, Any], Any]
+"""What carries out an operation."""
+
+
+def registered(kind: type[ops.MigrateOperation]) -> Implementation:
+    """Return what carries out operations of a kind now: Alembic's own, or another plugin's."""
+    found: Implementation = Operations._to_impl.dispatch(kind)
+    return found
+
+
+def copies_table(batch: BatchOperations) -> bool:
+    """Return whether a batch makes a copy of its table, and exchanges it."""
+    impl: Any = batch.impl
+    return bool(impl._should_recreate())
+
+
+def batch_table(batch: BatchOperations) -> tuple[str, str | None]:
+    """Return the name and schema of the table of a batch."""
+    impl: Any = batch.impl
+    return impl.table_name, impl.schema
+
+
+def is_transaction_per_revision(context: MigrationContext) -> bool:
+    """Return whether a context was configured with ``transaction_per_migration``."""
+    return bool(context._transaction_per_migration)
+
+
+def is_in_transaction_of_caller(context: MigrationContext) -> bool:
+    """Return whether there was a transaction before a context was configured."""
+    return bool(context._in_external_transaction)
+
+
+def transaction_of_revision(context: MigrationContext) -> AbstractContextManager[Any]:
+    """Return the transaction in which Alembic runs a revision."""
+    transaction: AbstractContextManager[Any] = context.begin_transaction(_per_migration=True)
+    return transaction
+
+
+def on_steps(
+    context: MigrationContext, prepared: Callable[[Iterable[MigrationStep]], Iterator[MigrationStep]]
+) -> None:
+    """Have the revisions of a run pass through a function, which can do something before each."""
+    found: Any = context._migrations_fn
+    steps: Any = lambda heads, of: prepared(found(heads, of))  # noqa: E731 - typed
+    context._migrations_fn = steps
+
+
+def final_name(item: "sa.Constraint | sa.Index", dialect: sa.Dialect) -> str | None:
+    """Return the name of a constraint or index as it is in the database, if it has one."""
+    found = sqla_compat._get_constraint_final_name(item, dialect)
+    return None if found is None else str(found)
+
+
+def is_written(constraint: sa.Constraint, impl: Any) -> bool:
+    """Return whether a constraint that belongs to a type exists on this database."""
+    rule: Any = constraint._create_rule
+    return not rule or bool(rule(impl))
+
+
+def copied_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
+    """Return a column that belongs to no table."""
+    return column._copy()
+
+
+def copied(operation: _Operation) -> _Operation:
+    """Return an operation with columns, constraints and indexes of its own."""
+    fresh = copy(operation)
+    if isinstance(fresh, ops.CreateTableOp):
+        columns: dict[sa.Column[Any], sa.Column[Any]] = {}
+        for item in fresh.columns:
+            if isinstance(item, sa.Column) and not _belongs(item):  # Alembic copies the others by itself
+                columns[item] = item._copy()
+        fresh.columns = [
+            columns.get(item, item) if isinstance(item, sa.Column) else _copied_item(item, columns)
+            for item in fresh.columns
+        ]
+    if isinstance(fresh, ops.AddColumnOp):
+        fresh.column = fresh.column._copy()
+    if isinstance(fresh, ops.CreateIndexOp | ops.DropIndexOp):
+        fresh.kw = dict(fresh.kw)
+    return fresh
+
+
+def _copied_item(item: Any, columns: _Columns) -> Any:
+    """Return a copy of a constraint or index, unless it belongs to a table already."""
+    if _belongs(item):
+        return item
+    if isinstance(item, sa.ForeignKeyConstraint):
+        return sa.ForeignKeyConstraint(
+            item.column_keys,
+            [element._colspec for element in item.elements],
+            name=item.name,
+            onupdate=item.onupdate,
+            ondelete=item.ondelete,
+            deferrable=item.deferrable,
+            initially=item.initially,
+            use_alter=item.use_alter,
+            link_to_name=item.link_to_name,
+            match=item.match,
+            comment=item.comment,
+            **item.dialect_kwargs,
+        )
+    if not isinstance(item, ColumnCollectionConstraint | sa.Index):
+        return item
+    fresh: Any = copy(item)
+    fresh._columns = type(item._columns)()
+    fresh._pending_colargs = [_key(argument) for argument in item._pending_colargs]
+    if isinstance(item, sa.Index):
+        fresh.expressions = [_replaced(_key(expression), columns) for expression in item.expressions]
+    if isinstance(fresh, sa.CheckConstraint):
+        fresh.sqltext = _replaced(fresh.sqltext, columns)
+    if isinstance(fresh, ExcludeConstraint):
+        fresh._render_exprs = [
+            (_replaced(_key(expression), columns), name, operator)
+            for expression, name, operator in fresh._render_exprs
+        ]
+    return fresh
+
+
+def _belongs(item: Any) -> bool:
+    """Return whether a column, constraint or index has its table."""
+    owner = item.table if isinstance(item, sa.Column | sa.Index) else getattr(item, "parent", None)
+    return owner is not None
+
+
+def _key(argument: Any) -> Any:
+    """Return the key by which the copy of a column is found, or something else as it is."""
+    return argument.key if isinstance(argument, sa.Column) else argument
+
+
+def _replaced(expression: Any, columns: _Columns) -> Any:
+    """Return an expression that names the copies of columns."""
+    if not isinstance(expression, sa.ClauseElement):
+        return expression
+    return visitors.replacement_traverse(
+        expression, {}, lambda element, **_: columns.get(element) if isinstance(element, sa.Column) else None
+    )

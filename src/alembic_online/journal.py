@@ -1,0 +1,227 @@
+"""The journal: which operations of an interrupted revision are done, and which steps of the last one.
+
+The catalog cannot tell: a later operation may have undone what an earlier one did. It is a table beside
+Alembic's version table, and is gone when the revision is stamped.
+"""
+
+import hashlib
+import itertools
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from alembic_online import catalog
+from alembic_online.errors import OnlineError
+from alembic_online.render import Renderer
+from alembic_online.session import Session, literal
+from alembic_online.steps import Step, from_json, to_json
+
+log = logging.getLogger(__name__)
+
+_FINISHED_BY_ANY = {"begun", "backfill", "made", "created", "done"}
+"""What an entry may hold whose steps are not in it, as older versions wrote it."""
+
+
+@dataclass
+class Entry:
+    """An operation of a revision in the journal.
+
+    ``state`` is what the next run needs: ``steps``, all that it takes; ``at``, how many of them are done;
+    ``backfill``, how far a backfill came; ``created``, whether it made its table; ``made``, all tables that
+    it made; or ``done``, when nothing of it is left.
+    """
+
+    digest: str
+    number: int
+    """Which of the operations that say the same."""
+    state: dict[str, Any]
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing of it is left to do."""
+        return "done" in self.state
+
+    @property
+    def steps(self) -> list[Step] | None:
+        """The steps that it takes, if an earlier run has found them; raises :class:`OnlineError`."""
+        if "steps" in self.state:
+            return [from_json(step) for step in self.state["steps"]]
+        if not self.done and not self.state.keys() <= _FINISHED_BY_ANY:
+            raise OnlineError(
+                "an operation of this revision was begun by an older version of alembic_online; finish the"
+                " revision with that version, then update"
+            )
+        return None
+
+
+class Journal:
+    """The journal of one run."""
+
+    def __init__(self, session: Session, render: Renderer) -> None:
+        self.exists = False
+        self._session = session
+        self._render = render
+        self._step = ""
+        self._schema: str | None = None
+        self._states: dict[tuple[str, int], dict[str, Any]] = {}
+        self._seen: Counter[str] = Counter()
+        self._made: dict[tuple[str, int], list[str]] = {}
+        """Tables that the operations of the revision have made, unless later ones have dropped them."""
+        self._again: set[str] = set()
+        """Names of tables that are made again, because somebody has dropped them since an earlier run."""
+
+    @property
+    def table(self) -> str:
+        """Its name, quoted."""
+        context = self._session.context
+        if self._schema is None:  # once: a revision may set another search_path
+            given = context.version_table_schema
+            self._schema = str(given or self._session.scalar(catalog.CURRENT_SCHEMA))
+        return self._render.quoted(f"{context.version_table}_journal", self._schema)
+
+    def __bool__(self) -> bool:
+        """Whether an earlier run has begun the revision."""
+        return bool(self._states)
+
+    def load(self, step: str) -> None:
+        """Read what an earlier run has done of a revision; ``step`` is "upgrade 003"."""
+        self._step = step
+        self._states, self._made, self._again = {}, {}, set()
+        self.restart()
+        self.exists = bool(self._session.scalar(catalog.JOURNAL, table=self.table))
+        if self.exists:
+            found = self._execute(
+                "SELECT digest, number, CAST(state AS text) AS state FROM {} WHERE step = :step"
+            )
+            self._states = {(row.digest, row.number): json.loads(row.state) for row in found}
+            self._made = {key: state["made"] for key, state in self._states.items() if state.get("made")}
+
+    def leave(self) -> None:
+        """Have no revision."""
+        self._step = ""
+        self._states, self._made, self._again = {}, {}, set()
+
+    def restart(self) -> None:
+        """Have the revision begin anew, after it was read through."""
+        self._seen.clear()
+        self._again = set()
+
+    def begin(self) -> None:
+        """Make the journal's table unless it is there."""
+        if not self.exists:
+            self._execute(
+                "CREATE TABLE IF NOT EXISTS {}"
+                " (step text, digest text, number int, state jsonb, PRIMARY KEY (step, digest, number))"
+            )
+            self.exists = True
+
+    def is_there(self) -> bool | None:
+        """Return whether what has the journal's name is one, or None where nothing has it.
+
+        A transaction is open after as before.
+        """
+        connection = self._session.connection
+        outer = connection.in_transaction()
+        found: bool | None = self._session.scalar(catalog.JOURNAL, table=self.table)
+        if not outer:
+            connection.rollback()
+        return found
+
+    def require_name(self) -> None:
+        """Raise :class:`OnlineError` if the journal's name belongs to something else."""
+        if self.is_there() is False:
+            raise OnlineError(
+                f"nothing was changed: {self.table} already exists, and is not the journal that"
+                " online runs keep under this name; rename it, then rerun"
+            )
+
+    def entry(self, text: str) -> Entry:
+        """Return the entry of an operation.
+
+        :param text: what it does. Operations are told apart by it, and by how often it came before.
+        """
+        digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        self._seen[digest] += 1
+        number = self._seen[digest]
+        return Entry(digest, number, dict(self._states.get((digest, number), {})))
+
+    def plan(self, entry: Entry, steps: Iterable[Step], **state: Any) -> None:
+        """Have an entry hold its steps; they are written with the first that is noted."""
+        entry.state |= {"steps": [to_json(step) for step in steps], "at": 0, **state}
+
+    def note(self, entry: Entry, **changes: Any) -> dict[str, Any]:
+        """Write down how far an operation is, in the transaction of that work; returns its new state.
+
+        The caller keeps it when the transaction is committed.
+        """
+        state = {name: value for name, value in (entry.state | changes).items() if value is not None}
+        self._execute(
+            "INSERT INTO {} VALUES (:step, :digest, :number, CAST(:state AS jsonb))"
+            " ON CONFLICT (step, digest, number) DO UPDATE SET state = excluded.state",
+            digest=entry.digest,
+            number=entry.number,
+            state=json.dumps(state),
+        )
+        return state
+
+    def look_for_tables(self, entry: Entry) -> dict[str, Any]:
+        """Return the tables that the open transaction has made, for the note; forget those it has dropped."""
+        made = [name for (name,) in self._session.rows(catalog.MADE_IN_TRANSACTION)]
+        missing = {name for (name,) in self._session.rows(catalog.MISSING, names=[*self.made])}
+        for (digest, number), names in [*self._made.items()]:
+            if left := [name for name in names if name not in missing]:
+                self._made[digest, number] = left
+            else:
+                del self._made[digest, number]
+            if left != names:
+                self._execute(
+                    "UPDATE {} SET state = state || CAST(:state AS jsonb)"
+                    " WHERE step = :step AND digest = :digest AND number = :number",
+                    digest=digest,
+                    number=number,
+                    state=json.dumps({"made": left}),
+                )
+        if made:
+            self._made[entry.digest, entry.number] = made
+        return {"made": made} if made else {}
+
+    @property
+    def made(self) -> Iterable[str]:
+        """The tables that the revision has made so far."""
+        return itertools.chain.from_iterable(self._made.values())
+
+    def believe(self, entry: Entry, written: Callable[[], set[str]]) -> list[str]:
+        """Have an operation done again whose table somebody has dropped since, and what was done to that.
+
+        :param written: returns the tables, without schema, that the operation changes.
+
+        Returns the tables that are made again by it.
+        """
+        names = entry.state.get("made")
+        made = [name for (name,) in self._session.rows(catalog.MISSING, names=names)] if names else []
+        if made or (self._again and not self._again.isdisjoint(written())):
+            self._again |= {str(self._session.scalar(catalog.LAST_NAME, name=name)) for name in made}
+            entry.state.clear()
+            self._made.pop((entry.digest, entry.number), None)
+        return made
+
+    def forget(self) -> None:
+        """Forget the operations of a revision in the transaction that stamps it; all, for a stamp by hand."""
+        if not self._session.scalar(catalog.JOURNAL, table=self.table):
+            return
+        if self._step:
+            self._execute("DELETE FROM {} WHERE step = :step")
+        if not self._step or not self._execute("SELECT EXISTS (SELECT FROM {})").scalar():
+            self._execute("DROP TABLE {}")
+            self.exists = False
+
+    def _execute(self, statement: str, **parameters: Any) -> Any:
+        """Execute a statement in which ``{}`` stands for the table."""
+        table = literal(self.table).text
+        given = {"step": self._step} if ":step" in statement else {}
+        return self._session.connection.execute(sa.text(statement.replace("{}", table)), given | parameters)

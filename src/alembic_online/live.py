@@ -1,0 +1,276 @@
+"""The interpreter that executes steps, and notes each in the journal."""
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import singledispatchmethod
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from alembic_online import catalog, driver
+from alembic_online.errors import OnlineError, first_line
+from alembic_online.filling.batches import fill_in_batches
+from alembic_online.filling.operation import BackfillOp
+from alembic_online.journal import Entry, Journal
+from alembic_online.server import Server
+from alembic_online.steps import (
+    STRONG_LOCK_TIMEOUT,
+    WEAK_LOCK_TIMEOUT,
+    BuildIndex,
+    Default,
+    Fill,
+    Locking,
+    NonBlocking,
+    Setting,
+    Step,
+    Validate,
+    Work,
+)
+from alembic_online.waiting import RETRIED, Holders, Watch, delays
+
+log = logging.getLogger(__name__)
+
+GUARD_SECONDS = 5
+"""A brief statement that runs longer is none: it reads or writes the table under its lock."""
+
+_VIOLATIONS = {driver.CHECK_VIOLATION, driver.FOREIGN_KEY_VIOLATION, driver.NOT_NULL_VIOLATION}
+
+
+class Live:
+    """Executes the steps of one operation.
+
+    :param as_alembic: does what Alembic itself does for the operation.
+    :param entry: of the journal; None for what is not noted.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        journal: Journal,
+        entry: Entry | None,
+        operation: Any,
+        as_alembic: Callable[[], object],
+    ) -> None:
+        self.result: object = None
+        """What Alembic's own implementation returned last."""
+        self._server = server
+        self._session = server.session
+        self._journal = journal
+        self._entry = entry
+        self._operation = operation
+        self._as_alembic = as_alembic
+        self._last = False
+
+    def execute(self, steps: list[Step], first: int) -> None:
+        """Execute the steps, without those that an earlier run has done.
+
+        :param first: how many those are.
+        """
+        at = first
+        while at < len(steps):
+            self._last = at == len(steps) - 1
+            with self._session.outside(steps[at].what):
+                self._take(steps[at], at)
+            at += 1
+
+    @singledispatchmethod
+    def _take(self, step: Any, at: int) -> None:
+        raise NotImplementedError(step, at)
+
+    def _note(self, at: int, **changes: Any) -> dict[str, Any]:
+        """Write down that a step is done, in its transaction; :meth:`_keep` the result after that."""
+        if self._entry is None:
+            return {}
+        if self._last:
+            changes |= {"done": True, "steps": None, "at": None}
+        return self._journal.note(self._entry, **({"at": at + 1} | changes))
+
+    def _keep(self, state: dict[str, Any]) -> None:
+        if self._entry is not None:
+            self._entry.state = state
+
+    def _do(self, work: Work) -> dict[str, Any]:
+        """Execute what a step says; returns what the journal has to know of it."""
+        if work is not None:
+            for statement in work:
+                self._session.run_sql(statement)
+            return {}
+        self.result = self._as_alembic()
+        return {}
+
+    def _do_and_note(self, work: Work, at: int) -> dict[str, Any]:
+        self._do(work)
+        made: dict[str, Any] = {}
+        if work is None and self._entry is not None:
+            made = self._journal.look_for_tables(self._entry)
+        return self._note(at, **made)
+
+    @_take.register
+    def _setting(self, step: Setting, at: int) -> None:  # noqa: ARG002
+        raise AssertionError
+
+    @_take.register
+    def _locking(self, step: Locking, at: int) -> None:
+        """Wait for the lock outside of its queue; take it, or give way and try again."""
+        self._lock_and(step, lambda: self._do_and_note(step.work, at))
+
+    def _lock_and(self, step: Locking, work: Callable[[], dict[str, Any]]) -> None:
+        started, holders = time.monotonic(), Holders(self._session, step.what)
+        for delay in delays():
+            locks = self._ordinary(step.locks)
+            holders.wait(locks, stops_reads=step.stops_reads)
+            begun = time.monotonic()
+            try:
+                with self._session.transaction(
+                    lock_timeout=WEAK_LOCK_TIMEOUT, statement_timeout=f"{GUARD_SECONDS}s"
+                ):
+                    for table in locks:
+                        self._session.run_sql(f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE")
+                    self._session.set({"lock_timeout": step.limit}, local=True)
+                    state = work()
+            except DBAPIError as error:
+                code = driver.sqlstate(error)
+                if code == driver.QUERY_CANCELED and time.monotonic() - begun >= GUARD_SECONDS:
+                    raise OnlineError(
+                        f"{step.what} ran {GUARD_SECONDS} s under its lock and was cancelled: it reads or"
+                        " writes the table. Rows are filled by op.backfill; a statement that locks nobody"
+                        ' out says so with execution_options={"online": "long"}; and online = False at'
+                        " the top of a revision runs it in one transaction"
+                    ) from error
+                if code not in RETRIED:
+                    raise
+                holders.check(started, f"a lock ({first_line(error)})")
+            else:
+                self._keep(state)
+                return
+            time.sleep(delay)
+
+    def _ordinary(self, tables: Iterable[str]) -> list[str]:
+        """Return those that LOCK TABLE knows, in an order that all runs share."""
+        kinds = {table: self._server.scalar(catalog.KIND, table=table) for table in tables}
+        return sorted(table for table, kind in kinds.items() if kind in {"r", "p"})
+
+    @_take.register
+    def _non_blocking(self, step: NonBlocking, at: int) -> None:
+        if step.transaction:
+
+            def in_transaction() -> dict[str, Any]:
+                with self._session.transaction():
+                    return self._do_and_note(step.work, at)
+
+            self._keep(self._watched(step.what, in_transaction))
+            return
+        self._begin(at)
+        self._watched(step.what, lambda: self._do(step.work))
+        self._keep(self._note(at))
+
+    def _begin(self, at: int) -> None:
+        """Have the next run know whose it is, whatever this one leaves."""
+        if self._entry is not None and at == 0:
+            self._keep(self._journal.note(self._entry))
+
+    def _watched(self, what: str, work: Callable[[], Any], undo: Callable[[], object] | None = None) -> Any:
+        """Run statements whose locks let others read and write, for as long as they take.
+
+        :param undo: removes what a failure has left.
+        """
+        for delay in itertools.islice(delays(), 5):
+            watch = Watch(self._session, what)
+            try:
+                with watch:
+                    return work()
+            except BaseException as error:
+                if undo is not None:
+                    with suppress(Exception):  # a lost connection; the next run finds what is left
+                        undo()
+                if watch.gave_up is not None:
+                    raise OnlineError(watch.gave_up) from error
+                if driver.sqlstate(error) != driver.DEADLOCK_DETECTED:
+                    raise
+            time.sleep(delay)
+        raise OnlineError(f"{what}: deadlocked five times; try again at a quieter moment")
+
+    @_take.register
+    def _build_index(self, step: BuildIndex, at: int) -> None:
+        """Build it; a valid one of the name is from a run that was interrupted right after."""
+        self._begin(at)
+        found = self._server.index(step.index)
+        if found is not None and not found.valid:
+            self._watched(step.what, lambda: self._do((f"DROP INDEX CONCURRENTLY IF EXISTS {step.index}",)))
+            found = None
+        if found is None:
+            try:
+                self._watched(
+                    step.what, lambda: self._do((step.statement,)), undo=lambda: self._drop(step.index)
+                )
+            except DBAPIError as error:
+                if driver.sqlstate(error) != driver.UNIQUE_VIOLATION:
+                    raise
+                raise OnlineError(
+                    f"index {step.index} was not built, because rows are not unique: {driver.detail(error)}"
+                    " Remove the duplicates, then run it again"
+                ) from error
+        self._keep(self._note(at))
+
+    def _drop(self, index: str) -> None:
+        """Drop an index if its table is free: nobody waits for whatever made the build fail."""
+        with self._session.transaction(lock_timeout=STRONG_LOCK_TIMEOUT):
+            self._session.run_sql(f"DROP INDEX IF EXISTS {index}")
+
+    @_take.register
+    def _validate(self, step: Validate, at: int) -> None:
+        """Have all rows looked through; where one violates a rule of ours, take the rule away again."""
+        name = self._server.render.quote(step.constraint)
+        statement = f"ALTER TABLE {step.table} VALIDATE CONSTRAINT {name}"
+        self._begin(at)
+        try:
+            self._watched(step.what, lambda: self._do((statement,)))
+        except DBAPIError as error:
+            if driver.sqlstate(error) not in _VIOLATIONS:
+                raise
+            # The detail of the others is a whole row, with whatever it holds.
+            foreign = driver.sqlstate(error) == driver.FOREIGN_KEY_VIOLATION
+            rows = (driver.detail(error) if foreign else None) or driver.message(error)
+            left = "it was there before, and stays unproved"
+            if (undo := step.undo) is not None:
+                left = "nothing of it is left"
+
+                def take_away() -> dict[str, Any]:
+                    self._do(undo.work)
+                    return {} if self._entry is None else self._journal.note(self._entry, at=at - 1)
+
+                self._lock_and(undo, take_away)
+            raise OnlineError(
+                f"{step.constraint} of {step.table} is violated: {rows}; {left}. Mend the rows, then run it"
+                " again"
+            ) from error
+        self._keep(self._note(at))
+
+    @_take.register
+    def _fill(self, step: Fill, at: int) -> None:
+        """Fill rows; how far it came is noted in the transaction of each batch."""
+        entry = self._entry
+        assert entry is not None  # noqa: S101 - every backfill is in the journal
+        operation = self._operation if step.default is None else _backfill_of(step.default, step.what)
+        done = fill_in_batches(
+            self._session,
+            operation,
+            entry.state.get("backfill", {}),
+            lambda state: self._journal.note(entry, backfill=state),
+        )
+        self.result = done["changed"]
+        self._keep(self._note(at, backfill=done))
+
+
+def _backfill_of(default: Default, what: str) -> BackfillOp:
+    table = sa.table(default.table, sa.column(default.column), schema=default.schema)
+    return BackfillOp(
+        sa.update(table)
+        .values({default.column: sa.literal_column(default.value)})
+        .where(table.c[default.column].is_(None)),
+        what=what,
+    )

@@ -1,0 +1,106 @@
+"""What an operation is: for the journal, which has to know it again, and for the log."""
+
+import logging
+import re
+import warnings
+from io import StringIO
+from typing import TYPE_CHECKING, Any, cast
+
+from alembic.operations import Operations, ops
+from alembic.runtime.migration import MigrationContext
+
+from alembic_online import sql
+from alembic_online.filling.operation import BackfillOp
+from alembic_online.internals import Implementation, copied
+from alembic_online.render import Renderer
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+log = logging.getLogger(__name__)
+
+
+def name_of(operation: ops.MigrateOperation) -> str:
+    """Return the kind of an operation."""
+    return type(operation).__name__.removesuffix("Op")
+
+
+def title(text: str) -> str:
+    """Return the beginning of a statement or description, for the log."""
+    without_comments = re.sub(r"\A(\s*--[^\n]*\n|\s*/\*.*?\*/)+", "", text, flags=re.DOTALL)
+    return " ".join(without_comments.split())[:60]
+
+
+def sql_of(render: Renderer, operation: ops.ExecuteSQLOp) -> str:
+    """Return the statement of op.execute, with placeholders for its values."""
+    statement = operation.sqltext
+    if isinstance(statement, str):
+        return statement
+    return render.plain(str(cast("sa.ClauseElement", statement).compile(dialect=render.dialect)))
+
+
+def describe(render: Renderer, operation: ops.MigrateOperation, original: Implementation) -> str | None:
+    """Return what an operation does, by which the next run knows it, or None for what each run repeats.
+
+    It is the SQL of one transaction, with its values; but without those of new rows, which may hold the time
+    or a random key: whatever is in them, they are inserted once.
+    """
+    if isinstance(operation, ops.BulkInsertOp):
+        return f"bulk_insert {operation.table.fullname}"
+    if isinstance(operation, BackfillOp):
+        return f"backfill {_with_values(render, operation.statement)}"
+    if isinstance(operation, ops.ExecuteSQLOp):
+        text = sql_of(render, operation)
+        if sql.kind(text) == "session" or sql.is_temporary(text):
+            return None
+        if isinstance(operation.sqltext, str) or sql.begins_with(text, "INSERT"):
+            return text
+        return _with_values(render, operation.sqltext)
+    output = StringIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # whatever there is to warn of comes again
+            original(Operations(_script(render.context, output)), copied(operation))
+    except Exception as error:  # noqa: BLE001 - as above
+        log.debug("%s cannot be written as SQL: %s", type(operation).__name__, error)
+        names = ("table_name", "column_name", "index_name", "constraint_name", "schema")
+        return " ".join([type(operation).__name__, *(str(getattr(operation, name, "")) for name in names)])
+    return output.getvalue()
+
+
+def _script(context: MigrationContext, output: StringIO) -> MigrationContext:
+    """Return a context that writes a script, without its lines in the log."""
+    opts = {"target_metadata": context.opts.get("target_metadata")}
+    opts |= {"as_sql": True, "output_buffer": output, "literal_binds": True}
+    alembic_log = logging.getLogger(MigrationContext.__module__)
+    alembic_log.addFilter(_nothing)
+    try:
+        return MigrationContext.configure(dialect=context.dialect, opts=opts)
+    finally:
+        alembic_log.removeFilter(_nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
+def _with_values(render: Renderer, statement: Any) -> str:
+    compiled = statement.compile(dialect=render.dialect)
+    values = repr(sorted((compiled.params or {}).items()))
+    return f"{compiled} {re.sub(' at 0x[0-9a-f]+', '', values)}"
+
+
+def written_tables(render: Renderer, operation: ops.MigrateOperation) -> set[str]:
+    """Return the tables, without schema, of which an operation changes rows or definition.
+
+    Those that a backfill reads as well: it has to go over the new rows of them.
+    """
+    if isinstance(operation, BackfillOp):
+        return {table.name for table in operation.tables}
+    if isinstance(operation, ops.ExecuteSQLOp):
+        return {sql.last_part(name) for name in sql.written(sql_of(render, operation))}
+    if isinstance(operation, ops.BulkInsertOp):
+        return {operation.table.name}
+    if isinstance(operation, ops.AddConstraintOp):
+        return {operation.to_constraint(render.context).table.name}
+    return {str(getattr(operation, "table_name", ""))}

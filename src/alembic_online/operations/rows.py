@@ -1,0 +1,69 @@
+"""Rows: op.execute, op.bulk_insert and op.backfill."""
+
+from collections.abc import Iterator
+
+from alembic.operations import ops
+
+from alembic_online import sql, work
+from alembic_online.errors import OnlineError
+from alembic_online.filling.operation import BackfillOp
+from alembic_online.operations import handles
+from alembic_online.operations.columns import NOT_ASKED
+from alembic_online.operations.description import sql_of, title
+from alembic_online.server import Server
+from alembic_online.steps import (
+    AS_ALEMBIC_DOES,
+    STRONG_LOCK_TIMEOUT,
+    WEAK_LOCK_TIMEOUT,
+    Fill,
+    Locking,
+    NonBlocking,
+    Setting,
+    Step,
+)
+
+
+@handles(ops.BulkInsertOp)
+def bulk_insert(server: Server, operation: ops.BulkInsertOp) -> Iterator[Step]:  # noqa: ARG001
+    """Insert the rows once, however often the revision is run."""
+    yield NonBlocking(f"insert into {operation.table.name}", AS_ALEMBIC_DOES)
+
+
+@handles(BackfillOp)
+def backfill(server: Server, operation: BackfillOp) -> Iterator[Step]:  # noqa: ARG001
+    """Fill rows in batches."""
+    yield Fill(operation.what)
+
+
+@handles(ops.ExecuteSQLOp)
+def execute(server: Server, operation: ops.ExecuteSQLOp) -> Iterator[Step]:
+    """Run a statement once, however often the revision is run, in the way that fits it."""
+    text = sql_of(server.render, operation)
+    what = title(text)
+    kind = (operation.execution_options or {}).get("online") or sql.kind(text)
+    if kind == "session":
+        yield Setting(what)
+    elif kind in {"long", "outside"}:
+        yield NonBlocking(what, AS_ALEMBIC_DOES, transaction=kind == "long")
+    elif kind in {"brief", "rows"}:
+        sure = not sql.is_lenient(text)
+        yield Locking(
+            what,
+            AS_ALEMBIC_DOES,
+            tuple(name for table in sql.locked(text) for name in server.lockable(table, sure=sure)),
+            stops_reads=not sql.creates_trigger(text),
+            limit=WEAK_LOCK_TIMEOUT if kind == "rows" else STRONG_LOCK_TIMEOUT,
+            warning=None if server.can_tell else _not_asked(server, text),
+        )
+    else:
+        raise OnlineError(f'execution_options={{"online": {kind!r}}} is unknown; there are "brief", "long"')
+
+
+def _not_asked(server: Server, statement: str) -> str | None:
+    """Return what a script says of a statement that may write a table anew."""
+    unknown = [
+        found
+        for found in work.examine(statement)
+        if isinstance(found, work.Change) and not server.safe_to_lock(found.table)
+    ]
+    return NOT_ASKED.format(title(statement)) if unknown else None

@@ -1,0 +1,140 @@
+"""The interpreter that writes steps down, for ``--sql``."""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, contextmanager
+from functools import singledispatchmethod
+from typing import TYPE_CHECKING, Any
+
+from alembic.runtime.migration import MigrationContext
+
+from alembic_online.filling.script import write_batches
+from alembic_online.live import GUARD_SECONDS
+from alembic_online.server import Server
+from alembic_online.session import is_autocommit, literal
+from alembic_online.steps import (
+    WEAK_LOCK_TIMEOUT,
+    BuildIndex,
+    Fill,
+    Locking,
+    NonBlocking,
+    Setting,
+    Step,
+    Validate,
+    Work,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HEAD = """\
+-- Each operation commits by itself, so that others go on reading and writing. A script cannot look at what
+-- is there: where a statement fails (a lock was not obtained in time, a build left an invalid index), see to
+-- what it left, and go on after what is done. alembic -x online upgrade does that by itself.
+SET lock_timeout = 0;
+SET statement_timeout = 0;
+SET row_security = off;
+"""
+
+_BLOCKS = "alembic_online_blocks"
+
+
+def count_blocks(context: MigrationContext) -> None:
+    """Have a context that writes a script count its autocommit_block(): Alembic leaves no mark of one."""
+    original = context.autocommit_block
+    context.opts[_BLOCKS] = 0
+
+    @contextmanager
+    def counted() -> "Iterator[None]":
+        context.opts[_BLOCKS] += 1
+        try:
+            with original():
+                yield
+        finally:
+            context.opts[_BLOCKS] -= 1
+
+    context.autocommit_block = counted  # type: ignore[method-assign]
+
+
+def in_transaction(context: MigrationContext) -> bool:
+    """Return whether what a context runs, or writes to a script, is within a transaction."""
+    if context.as_sql:
+        return context.impl.transactional_ddl and not context.opts.get(_BLOCKS)
+    connection = context.connection
+    if connection is None or is_autocommit(context):
+        return False
+    driver: Any = connection.connection.dbapi_connection
+    return not connection.dialect.detect_autocommit_setting(driver)  # that of the engine
+
+
+class Script:
+    """Writes the steps of one operation.
+
+    :param as_alembic: writes what Alembic itself does for the operation.
+    """
+
+    def __init__(self, server: Server, operation: Any, as_alembic: Callable[[], object]) -> None:
+        self._server = server
+        self._context = server.render.context
+        self._operation = operation
+        self._as_alembic = as_alembic
+
+    def write(self, steps: Iterable[Step]) -> None:
+        """Write the steps, outside of Alembic's transaction."""
+        with ExitStack() as stack:
+            if not self._context.opts[_BLOCKS]:  # else the author's own block
+                stack.enter_context(self._context.autocommit_block())
+            for step in steps:
+                self._take(step)
+
+    @singledispatchmethod
+    def _take(self, step: Any) -> None:
+        raise NotImplementedError(step)
+
+    def _line(self, line: str) -> None:
+        self._context.impl.static_output(line)
+
+    def _do(self, work: Work) -> None:
+        if work is None:
+            self._as_alembic()
+        for statement in work or ():
+            self._context.impl.execute(literal(statement))
+
+    @_take.register
+    def _setting(self, step: Setting) -> None:
+        self._do(step.work)
+
+    @_take.register
+    def _locking(self, step: Locking) -> None:
+        if step.warning is not None:
+            self._line(f"-- {step.warning}")
+        self._line("BEGIN;")
+        self._line(f"SET LOCAL lock_timeout = '{WEAK_LOCK_TIMEOUT}';")
+        self._line(f"SET LOCAL statement_timeout = '{GUARD_SECONDS}s';")
+        for table in sorted({*step.locks} - self._server.created - self._server.made):
+            self._line(f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE;")
+        if step.limit != WEAK_LOCK_TIMEOUT:
+            self._line(f"SET LOCAL lock_timeout = '{step.limit}';")
+        self._do(step.work)
+        self._line("COMMIT;")
+
+    @_take.register
+    def _non_blocking(self, step: NonBlocking) -> None:
+        if step.transaction:
+            self._line("BEGIN;\n")
+        self._do(step.work)
+        if step.transaction:
+            self._line("COMMIT;\n")
+
+    @_take.register
+    def _build_index(self, step: BuildIndex) -> None:
+        self._do((step.statement,))
+
+    @_take.register
+    def _validate(self, step: Validate) -> None:
+        name = self._server.render.quote(step.constraint)
+        self._do((f"ALTER TABLE {step.table} VALIDATE CONSTRAINT {name}",))
+
+    @_take.register
+    def _fill(self, step: Fill) -> None:
+        assert step.default is None  # noqa: S101 - which defaults need it, a script cannot ask
+        write_batches(self._context, self._operation)

@@ -1,0 +1,189 @@
+"""What the server says: the questions of the handlers."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from alembic.operations import ops
+
+from alembic_online import catalog, sql
+from alembic_online.render import Renderer
+from alembic_online.session import Session
+from alembic_online.waiting import Holders
+
+log = logging.getLogger(__name__)
+
+
+class Found(NamedTuple):
+    """An index or a constraint that has the wanted name."""
+
+    table: str
+    valid: bool
+    definition: str
+
+
+class Server:
+    """Answers questions about what is there. A script's server answers "not known" (None)."""
+
+    can_tell = True
+    """Whether there is a server at all."""
+
+    def __init__(self, session: Session, render: Renderer) -> None:
+        self.render = render
+        self.session = session
+        self.created: set[str] = set()
+        """Tables that this run, or this script, has created."""
+        self.made: set[str] = set()
+        """Tables that the revision has made in whatever way: the rows of a query may be in them."""
+        self.reading = False
+        """Whether a revision is only read through."""
+        self.to_be_checked: set[str] = set()
+        """Tables to which the revision adds a check, which may prove that a column has no NULL."""
+
+    def scalar(self, question: "sa.TextClause", **parameters: object) -> Any:
+        """Ask for one value."""
+        return self.session.scalar(question, **parameters)
+
+    def rows(self, question: "sa.TextClause", **parameters: object) -> Sequence[Any]:
+        """Ask for rows."""
+        return self.session.rows(question, **parameters)
+
+    def is_at_least(self, major: int) -> bool:
+        """Return whether it is of this version of PostgreSQL or of a later one."""
+        return bool(self.scalar(catalog.VERSION) >= major * 10_000)
+
+    def exists(self, relation: str) -> bool:
+        """Return whether a table, view or index of the name is there."""
+        return self.scalar(catalog.KIND, table=relation) is not None
+
+    def is_partitioned(self, table: str) -> bool:
+        """Return whether a table has partitions."""
+        return bool(self.scalar(catalog.KIND, table=table) == "p")
+
+    def is_new(self, table: str) -> bool:
+        """Return whether this run, or this script, has created a table."""
+        return table in self.created
+
+    def is_of_revision(self, table: str) -> bool:
+        """Return whether the revision has made a table: nobody else uses it yet."""
+        return bool(self.scalar(catalog.AMONG, table=table, names=[*self.made]))
+
+    def safe_to_lock(self, table: str) -> bool:
+        """Return whether nobody can miss a table: created by this run, not there, or without rows."""
+        if self.is_new(table):
+            return True
+        if not self.scalar(catalog.MAY_HAVE_ROWS, table=table):
+            return True
+        if self.scalar(catalog.IS_RESTRICTED, table=table):
+            return False  # whether it has rows is an error
+        return not self.scalar(sa.text(f"SELECT EXISTS (SELECT FROM {table})".replace(":", r"\:")))  # noqa: S608
+
+    def lockable(self, table: str, *, sure: bool = True) -> tuple[str, ...]:  # noqa: ARG002 - for a script
+        """Return a table as something to lock.
+
+        :param sure: whether it is there if all is well.
+        """
+        return (table,)
+
+    def index(self, name: str) -> Found | None:
+        """Return the index of a name, quoted; not before a process that still builds it has ended."""
+        found = self._index(name)
+        if found is None or found.valid:
+            return found
+        with self.session.outside(f"create index {name}"):
+            holders, started = Holders(self.session, f"create index {name}"), time.monotonic()
+            while (
+                found is not None
+                and not found.valid
+                and (builder := self.scalar(catalog.BUILDER, index=name)) is not None
+            ):
+                holders.check(started, f"process {builder}, which builds it")
+                time.sleep(0.5)
+                found = self._index(name)
+        return found
+
+    def _index(self, name: str) -> Found | None:
+        row = next(iter(self.rows(catalog.INDEX, name=name)), None)
+        return None if row is None else Found(*row)
+
+    def constraint(self, table: str, name: str) -> Found | None:
+        """Return the constraint of a name."""
+        row = next(iter(self.rows(catalog.CONSTRAINT, table=table, name=name)), None)
+        return None if row is None else Found(table, *row)
+
+    @contextmanager
+    def copy_of(self, table: str, how: str = "LIKE {}") -> Iterator[None]:
+        """Try something on an empty copy of a table, :data:`catalog.PROBE`, in a transaction that is undone.
+
+        :param how: what the copy is made of; ``{}`` stands for the table.
+        """
+        with self.session.outside("asks the server, on an empty copy of a table"):
+            connection = self.session.connection
+            connection.exec_driver_sql("BEGIN READ WRITE")
+            try:
+                self.session.run_sql(f"CREATE TEMP TABLE {catalog.PROBE} ({how.format(table)})")
+                yield
+            except BaseException:
+                with suppress(Exception):  # what comes from a lost connection would hide the cause
+                    connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("ROLLBACK")
+
+    def run(self, statements: Iterable[str]) -> None:
+        """Try statements on a copy."""
+        for statement in statements:
+            self.session.run_sql(statement)
+
+    def remember(self, operation: ops.MigrateOperation, *, created: bool) -> None:
+        """Keep which tables are new after an operation.
+
+        :param created: whether the table of a CreateTableOp was not there before.
+        """
+        if isinstance(operation, ops.CreateTableOp) and created:
+            self.created.add(self.render.quoted(operation.table_name, operation.schema))
+        if isinstance(operation, ops.DropTableOp):
+            self.created.discard(self.render.quoted(operation.table_name, operation.schema))
+        if isinstance(operation, ops.RenameTableOp):
+            old = self.render.quoted(operation.table_name, operation.schema)
+            if old in self.created:
+                self.created.discard(old)
+                self.created.add(self.render.quoted(operation.new_table_name, operation.schema))
+
+
+class NoServer(Server):
+    """A script's: it knows of nothing that the script does not make itself."""
+
+    can_tell = False
+
+    def scalar(self, question: "sa.TextClause", **parameters: object) -> Any:  # noqa: ARG002
+        """Return None: not known."""
+        return None
+
+    def rows(self, question: "sa.TextClause", **parameters: object) -> Sequence[Any]:  # noqa: ARG002
+        """Return nothing: not known."""
+        return ()
+
+    def is_at_least(self, major: int) -> bool:  # noqa: ARG002
+        """Return that it may be of any version."""
+        return False
+
+    def safe_to_lock(self, table: str) -> bool:
+        """Return whether the script has created a table: any other may have rows."""
+        return self.is_new(table)
+
+    def is_of_revision(self, table: str) -> bool:
+        """Return whether the script has made a table."""
+        return table in self.made
+
+    def lockable(self, table: str, *, sure: bool = True) -> tuple[str, ...]:
+        """Return a table as something to lock, if it is there for sure."""
+        return (table,) if sure else ()
+
+    def remember(self, operation: ops.MigrateOperation, *, created: bool) -> None:
+        """Keep which tables are new after an operation, those of its statements as well."""
+        super().remember(operation, created=created and not getattr(operation, "if_not_exists", False))
+        if isinstance(operation, ops.ExecuteSQLOp):
+            self.made.update(sql.created(str(operation.sqltext)))

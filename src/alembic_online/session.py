@@ -1,0 +1,200 @@
+"""The connection of an online run: outside of Alembic's transactions, and given back as it was."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.exc import DBAPIError
+
+from alembic_online import catalog
+from alembic_online.lock import lock_migrations, unlock_migrations
+
+log = logging.getLogger(__name__)
+
+CLIENT_CHECK_INTERVAL = "5s"
+"""How often the server looks whether the client of a running statement is still there."""
+
+
+def is_autocommit(context: MigrationContext) -> bool:
+    """Return whether a connected context is in an autocommit_block()."""
+    connection = context.connection
+    return (
+        connection is not None and connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+    )
+
+
+def lost(error: BaseException) -> BaseException:
+    """Return the error by which a connection was lost, which those that follow from it hide."""
+    found: BaseException | None = error
+    while found is not None and not (isinstance(found, DBAPIError) and found.connection_invalidated):
+        found = found.__context__
+    return found or error
+
+
+class Session:
+    """The connection of a run, which may be one of an application's pool.
+
+    :param lock_wait: seconds to wait for sessions in the way; None: as long as it takes.
+    """
+
+    def __init__(self, context: MigrationContext, lock_wait: float | None) -> None:
+        self.context = context
+        self.lock_wait = lock_wait
+        self.revision = ""
+        """The revision that runs, for pg_stat_activity."""
+        self._inside = False
+        self._program = ""
+        self._watching = False
+        self._row_security: str | None = None
+
+    @property
+    def connection(self) -> sa.Connection:
+        """The connection of the migration, which autocommit_block() exchanges."""
+        connection = self.context.connection
+        assert connection is not None  # noqa: S101 - only a script has none
+        return connection
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Lock out other migrations, and give the session back as it was, whatever the end."""
+        self.connection.commit()
+        try:
+            self._watch_client()
+            # Else rows that a policy hides would stay as they are, without a word.
+            self._row_security = str(self.scalar(catalog.ROW_SECURITY))
+            self.set({"row_security": "off"})
+            self.connection.commit()
+            lock_migrations(self.connection, wait=self.lock_wait)  # before Alembic reads where it is
+            yield
+        except BaseException:
+            with suppress(Exception):  # what comes from a lost connection would hide the cause
+                self._give_back()
+            raise
+        self._give_back()
+
+    def _watch_client(self) -> None:
+        """Have the server end what runs when the client is gone, instead of building on for hours."""
+        with suppress(DBAPIError):  # not on every system
+            self._watching = bool(self.rows(catalog.WATCH_CLIENT, interval=CLIENT_CHECK_INTERVAL))
+            self.connection.commit()
+        self.connection.rollback()
+
+    def _give_back(self) -> None:
+        connection = self.connection
+        if connection.closed or connection.invalidated:
+            return
+        connection.rollback()
+        unlock_migrations(connection)
+        if self._watching:
+            connection.execute(catalog.WATCH_NO_CLIENT)
+        if self._row_security is not None:
+            self.set({"row_security": self._row_security})
+        connection.commit()
+
+    @contextmanager
+    def outside(self, what: str) -> Iterator[None]:
+        """Leave Alembic's transaction; the session says what it does, and has no timeouts of its own.
+
+        :param what: what it does, for pg_stat_activity.
+        """
+        if self._inside:
+            self.say(what)
+            yield
+            return
+        failure: BaseException | None = None
+        try:
+            with ExitStack() as stack:
+                if not is_autocommit(self.context):  # else the author's own block
+                    stack.enter_context(self.context.autocommit_block())
+                self._inside = True
+                found = self.connection.execute(catalog.SETTINGS).one()._asdict()
+                settings = {name: value for name, value in found.items() if value is not None}
+                self._program = settings["application_name"] or "alembic"
+                try:
+                    self.set({name: "0" for name in settings if name != "application_name"})
+                    self.say(what)
+                    yield
+                except BaseException as error:
+                    failure = error  # an exit below may fail as well, and would hide it
+                    raise
+                finally:
+                    self._inside = False
+                    if not self.connection.invalidated and not self.connection.closed:
+                        with suppress(DBAPIError) if failure is not None else ExitStack():
+                            self.set(settings)
+        except BaseException as error:
+            if failure is not None and error is not failure:
+                raise lost(failure) from failure.__cause__
+            raise
+
+    def say(self, what: str) -> None:
+        """Say in pg_stat_activity what the session does."""
+        self.set({"application_name": f"{self._program} {self.revision}: {what}"[:63]})
+
+    def set(self, values: dict[str, str], *, local: bool = False) -> None:
+        """Set settings of the server, of the session or of its transaction."""
+        names = [*values]
+        calls = ", ".join(f"set_config(:n{at}, :v{at}, {str(local).lower()})" for at in range(len(names)))
+        given = {f"n{at}": name for at, name in enumerate(names)}
+        given |= {f"v{at}": values[name] for at, name in enumerate(names)}
+        self.connection.execute(sa.text(f"SELECT {calls}"), given)
+
+    @contextmanager
+    def transaction(self, **settings: str) -> Iterator[None]:
+        """Run what is inside in a transaction of its own, within :meth:`outside`.
+
+        :param settings: settings of the server for this transaction.
+        """
+        connection = self.connection
+        # By which Alembic knows that a type has been created: also with what is undone.
+        memo = deepcopy(self.context.impl.memo)
+        connection.exec_driver_sql("BEGIN")
+        try:
+            if settings:
+                self.set(settings, local=True)
+            yield
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            self.context.impl.memo = memo
+            with suppress(Exception):  # what comes from a lost connection would hide the cause
+                connection.exec_driver_sql("ROLLBACK")
+            raise
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Have whatever is inside read only, and undo its transaction."""
+        connection = self.connection
+        connection.commit()  # Alembic may have made its version table
+        # By SQL: what the driver calls read_only cannot be set on an asynchronous connection.
+        name = "default_transaction_read_only"
+        before = connection.exec_driver_sql(f"SHOW {name}").scalar_one()
+        self.set({name: "on"})
+        connection.commit()
+        try:
+            yield
+        finally:
+            if not connection.invalidated:
+                connection.rollback()
+                self.set({name: before})
+                connection.commit()
+
+    def rows(self, question: "sa.TextClause", **parameters: object) -> Sequence[Any]:
+        """Ask the server for rows."""
+        return self.connection.execute(question, parameters).all()
+
+    def scalar(self, question: "sa.TextClause", **parameters: object) -> Any:
+        """Ask the server for one value."""
+        return self.connection.execute(question, parameters).scalar()
+
+    def run_sql(self, statement: str) -> None:
+        """Execute SQL in which nothing is a parameter."""
+        self.context.impl.execute(literal(statement))
+
+
+def literal(statement: str) -> sa.TextClause:
+    """Return SQL in which nothing is a parameter, as SQLAlchemy takes it."""
+    return sa.text(statement.replace(":", r"\:"))

@@ -1,0 +1,165 @@
+"""How a context is enabled, and how Alembic's operations come here."""
+
+import logging
+from typing import Any
+
+from alembic.operations import BatchOperations, Operations, ops
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+
+from alembic_online import driver
+from alembic_online.errors import OnlineError
+from alembic_online.filling.at_once import fill_at_once
+from alembic_online.filling.operation import BackfillOp
+from alembic_online.internals import (
+    Implementation,
+    batch_table,
+    copied,
+    copies_table,
+    is_in_transaction_of_caller,
+    is_transaction_per_revision,
+    on_steps,
+    registered,
+)
+from alembic_online.operations import HANDLERS, columns, rows  # noqa: F401 - each registers its handlers
+from alembic_online.operations.rename_index import RenameIndexOp, rename_index
+from alembic_online.options import read_flag, read_seconds
+from alembic_online.run import KEY, Run
+from alembic_online.script import count_blocks, in_transaction
+
+log = logging.getLogger(__name__)
+
+
+def enable(environment: EnvironmentContext) -> None:
+    """Carry out the operations of the configured context online, if ``-x online`` or the attribute says so.
+
+    ``-x online`` takes true, 1, yes, on, false, 0, no, off, in any case, or nothing, which is true.
+
+    :param environment: ``alembic.context``, configured with ``transaction_per_migration=True``. A program
+        sets ``config.attributes["online"]`` instead of ``-x online``, and ``config.attributes["lock_wait"]``
+        instead of ``-x lock_wait=SECONDS``: how long to wait for sessions in the way, without end by default.
+
+    Raises :class:`OnlineError` for a value that is none of these, and where it cannot work: another database
+    than PostgreSQL, one transaction for all revisions, a transaction begun before ``configure``.
+    """
+    context = environment.get_context()
+    arguments = environment.get_x_argument(as_dictionary=True)
+    attributes = environment.config.attributes
+    requested = read_flag("online", attributes.get("online", arguments.get("online", "false")))
+    wait = read_seconds("lock_wait", attributes.get("lock_wait", arguments.get("lock_wait")))
+    script = context.as_sql
+    context.opts[KEY] = None
+    if script:
+        count_blocks(context)
+    if not requested and (script or context.dialect.name != "postgresql" or not migrates(environment)):
+        return
+    run = Run(context, lock_wait=wait, requested=requested)
+    # A revision that was begun online is finished online, whatever the next run says.
+    if not requested and not run.journal.is_there():
+        return
+    _require_fitness(context)
+    context.opts[KEY] = run
+    _refuse_copies(context, run)
+    if not script and migrates(environment):
+        run_migrations = context.run_migrations
+
+        def held(**arguments: Any) -> None:
+            with run.held():
+                run_migrations(**arguments)
+
+        context.run_migrations = held  # type: ignore[method-assign] # Alembic has no event at the end
+    on_steps(context, run.steps)
+    context.on_version_apply_callbacks += (run.stamped,)
+
+
+def _require_fitness(context: MigrationContext) -> None:
+    """Raise :class:`OnlineError` for a context in which nothing can run online."""
+    if context.dialect.name != "postgresql":
+        raise OnlineError(f"-x online is for PostgreSQL, not {context.dialect.name}")
+    if not is_transaction_per_revision(context):
+        raise OnlineError("-x online needs context.configure(transaction_per_migration=True)")
+    if not context.as_sql and is_in_transaction_of_caller(context):
+        raise OnlineError("-x online needs a connection without a transaction: commit before configure()")
+    if not context.as_sql and context.dialect.driver not in driver.DRIVERS:
+        raise OnlineError(f"-x online needs the driver psycopg (3), not {context.dialect.driver}")
+
+
+def _refuse_copies(context: MigrationContext, run: Run) -> None:
+    """Refuse a batch that copies its table, by the first method that it calls then."""
+    impl: Any = context.impl
+    prepare = impl.prep_table_for_batch
+
+    def refuse_copy(batch: Any, table: Any) -> None:
+        if run.active:
+            run.refuse_copy(table.name, table.schema)
+        prepare(batch, table)
+
+    impl.prep_table_for_batch = refuse_copy
+
+
+def migrates(environment: EnvironmentContext) -> bool:
+    """Return whether the command changes the database: upgrade, downgrade, stamp."""
+    try:
+        environment.get_revision_argument()
+    except KeyError:
+        return False
+    return True
+
+
+# The implementations take the place of Alembic's own, or of what another plugin has registered, in the whole
+# process, because one registry serves all contexts. Where enable() was not called for a context, they hand on
+# the operation as it is.
+
+
+def _implementation(original: Implementation, at_once: Implementation) -> Implementation:
+    """Return what carries out an operation in any context.
+
+    :param original: where the context is not enabled.
+    :param at_once: where it is, and its revision runs in one transaction.
+    """
+
+    def run(operations: Operations, operation: Any) -> Any:
+        opts = operations.migration_context.opts
+        if KEY not in opts:
+            return original(operations, operation)
+        online: Run | None = opts[KEY]
+        if online is None or not (online.active or online.skipping):
+            return at_once(operations, operation)
+        if isinstance(operations, BatchOperations) and online.active:
+            if copies_table(operations):
+                online.refuse_copy(*batch_table(operations))
+                return online.queue(operations, operation, at_once)
+            places = getattr(operation, "kw", {})
+            if places.get("insert_before") or places.get("insert_after"):
+                return online.queue(operations, operation, at_once)  # Alembic refuses it
+        # Another batch would queue the operation and run it past us; on PostgreSQL it has no use.
+        return online.carry_out(operation, at_once)
+
+    return run
+
+
+def _not_concurrently(original: Implementation) -> Implementation:
+    """Build and drop indexes within a transaction also where a revision says CONCURRENTLY."""
+
+    def run(operations: Operations, operation: Any) -> Any:
+        if in_transaction(operations.migration_context) and not isinstance(operations, BatchOperations):
+            operation = copied(operation)
+            operation.kw.pop("postgresql_concurrently", None)
+        return original(operations, operation)
+
+    return run
+
+
+def _register() -> None:
+    own: dict[Any, Implementation] = {RenameIndexOp: rename_index, BackfillOp: fill_at_once}
+    for kind in HANDLERS:
+        if kind in own:
+            Operations.implementation_for(kind)(_implementation(own[kind], own[kind]))
+            continue
+        original = registered(kind)
+        is_index = kind in {ops.CreateIndexOp, ops.DropIndexOp}
+        at_once = _not_concurrently(original) if is_index else original
+        Operations.implementation_for(kind, replace=True)(_implementation(original, at_once))
+
+
+_register()
