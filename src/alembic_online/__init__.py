@@ -22,7 +22,7 @@ Three kinds of statement:
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -66,16 +66,14 @@ def is_planning() -> bool:
     return online is not None and online.planning
 
 
-def backfill(
-    statement: sa.Update, *, what: str, over: sa.TableClause | None = None, key: Sequence[str] = ()
-) -> int:
+def backfill(statement: sa.Update, *, what: str, over: sa.TableClause | None = None) -> int:
     """Set columns on the rows that lack them, as ``op.backfill``; returns how many rows were changed.
 
     Alembic's ``op`` has no types for what plugins add, this function has. See :meth:`BackfillOp.backfill` for
     the parameters.
     """
     typed: Any = op
-    changed: int = typed.backfill(statement, what=what, over=over, key=key)
+    changed: int = typed.backfill(statement, what=what, over=over)
     return changed
 
 

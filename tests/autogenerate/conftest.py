@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from autogenerate.circle import Project, schema_of
-from support import Database
+from databases import Database
 
 
 @pytest.fixture

@@ -13,19 +13,11 @@ from alembic import command, op
 from alembic.config import Config
 from alembic.operations import ops
 from autogenerate.circle import Project, schema_of
+from databases import Database, dump_schema, url_of
+from marks import quick
+from programs import ROOT, alembic_program
 from servers import own_server
-from support import (
-    HEAD,
-    NEXT,
-    ROOT,
-    Database,
-    alembic_program,
-    dump_schema,
-    operations,
-    quick,
-    run_alembic,
-    url_of,
-)
+from support import HEAD, NEXT, operations, run_alembic
 
 from nexus_schema.autogenerate.catalog import Key, read_both
 from nexus_schema.autogenerate.ownership import Allowed, Made

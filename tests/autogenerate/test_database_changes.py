@@ -4,7 +4,8 @@ import re
 
 import pytest
 from autogenerate.circle import Project, few_together, go_round, schema_of, together
-from support import HEAD, quick
+from marks import quick
+from support import HEAD
 
 # SQLAlchemy 2.1.9 stumbles over a CHECK that is not valid; it warns of its own keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")

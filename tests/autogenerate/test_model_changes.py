@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from autogenerate.circle import Project, few_together, go_round, together
+from marks import quick
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -22,7 +23,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.sql.ddl import CreateView
-from support import quick
 
 import nexus_schema.models
 

@@ -6,19 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import (
-    HEAD,
-    NEXT,
-    REVISIONS,
-    Database,
-    alembic_program,
-    copy_project,
-    dump_schema,
-    python_program,
-    quick,
-    run_program,
-    url_of,
-)
+from databases import Database, dump_schema, url_of
+from marks import quick
+from programs import alembic_program, copy_project, python_program, run_program
+from support import HEAD, NEXT, REVISIONS
 
 
 @pytest.fixture

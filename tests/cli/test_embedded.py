@@ -10,14 +10,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support import (
-    HEAD,
-    alembic_program,
-    copy_project,
-    python_program,
-    quick,
-    run_program,
-)
+from marks import quick
+from programs import alembic_program, copy_project, python_program, run_program
+from support import HEAD
 
 
 @pytest.fixture

@@ -9,24 +9,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from databases import SECRET, Database, as_role, catalog, dump_schema, url_of
 from legacy_databases import KINDS, build
+from programs import Fork, alembic_program
 from psycopg.conninfo import conninfo_to_dict
 from servers import own_server
 from sqlalchemy import text
-from support import (
-    HEAD,
-    REVISIONS,
-    SECRET,
-    Database,
-    Fork,
-    alembic_program,
-    as_role,
-    catalog,
-    dump_schema,
-    insert,
-    run_alembic,
-    url_of,
-)
+from support import HEAD, REVISIONS, insert, run_alembic
 
 from nexus_schema import Outcome, session, upgrade_database
 from nexus_schema.database import parse_url

@@ -9,23 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support import (
-    Database,
-    Fork,
-    alembic_program,
-    at,
-    catalog,
-    content,
-    dump_schema,
-    insert,
-    quick,
-    run_alembic,
-    run_program,
-    run_sql_script,
-    task_response,
-    url_of,
-    user_message,
-)
+from databases import Database, catalog, content, dump_schema, run_sql_script, url_of
+from marks import quick
+from programs import Fork, alembic_program, run_program
+from support import at, insert, run_alembic, task_response, user_message
 
 SESSIONS = (
     "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'nexus_schema 0%%' AND datname = %s"

@@ -10,19 +10,10 @@ import sqlalchemy as sa
 from alembic import op
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from databases import Database, dump_schema, run_sql_script, url_of
 from legacy_databases import KINDS, build
-from support import (
-    ROOT,
-    Database,
-    alembic_program,
-    copy_project,
-    dump_schema,
-    insert,
-    operations,
-    python_program,
-    run_sql_script,
-    url_of,
-)
+from programs import ROOT, alembic_program, copy_project, python_program
+from support import insert, operations
 
 from nexus_schema.autogenerate.catalog import Key
 from nexus_schema.autogenerate.ownership import Allowed

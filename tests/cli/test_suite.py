@@ -9,7 +9,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from support import ROOT, python_program, quick
+from marks import quick
+from programs import ROOT, python_program
 
 WITHOUT_SERVERS = """if True:
     import sys, pytest

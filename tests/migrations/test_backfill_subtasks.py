@@ -7,23 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from databases import Database, url_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from migrations.reference_backfill import ABSENT, Request
 from migrations.reference_backfill import backfill as reference
 from psycopg.types.json import Jsonb
 from sqlalchemy import event, text
-from support import (
-    Database,
-    at,
-    insert,
-    operations,
-    revision_module,
-    run_alembic,
-    task_response,
-    url_of,
-    user_message,
-)
+from support import at, insert, operations, revision_module, run_alembic, task_response, user_message
 
 REVISION = revision_module("003")
 

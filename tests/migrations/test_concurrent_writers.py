@@ -11,10 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from databases import Database, url_of
 from legacy_databases import BOOTSTRAP
 from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, event
-from support import START, Database, at, insert, task_response, url_of, user_message
+from support import START, at, insert, task_response, user_message
 
 from nexus_schema import Outcome, upgrade_database
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from databases import Database, catalog, url_of
 from legacy_databases import EARLY_BOOTSTRAP, build, staying
+from marks import quick
 from runtime import killed
 from sqlalchemy import Connection
-from support import Database, catalog, quick, url_of
 
 from nexus_schema import Outcome, legacy
 

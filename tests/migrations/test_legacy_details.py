@@ -5,10 +5,11 @@ import re
 from collections.abc import Callable
 
 import pytest
+from databases import Database, as_role, catalog, url_of
 from legacy_databases import BOOTSTRAP, KINDS, SCRIPT_000, SCRIPT_000_REST, build
 from sqlalchemy import create_engine
 from sqlalchemy.exc import ProgrammingError
-from support import Database, as_role, catalog, insert, run_alembic, url_of
+from support import insert, run_alembic
 
 from nexus_schema.database import parse_url
 from nexus_schema.errors import SchemaError

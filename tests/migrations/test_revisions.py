@@ -9,25 +9,20 @@ from typing import Any, ClassVar
 
 import psycopg
 import pytest
+from databases import Database, dump_schema, run_sql_script, url_of, wait_until_a_session_waits
+from marks import quick
+from programs import ROOT, alembic_program
 from psycopg.types.json import Jsonb
 from support import (
     HEAD,
     REVISIONS,
-    ROOT,
     START,
-    Database,
-    alembic_program,
     at,
-    dump_schema,
     insert,
-    quick,
     revision_module,
     run_alembic,
-    run_sql_script,
     task_response,
-    url_of,
     user_message,
-    wait_until_a_session_waits,
 )
 
 from nexus_schema.errors import SchemaError

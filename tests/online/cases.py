@@ -158,7 +158,7 @@ CASES = {
         t = sa.table("t", *(sa.column(name, sa.Integer) for name in ("c", "id", "a")))
         op.backfill(sa.update(t).values(c=t.c.id * 2).where(t.c.c.is_(None)), what="rows of t")
         op.alter_column("t", "c", nullable=False)
-        op.backfill(sa.update(t).values(a=1).where(t.c.a != 1), what="rows of t", key=("id",))
+        op.backfill(sa.update(t).values(a=1).where(t.c.a != 1), what="rows of t")
         """,
         stalls=True,
     ),
@@ -227,7 +227,7 @@ CASES = {
         t = sa.table("t", sa.column("Odd %name", sa.Integer))
         column = t.c["Odd %name"]
         op.backfill(
-            sa.update(t).values({"Odd %name": column + 100}).where(column < 100), what="5%", key=["Odd %name"]
+            sa.update(t).values({"Odd %name": column + 100}).where(column < 100), what="5%"
         )
         op.drop_constraint("5% f", "t", type_="foreignkey")
         op.drop_constraint("5% a", "t", type_="check")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from databases import Database
 from online.project import Project, reset
 from psycopg.conninfo import make_conninfo
-from support import Database
 
 
 @pytest.fixture(scope="session")

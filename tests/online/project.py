@@ -11,56 +11,80 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import alembic
 import psycopg
 from alembic import command
 from alembic.config import Config
+from databases import Database, catalog, content, run_sql_script, url_of
 from psycopg import pq
 from sqlalchemy import Engine, event, make_url
-from support import Database, catalog, content, run_sql_script, url_of
 
-ENV = """
-import sqlalchemy as sa
-from alembic import context
-import alembic_online
-
-given = context.config.attributes
-how = {
-    "transaction_per_migration": True,
-    # The name that PostgreSQL itself gives: online, a constraint needs one.
-    "target_metadata": sa.MetaData(
-        naming_convention={"uq": "%(table_name)s_%(column_0_name)s_key", "ix": "ix_%(column_0_label)s"}
-    ),
-} | given.get("configure", {})
-if context.is_offline_mode():
-    context.configure(
-        dialect_name="postgresql",
-        dialect_opts={"paramstyle": "named"},
-        literal_binds=True,
-        as_sql=True,
-        **how
+# What a project changes in the env.py of Alembic's stock template.
+ENABLED = {
+    "from alembic import context\n": "from alembic import context\nimport alembic_online\n",
+    """        dialect_opts={"paramstyle": "named"},
+    )
+""": """        dialect_opts={"paramstyle": "named"},
+        transaction_per_migration=True,
     )
     alembic_online.enable(context)
-    with context.begin_transaction():
-        context.run_migrations()
-else:
-    engine = sa.create_engine(given["url"], poolclass=sa.NullPool)
-    for hook in given["hooks"]:
-        hook(engine)
-    with engine.connect() as connection:
+""",
+    """            connection=connection, target_metadata=target_metadata
+        )
+""": """            connection=connection, target_metadata=target_metadata, transaction_per_migration=True
+        )
+        alembic_online.enable(context)
+""",
+}
+# What the tests change further: a test may configure it in another way, and look at what the engine does.
+TESTED = {
+    "target_metadata = None\n": """import sqlalchemy as sa
+given = config.attributes
+# The name that PostgreSQL itself gives: online, a constraint needs one.
+convention = {"uq": "%(table_name)s_%(column_0_name)s_key", "ix": "ix_%(column_0_label)s"}
+target_metadata = sa.MetaData(naming_convention=convention)
+how = {"target_metadata": target_metadata, "transaction_per_migration": True} | given.get("configure", {})
+""",
+    "        target_metadata=target_metadata,\n": "        **how,\n",
+    "        transaction_per_migration=True,\n    )": "    )",
+    "connection=connection, target_metadata=target_metadata, transaction_per_migration=True": (
+        "connection=connection, **how"
+    ),
+    "    with connectable.connect() as connection:\n": """    for hook in given["hooks"]:
+        hook(connectable)
+    with connectable.connect() as connection, afterwards(connection):
         for statement in given["before"]:
             connection.exec_driver_sql(statement)
             connection.commit()
         if given.get("begun"):
             connection.exec_driver_sql("SELECT 1")
-        try:
-            context.configure(connection=connection, **how)
-            alembic_online.enable(context)
-            with context.begin_transaction():
-                context.run_migrations()
-        finally:
-            for look in given["afterwards"]:
-                look(connection)
-"""
+""",
+    "def run_migrations_online() -> None:\n": """from contextlib import contextmanager
+
+@contextmanager
+def afterwards(connection):
+    try:
+        yield
+    finally:
+        for look in given["afterwards"]:
+            look(connection)
+
+def run_migrations_online() -> None:
+""",
+}
+TEMPLATE = Path(alembic.__file__).parent / "templates" / "generic" / "env.py"
+
+
+def env(template: Path, *changes: dict[str, str]) -> str:
+    """Return a stock env.py with changes, each in one place."""
+    text = template.read_text()
+    for old, new in [pair for change in changes for pair in change.items()]:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+ENV = env(TEMPLATE, ENABLED, TESTED)
 
 REVISION = """
 import sqlalchemy as sa
@@ -139,8 +163,9 @@ class Project:
         config = Config(output_buffer=output, cmd_opts=Namespace(x=options))
         config.set_main_option("script_location", str(self.path).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
-        given = {"hooks": (), "before": (), "afterwards": ()} | attributes
-        config.attributes.update({"url": make_url(self.url).set(drivername="postgresql+psycopg"), **given})
+        url = make_url(self.url).set(drivername="postgresql+psycopg")
+        config.set_main_option("sqlalchemy.url", url.render_as_string(hide_password=False).replace("%", "%%"))
+        config.attributes.update({"hooks": (), "before": (), "afterwards": ()} | attributes)
         return config
 
     def upgrade(self, *, online: bool = True, **attributes: Any) -> None:

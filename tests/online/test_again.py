@@ -4,10 +4,10 @@ import logging
 from typing import Any
 
 import pytest
+from marks import quick
 from online.project import Fault, Project, Stop, reset, state, versions
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
-from support import quick
 
 from alembic_online.errors import OnlineError, first_line
 

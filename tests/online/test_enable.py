@@ -11,8 +11,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.operations import Operations, ops, toimpl
 from alembic.runtime.migration import MigrationContext
+from marks import quick
 from online.project import Project, versions
-from support import quick
 
 import alembic_online
 from alembic_online.errors import OnlineError

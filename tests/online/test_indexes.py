@@ -4,10 +4,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from databases import Database
+from marks import quick
 from online.project import Project, state
 from psycopg.errors import UniqueViolation
 from sqlalchemy.exc import DBAPIError
-from support import Database, quick
 
 from alembic_online.errors import OnlineError
 from alembic_online.operations.rename_index import RenameIndexOp

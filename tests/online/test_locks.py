@@ -5,10 +5,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from databases import Database
+from marks import quick
 from online.cases import CASES, Case
 from online.project import Project, others_work, reset, state
 from sqlalchemy import Engine, event
-from support import Database, quick
 
 # Event triggers tell of each DDL statement, in its own transaction, which locks on the tables of BASE its
 # session holds, and whether it has scanned one of them.

@@ -4,10 +4,11 @@ from contextlib import suppress
 from itertools import count
 
 import pytest
+from databases import dump_schema
+from marks import quick
 from online.cases import CASES, Case
 from online.project import Fault, Project, Stop, reset, state
 from sqlalchemy.exc import DBAPIError
-from support import dump_schema, quick
 
 by_name = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

@@ -4,8 +4,9 @@ from itertools import count
 from typing import Any
 
 import pytest
+from databases import Database, dump_schema
+from marks import quick
 from online.project import Fault, Project, Stop, reset, state, versions
-from support import Database, dump_schema, quick
 
 from alembic_online import RefusedError
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from alembic.util import CommandError
+from databases import Database
+from marks import quick
 from online.project import Project, reset, state, versions
-from support import Database, quick
 
 from alembic_online import RefusedError
 from alembic_online.errors import OnlineError

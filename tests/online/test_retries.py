@@ -1,8 +1,8 @@
 """A statement that did not get its lock is tried again, with nothing of the first attempt in it."""
 
 import pytest
+from databases import dump_schema
 from online.project import InTheWay, Project, reset, state, versions
-from support import dump_schema
 
 # Each with the statement before which others take a lock, and the lock that they take.
 RETRIED = {

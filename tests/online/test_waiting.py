@@ -9,11 +9,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from online.project import Fault, Project, Stop, others_work, versions, wait_for
+from marks import quick
+from online.project import ENABLED, TEMPLATE, Fault, Project, Stop, env, others_work, versions, wait_for
 from servers import own_server
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
-from support import quick
 
 from alembic_online.errors import OnlineError, RefusedError
 
@@ -167,15 +167,13 @@ import sys
 from pathlib import Path
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import make_url
 
 config = Config()
 config.set_main_option("script_location", sys.argv[1])
 config.set_main_option("path_separator", "os")
-config.attributes.update(
-    url=make_url(sys.argv[2]).set(drivername="postgresql+psycopg"),
-    online=True, hooks=(), before=(), afterwards=()
-)
+url = sys.argv[2].replace("postgresql:", "postgresql+psycopg:")
+config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+config.attributes.update(online=True, hooks=(), before=(), afterwards=())
 command.upgrade(config, "head")
 """
 
@@ -335,31 +333,17 @@ def test_an_applications_pool_gets_its_connection_back_as_it_was(
     assert {name for name, _ in changed} == ({"search_path"} if "search_path" in upgrade else set())
 
 
-ASYNC_ENV = """
-import asyncio
-from alembic import context
-import alembic_online as online
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
-
-def migrate(connection):
-    context.configure(connection=connection, transaction_per_migration=True)
-    online.enable(context)
-    with context.begin_transaction():
-        context.run_migrations()
-
-async def run():
-    engine = create_async_engine(context.config.attributes["url"], poolclass=NullPool)
-    async with engine.connect() as connection:
-        await connection.run_sync(migrate)
-
-asyncio.run(run())
-"""
+ASYNC_ENABLED = dict([*ENABLED.items()][:2]) | {
+    "    context.configure(connection=connection, target_metadata=target_metadata)\n": (
+        "    context.configure(connection=connection, transaction_per_migration=True)\n"
+        "    alembic_online.enable(context)\n"
+    )
+}
 
 
 def test_an_asynchronous_environment(project: Project) -> None:
-    """As Alembic's template for it is written."""
-    (project.path / "env.py").write_text(ASYNC_ENV)
+    template = TEMPLATE.parents[1] / "async" / "env.py"
+    (project.path / "env.py").write_text(env(template, ASYNC_ENABLED))
     project.revision(f"{COLUMN}\n{INDEX}\nop.execute('INSERT INTO bare VALUES (0, 0)')")
     with psycopg.connect(project.url) as other:
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ

@@ -3,9 +3,9 @@
 import logging
 
 import pytest
+from marks import quick
 from online.project import Project, reset, state, versions
 from sqlalchemy.exc import DBAPIError
-from support import quick
 
 from alembic_online.errors import OnlineError
 

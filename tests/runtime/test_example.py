@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import HEAD, ROOT, Database, url_of
+from databases import Database, url_of
+from programs import ROOT
+from support import HEAD
 
 README = (ROOT / "README.md").read_text()
 

@@ -9,10 +9,12 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
+from databases import Database, as_role, catalog, url_of
+from marks import quick
+from programs import ROOT
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
-from support import ROOT, Database, as_role, catalog, quick, url_of
 
 from nexus_schema.database import parse_url
 from nexus_schema.errors import SchemaError

@@ -12,23 +12,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from databases import Content, Database, catalog, content, dump_schema, url_of
 from legacy_databases import DIFFERENT, KINDS, build
+from programs import forked
 from psycopg import sql
 from runtime import killed
 from sqlalchemy import Connection
-from support import (
-    Content,
-    Database,
-    at,
-    catalog,
-    content,
-    dump_schema,
-    forked,
-    insert,
-    task_response,
-    url_of,
-    user_message,
-)
+from support import at, insert, task_response, user_message
 
 from nexus_schema import Outcome, upgrade_database
 

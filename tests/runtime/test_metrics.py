@@ -16,11 +16,11 @@ from typing import Any, get_type_hints
 
 import psycopg
 import pytest
+from databases import Database, url_of
 from servers import own_server
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
-from support import Database, url_of
 
 from nexus_schema import metrics, record_conversation_metrics, record_conversation_metrics_async
 from nexus_schema.database import parse_url

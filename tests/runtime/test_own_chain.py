@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from support import ROOT, Database, catalog, quick, run_alembic, url_of
+from databases import Database, catalog, url_of
+from marks import quick
+from programs import ROOT
+from support import run_alembic
 
 from nexus_schema import Outcome, upgrade_database
 from nexus_schema.database import parse_url

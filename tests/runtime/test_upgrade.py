@@ -14,24 +14,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from databases import SECRET, Database, catalog, url_of, wait_until_a_session_waits
+from marks import quick
+from programs import Fork, alembic_program, copy_project, python_program
 from servers import Server, directory, own_server, pooler
 from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
-from support import (
-    HEAD,
-    NEXT,
-    REVISIONS,
-    SECRET,
-    Database,
-    Fork,
-    alembic_program,
-    catalog,
-    copy_project,
-    python_program,
-    quick,
-    url_of,
-    wait_until_a_session_waits,
-)
+from support import HEAD, NEXT, REVISIONS
 
 from nexus_schema import Outcome, UpgradeResult, upgrade_database, upgrade_database_async
 from nexus_schema.database import parse_url

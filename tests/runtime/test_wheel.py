@@ -9,17 +9,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support import (
-    HEAD,
-    REVISIONS,
-    ROOT,
-    Database,
-    catalog,
-    python_program,
-    run_alembic,
-    run_program,
-    url_of,
-)
+from databases import Database, catalog, url_of
+from programs import ROOT, python_program, run_program
+from support import HEAD, REVISIONS, run_alembic
 
 USE = """if True:
     import models

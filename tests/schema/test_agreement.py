@@ -3,16 +3,10 @@
 import difflib
 
 import pytest
+from databases import Database, dump_schema, run_sql_script, url_of
+from programs import alembic_program
 from sqlalchemy import create_engine
-from support import (
-    HEAD,
-    Database,
-    alembic_program,
-    dump_schema,
-    run_alembic,
-    run_sql_script,
-    url_of,
-)
+from support import HEAD, run_alembic
 
 from nexus_schema.database import parse_url
 from nexus_schema.models import Base

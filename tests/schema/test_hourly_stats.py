@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import psycopg
 import pytest
-from support import Database, insert, url_of
+from databases import Database, url_of
+from support import insert
 
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
 

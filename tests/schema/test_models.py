@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from databases import Database, url_of
 from sqlalchemy import Engine, create_engine, event, func, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, selectinload
-from support import START, Database, url_of
+from support import START
 
 from nexus_schema.database import parse_url
 from nexus_schema.models import ApiRequest, Base, ConversationMetric, StreamingChunk, hourly_stats

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from databases import Database, url_of
 from sqlalchemy import Connection, Select, create_engine
-from support import Database, url_of
 
 from nexus_schema import queries
 from nexus_schema.database import parse_url

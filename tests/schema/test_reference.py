@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support import REVISIONS, Database
+from databases import Database
+from support import REVISIONS
 
 ZONED = "timestamp with time zone"
 

@@ -1,9 +1,13 @@
 """What importing the packages loads, and by which names the models are known."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+TESTS = Path(__file__).parents[1]
 
 
 def run(code: str) -> str:
@@ -58,3 +62,21 @@ def test_the_former_name_of_online_operations() -> None:
         print(*[warning.message for warning in said])
     """
     assert "nexus_schema.online is alembic_online now" in run(code)
+
+
+def imported(file: Path) -> set[str]:
+    """Return the modules that a file imports, wherever it does."""
+    nodes = [*ast.walk(ast.parse(file.read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def test_the_tests_of_a_plugin_could_leave_the_repository() -> None:
+    """Neither they nor what they import know of this project; import-linter sees to the plugin itself."""
+    files = [*(TESTS / "online").glob("*.py")]
+    assert len(files) > 10
+    for file in files:  # grows
+        names = imported(file)
+        assert not [name for name in names if name.partition(".")[0] in {"nexus_schema", "models"}], file
+        files += [own for name in names if (own := TESTS / f"{name}.py").exists() and own not in files]
+    assert TESTS / "servers.py" in files

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from support import REVISIONS, ROOT
+from programs import ROOT
+from support import REVISIONS
 
 FILES = sorted((ROOT / "alembic" / "versions").glob("*.py"))
 SHARED = {

@@ -1,5 +1,6 @@
 """The operation of a backfill."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,6 @@ class BackfillOp(ops.MigrateOperation):
         *,
         what: str,
         over: sa.TableClause | None = None,
-        key: Sequence[str] = (),
     ) -> None:
         if not isinstance(statement.table, sa.TableClause):
             raise OnlineError(f"a backfill updates a table by its own name, not by an alias ({what})")
@@ -29,7 +29,6 @@ class BackfillOp(ops.MigrateOperation):
         self.statement = statement
         self.what = what
         self.over = over
-        self.key = tuple(key)
 
     @classmethod
     def backfill(
@@ -39,7 +38,7 @@ class BackfillOp(ops.MigrateOperation):
         *,
         what: str,
         over: sa.TableClause | None = None,
-        key: Sequence[str] = (),
+        key: Sequence[str] | None = None,
     ) -> int:
         """Set columns on the rows that lack them; returns how many rows were changed, 0 in a script.
 
@@ -48,9 +47,12 @@ class BackfillOp(ops.MigrateOperation):
         :param what: what was filled, for the log: "requests given the account of their domain".
         :param over: the table whose ranges the batches are, if it is not the one that is updated: a small
             one that the statement joins by an indexed column.
-        :param key: columns of an index; batches are ranges of them instead of ranges of the table's pages.
+        :param key: has no effect any more. Batches are ranges of the table's pages; of its primary key where
+            the server shows no pages.
         """
-        changed: int = operations.invoke(cls(statement, what=what, over=over, key=key))
+        if key is not None:
+            warnings.warn("key= of op.backfill has no effect: leave it out", DeprecationWarning, stacklevel=3)
+        changed: int = operations.invoke(cls(statement, what=what, over=over))
         return changed
 
     @property

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
-from alembic_online.errors import OnlineError
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.filling.rows import quoted, table_name
 
@@ -26,8 +25,8 @@ _PRIMARY_KEY = sa.text("""
 SELECT attname::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
 WHERE indrelid = to_regclass(:table) AND indisprimary
 ORDER BY array_position(CAST(indkey AS int2[]), attnum)""")
-_KEY = sa.text("""
-SELECT format_type(atttypid, atttypmod) AS type, attnotnull FROM pg_attribute
+_TYPE = sa.text("""
+SELECT format_type(atttypid, atttypmod) FROM pg_attribute
 WHERE attrelid = to_regclass(:table) AND attname = :column AND attnum > 0 AND NOT attisdropped""")
 _ROWS = sa.text("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(:table)")
 
@@ -39,8 +38,6 @@ def key_of(connection: sa.Connection, operation: BackfillOp) -> tuple[str, ...] 
     of something else. The primary key serves there.
     """
     given = {"table": table_name(connection.dialect, operation.walked)}
-    if operation.key:
-        return operation.key
     hidden = connection.execute(_HAS_FOREIGN_PARTS, given).scalar()
     if not hidden and not connection.execute(_PAGES, given).scalar():
         rows = sa.select(sa.literal(1)).select_from(operation.walked).limit(1)
@@ -76,7 +73,7 @@ class Pages:
 
 
 class Keys:
-    """Ranges of a key, for a table whose pages lie in no useful order."""
+    """Ranges of the primary key, for a table of which the server shows no pages."""
 
     def __init__(self, connection: sa.Connection, operation: BackfillOp, key: Sequence[str]) -> None:
         quote = partial(quoted, connection.dialect)
@@ -86,22 +83,16 @@ class Keys:
             sa.literal_column(f"{quote(operation.walked.name)}.{quote(name)}") for name in key
         ]
         table = table_name(connection.dialect, operation.walked)
-        self._types = [self._type(table, name, operation) for name in key]
+        self._types = [self._type(table, name) for name in key]
         # What comes after the key that is the last one now belongs to the next pass.
         self._last = self._row(self._keys().order_by(*(column.desc() for column in self._columns)))
         name = table_name(connection.dialect, operation.walked)
         self._total = connection.execute(_ROWS, {"table": name}).scalar() or 1
         self._seen = 0
 
-    def _type(self, table: str, column: str, operation: BackfillOp) -> str:
+    def _type(self, table: str, column: str) -> str:
         """Return the type of a column with its length, without which ranges would miss rows."""
-        found = self._connection.execute(_KEY, {"table": table, "column": column}).one_or_none()
-        if found is None or not found.attnotnull:
-            raise OnlineError(
-                f"a backfill cannot go over {table}.{column} ({operation.what}): a key has to be of columns"
-                " that are there and NOT NULL, else rows would be missed"
-            )
-        return str(found.type)
+        return str(self._connection.execute(_TYPE, {"table": table, "column": column}).scalar_one())
 
     def _keys(self) -> "sa.Select[Any]":
         return _select(*(column.cast(sa.Text) for column in self._columns))

@@ -28,6 +28,7 @@ def write_batches(context: MigrationContext, operation: BackfillOp) -> None:
 DO $backfill$
 DECLARE
     pages bigint;
+    elsewhere boolean;
     first_page bigint;
     first_tid tid;
     end_tid tid;
@@ -40,7 +41,13 @@ BEGIN
             SELECT '{regclass}'::regclass::oid
             UNION SELECT inhrelid FROM pg_inherits JOIN parts ON inhparent = part
         )
-        SELECT max(pg_relation_size(part)) / current_setting('block_size')::int INTO pages FROM parts;
+        SELECT max(pg_relation_size(part)) / current_setting('block_size')::int, bool_or(relkind = 'f')
+        INTO pages, elsewhere FROM parts JOIN pg_class ON oid = part;
+        IF elsewhere OR (pages = 0 AND EXISTS (SELECT FROM {name})) THEN
+            RAISE EXCEPTION
+                '% has rows of which this server shows no pages; alembic -x online upgrade goes over its key',
+                '{regclass}';
+        END IF;
         first_page := 0;
         WHILE first_page < pages LOOP
             first_tid := format('(%s,0)', first_page)::tid;

