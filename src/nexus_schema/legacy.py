@@ -23,7 +23,7 @@ from alembic.util import CommandError
 from psycopg.errors import CheckViolation, NotNullViolation
 from sqlalchemy.exc import DBAPIError
 
-from alembic_online import backfill, is_online, is_planning
+from alembic_online import backfill, is_online, is_planning, rename_index
 from alembic_online.filling import MAXIMUM_PASSES
 from nexus_schema.errors import SchemaError, database_error, describe
 from nexus_schema.views import columns_read_by, found_statements, rendered_statements
@@ -354,7 +354,8 @@ def adopt(view_statement: str) -> None:
         log.info("found %s, made without this chain", database.summary())
         log.info("missing, and added by the revisions: %s", ", ".join(database.missing()) or "nothing")
     for change in plan.changes:
-        log.info("%s", _run(change, online=online))
+        # Online, the operation has a line of its own.
+        log.log(logging.DEBUG if online else logging.INFO, "%s", _run(change, online=online))
     for name in database.left_alone():
         log.warning("left alone: %s", name)
 
@@ -592,16 +593,16 @@ class _Plan:
             self._change(f"index {kept} built", op.create_index, kept, there.table, [*columns])
         if kept is None or kept == wanted:
             return
-        rename = f"ALTER INDEX {kept} RENAME TO {wanted}"
         if there is None:
-            self._change(f"index {kept} renamed to {wanted}", op.execute, rename)
+            self._change(f"index {kept} renamed to {wanted}", rename_index, kept, wanted)
             return
         # In one transaction: CREATE INDEX IF NOT EXISTS of a program that starts meanwhile finds the name
         # taken. LOCK TABLE comes first because online that says for which table to wait.
         self._change(
             f"index {wanted} replaced by {kept}: it was {there.definition if there.valid else 'invalid'}",
             op.execute,
-            f"LOCK TABLE {there.table} IN ACCESS EXCLUSIVE MODE; DROP INDEX {wanted}; {rename}",
+            f"LOCK TABLE {there.table} IN ACCESS EXCLUSIVE MODE; DROP INDEX {wanted};"
+            f" ALTER INDEX {kept} RENAME TO {wanted}",
         )
 
     def _drop_index(self, row: Any, why: str) -> None:

@@ -696,6 +696,14 @@ def test_the_log_says_what_was_found_and_what_was_changed(empty: Database) -> No
         assert f"INFO  [nexus_schema.legacy] {expected}" in log
 
 
+@pytest.mark.parametrize("kind", quick([*KINDS], "bootstrap"))
+def test_online_the_log_is_a_line_for_each_operation(empty: Database, kind: str) -> None:
+    build(empty, KINDS[kind])
+    log = alembic_program("-x", "online", "upgrade", "head", url=url_of(empty)).stderr
+    assert len(log.splitlines()) < 60
+    assert log.count("Context impl") == 1
+
+
 def test_an_index_is_dropped_only_when_the_one_that_serves_is_there(empty: Database) -> None:
     build(empty, bootstrap(None))
     run_alembic("upgrade", "004", url=url_of(empty))

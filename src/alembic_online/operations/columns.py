@@ -138,15 +138,18 @@ def alter_column(server: Server, operation: ops.AlterColumnOp) -> Iterator[Step]
     default = operation.modify_server_default
     identity = isinstance(default, sa.Identity)  # for which the column has to be NOT NULL
     if default is not False and not identity:
-        yield Locking(what, _part(server, operation, modify_server_default=default), (table,))
+        said = f"{what}: {'drop' if default is None else 'set'} default"
+        yield Locking(said, _part(server, operation, modify_server_default=default), (table,))
     if operation.modify_nullable is True:
-        yield Locking(what, _part(server, operation, modify_nullable=True), (table,))
+        yield Locking(f"{what}: drop not null", _part(server, operation, modify_nullable=True), (table,))
     elif operation.modify_nullable is False:
         yield from set_not_null(server, table, operation.table_name, operation.column_name)
     if identity:
-        yield Locking(what, _part(server, operation, modify_server_default=default), (table,))
+        said = f"{what}: set identity"
+        yield Locking(said, _part(server, operation, modify_server_default=default), (table,))
     if operation.modify_comment is not False:
-        yield NonBlocking(what, _part(server, operation, modify_comment=operation.modify_comment))
+        said = f"comment on {table}.{operation.column_name}"
+        yield NonBlocking(said, _part(server, operation, modify_comment=operation.modify_comment))
 
 
 def _part(server: Server, operation: ops.AlterColumnOp, **change: Any) -> tuple[str, ...]:
@@ -167,11 +170,13 @@ def _alter_type(server: Server, what: str, table: str, operation: ops.AlterColum
     """Change the type; a valid check would be tried on every row again, under the lock."""
     column = operation.column_name
     changed = _part(server, operation, modify_type=operation.modify_type)
+    assert operation.modify_type is not None  # noqa: S101 - so it was called
+    type_ = sa.types.to_instance(operation.modify_type)
+    what += f": type {type_.compile(server.render.dialect)}"
     if not server.can_tell:
         yield Locking(what, changed, (table,), warning=NOT_ASKED.format(f"the type of {table}.{column}"))
         return
-    assert operation.modify_type is not None  # noqa: S101 - so it was called
-    wanted = type_name(server, sa.types.to_instance(operation.modify_type))
+    wanted = type_name(server, type_)
     if server.scalar(catalog.COLUMN, table=table, column=column) == wanted:
         return
     checks = server.rows(catalog.COLUMN_CHECKS, table=table, column=column)
