@@ -20,7 +20,6 @@ Three kinds of statement:
   nobody out, or says ``execution_options={"online": "long"}``.
 """
 
-import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +30,7 @@ from alembic.runtime.migration import MigrationContext
 
 from alembic_online.errors import RefusedError
 from alembic_online.filling import MAXIMUM_PASSES
+from alembic_online.log import log
 from alembic_online.run import KEY, Run
 from alembic_online.setup import enable, migrates
 
@@ -45,8 +45,6 @@ __all__ = [
     "rename_index",
     "until_unchanged",
 ]
-
-log = logging.getLogger(__name__)
 
 
 def current(context: MigrationContext) -> Run | None:

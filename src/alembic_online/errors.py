@@ -9,6 +9,10 @@ class OnlineError(CommandError):
     """Something the user can fix; its text is one line that says what is wrong and what to do."""
 
 
+class ChangedError(OnlineError):
+    """What an operation has left when it was interrupted is not there any more."""
+
+
 class RefusedError(OnlineError):
     """An operation that cannot run without blocking others; nothing of its revision was done."""
 

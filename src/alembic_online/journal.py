@@ -7,7 +7,6 @@ Alembic's version table, and is gone when the revision is stamped.
 import hashlib
 import itertools
 import json
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,9 +18,7 @@ from alembic_online import catalog
 from alembic_online.errors import OnlineError
 from alembic_online.render import Renderer
 from alembic_online.session import Session, literal
-from alembic_online.steps import Step, from_json, to_json
-
-log = logging.getLogger(__name__)
+from alembic_online.steps import BuildIndex, BuildParts, Step, Validate, from_json, to_json
 
 _FINISHED_BY_ANY = {"begun", "backfill", "made", "created", "done"}
 """What an entry may hold whose steps are not in it, as older versions wrote it."""
@@ -50,7 +47,10 @@ class Entry:
     def steps(self) -> list[Step] | None:
         """The steps that it takes, if an earlier run has found them; raises :class:`OnlineError`."""
         if "steps" in self.state:
-            return [from_json(step) for step in self.state["steps"]]
+            steps = [from_json(step) for step in self.state["steps"]]
+            # Of these nothing is noted before they are done; what they left, the server can tell.
+            again = self.state["at"] == 0 and isinstance(steps[0], BuildIndex | BuildParts | Validate)
+            return None if again else steps
         if not self.done and not self.state.keys() <= _FINISHED_BY_ANY:
             raise OnlineError(
                 "an operation of this revision was begun by an older version of alembic_online; finish the"

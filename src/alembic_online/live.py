@@ -1,7 +1,6 @@
 """The interpreter that executes steps, and notes each in the journal."""
 
 import itertools
-import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -12,17 +11,20 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from alembic_online import catalog, driver
-from alembic_online.errors import OnlineError, first_line
+from alembic_online.building import build_index, build_parts
+from alembic_online.errors import ChangedError, OnlineError, first_line
 from alembic_online.filling.batches import fill_in_batches
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.journal import Entry, Journal
+from alembic_online.probe import require_same
 from alembic_online.server import Server
 from alembic_online.steps import (
-    STRONG_LOCK_TIMEOUT,
     WEAK_LOCK_TIMEOUT,
     BuildIndex,
+    BuildParts,
     Default,
     Fill,
+    Index,
     Locking,
     NonBlocking,
     Setting,
@@ -31,8 +33,6 @@ from alembic_online.steps import (
     Work,
 )
 from alembic_online.waiting import RETRIED, Holders, Watch, delays
-
-log = logging.getLogger(__name__)
 
 GUARD_SECONDS = 5
 """A brief statement that runs longer is none: it reads or writes the table under its lock."""
@@ -63,19 +63,17 @@ class Live:
         self._entry = entry
         self._operation = operation
         self._as_alembic = as_alembic
-        self._last = False
+        self._steps: list[Step] = []
 
     def execute(self, steps: list[Step], first: int) -> None:
         """Execute the steps, without those that an earlier run has done.
 
         :param first: how many those are.
         """
-        at = first
-        while at < len(steps):
-            self._last = at == len(steps) - 1
+        self._steps = steps
+        for at in range(first, len(steps)):
             with self._session.outside(steps[at].what):
                 self._take(steps[at], at)
-            at += 1
 
     @singledispatchmethod
     def _take(self, step: Any, at: int) -> None:
@@ -85,7 +83,7 @@ class Live:
         """Write down that a step is done, in its transaction; :meth:`_keep` the result after that."""
         if self._entry is None:
             return {}
-        if self._last:
+        if at + 1 == len(self._steps):
             changes |= {"done": True, "steps": None, "at": None}
         return self._journal.note(self._entry, **({"at": at + 1} | changes))
 
@@ -107,7 +105,20 @@ class Live:
         made: dict[str, Any] = {}
         if work is None and self._entry is not None:
             made = self._journal.look_for_tables(self._entry)
-        return self._note(at, **made)
+        return self._note(at, **made, **self._rule(at))
+
+    def _rule(self, at: int) -> dict[str, Any]:
+        """Return how the server writes the rule that this step has added, if the next validates it."""
+        after = self._steps[at + 1] if at + 1 < len(self._steps) else None
+        if not isinstance(after, Validate):
+            return {}
+        return {"rule": self._rule_as_it_is(after)}
+
+    def _rule_as_it_is(self, step: Validate) -> list[str]:
+        """Return what a constraint says, and the table that it refers to, as a number."""
+        found = self._server.constraint(step.table, step.constraint)
+        parent = self._server.scalar(catalog.REFERRED_OID, table=step.table, name=step.constraint)
+        return [] if found is None else [found.definition, str(parent)]
 
     @_take.register
     def _setting(self, step: Setting, at: int) -> None:  # noqa: ARG002
@@ -116,9 +127,18 @@ class Live:
     @_take.register
     def _locking(self, step: Locking, at: int) -> None:
         """Wait for the lock outside of its queue; take it, or give way and try again."""
-        self._lock_and(step, lambda: self._do_and_note(step.work, at))
+        if step.uses is not None:
+            self._require_index(step.uses)
+        self._keep(self._lock_and(step, lambda: self._do_and_note(step.work, at)))
 
-    def _lock_and(self, step: Locking, work: Callable[[], dict[str, Any]]) -> None:
+    def _require_index(self, index: Index) -> None:
+        """Raise :class:`OnlineError` if an index that a step before has built is not there any more."""
+        found = self._server.index(index.full)
+        if found is None or not found.valid:
+            raise ChangedError(f"index {index.name} is not there any more")
+        require_same(self._server, index, found)
+
+    def _lock_and(self, step: Locking, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         started, holders = time.monotonic(), Holders(self._session, step.what)
         for delay in delays():
             locks = self._ordinary(step.locks)
@@ -131,7 +151,7 @@ class Live:
                     for table in locks:
                         self._session.run_sql(f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE")
                     self._session.set({"lock_timeout": step.limit}, local=True)
-                    state = work()
+                    return work()
             except DBAPIError as error:
                 code = driver.sqlstate(error)
                 if code == driver.QUERY_CANCELED and time.monotonic() - begun >= GUARD_SECONDS:
@@ -144,10 +164,8 @@ class Live:
                 if code not in RETRIED:
                     raise
                 holders.check(started, f"a lock ({first_line(error)})")
-            else:
-                self._keep(state)
-                return
             time.sleep(delay)
+        raise AssertionError
 
     def _ordinary(self, tables: Iterable[str]) -> list[str]:
         """Return those that LOCK TABLE knows, in an order that all runs share."""
@@ -196,30 +214,19 @@ class Live:
 
     @_take.register
     def _build_index(self, step: BuildIndex, at: int) -> None:
-        """Build it; a valid one of the name is from a run that was interrupted right after."""
         self._begin(at)
-        found = self._server.index(step.index)
-        if found is not None and not found.valid:
-            self._watched(step.what, lambda: self._do((f"DROP INDEX CONCURRENTLY IF EXISTS {step.index}",)))
-            found = None
-        if found is None:
-            try:
-                self._watched(
-                    step.what, lambda: self._do((step.statement,)), undo=lambda: self._drop(step.index)
-                )
-            except DBAPIError as error:
-                if driver.sqlstate(error) != driver.UNIQUE_VIOLATION:
-                    raise
-                raise OnlineError(
-                    f"index {step.index} was not built, because rows are not unique: {driver.detail(error)}"
-                    " Remove the duplicates, then run it again"
-                ) from error
+        build_index(self._server, step.index, self._watched)
         self._keep(self._note(at))
 
-    def _drop(self, index: str) -> None:
-        """Drop an index if its table is free: nobody waits for whatever made the build fail."""
-        with self._session.transaction(lock_timeout=STRONG_LOCK_TIMEOUT):
-            self._session.run_sql(f"DROP INDEX IF EXISTS {index}")
+    @_take.register
+    def _build_parts(self, step: BuildParts, at: int) -> None:
+        self._begin(at)
+
+        def brief(part: Locking) -> None:
+            self._lock_and(part, lambda: self._do(part.work))
+
+        build_parts(self._server, step.index, self._watched, brief)
+        self._keep(self._note(at))
 
     @_take.register
     def _validate(self, step: Validate, at: int) -> None:
@@ -227,6 +234,11 @@ class Live:
         name = self._server.render.quote(step.constraint)
         statement = f"ALTER TABLE {step.table} VALIDATE CONSTRAINT {name}"
         self._begin(at)
+        rule = None if self._entry is None else self._entry.state.get("rule")
+        if rule is not None and self._rule_as_it_is(step) != rule:
+            raise ChangedError(
+                f"{step.constraint} of {step.table}, which was added as {rule[0]}, is not there any more"
+            )
         try:
             self._watched(step.what, lambda: self._do((statement,)))
         except DBAPIError as error:
@@ -243,7 +255,7 @@ class Live:
                     self._do(undo.work)
                     return {} if self._entry is None else self._journal.note(self._entry, at=at - 1)
 
-                self._lock_and(undo, take_away)
+                self._keep(self._lock_and(undo, take_away))
             raise OnlineError(
                 f"{step.constraint} of {step.table} is violated: {rows}; {left}. Mend the rows, then run it"
                 " again"

@@ -1,6 +1,5 @@
 """A lock by which one migration at a time works in a schema."""
 
-import logging
 import threading
 import time
 from typing import Any
@@ -8,8 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from alembic_online.errors import OnlineError
-
-log = logging.getLogger(__name__)
+from alembic_online.log import log
 
 NAME = "alembic_online"
 

@@ -1,22 +1,22 @@
 """What the server makes of something, asked on an empty copy of a table."""
 
 import itertools
-import logging
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError
 
 from alembic_online import catalog
-from alembic_online.errors import first_line
-from alembic_online.render import Index
+from alembic_online.errors import ChangedError, first_line
+from alembic_online.log import log
+from alembic_online.render import default_name
 from alembic_online.server import Found, Server
+from alembic_online.steps import Index
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-log = logging.getLogger(__name__)
 
 THE_TABLE, AN_INDEX = "the table", "an index"
 
@@ -83,35 +83,39 @@ def constraint_on_copy(
     return wanted
 
 
-def index_name_of_part(
-    server: Server, whole: Index, table: str, schema: str | None, taken: Container[str]
-) -> str:
-    """Return the name that PostgreSQL would give to the index of a partition.
+def index_of_part(server: Server, whole: Index, table: str, schema: str | None) -> Index:
+    """Return the index of a partition under the name that PostgreSQL would give it.
 
     :param whole: the index of the partitioned table.
     :param table: the partition, without schema.
-    :param taken: names that are going to be given.
     """
     render = server.render
-    part, copied = render.quoted(table, schema), f"pg_temp.{render.quote(table)}"
-    unnamed = whole.on(copied, "").create().replace("INDEX  ON", "INDEX ON", 1)
+    part = render.quoted(table, schema)
+    short = whole.on("pg_temp.p", "").create().replace("INDEX  ON", "INDEX ON", 1)
     with server.copy_of(part):
-        server.run([f"CREATE TEMP TABLE {render.quote(table)} (LIKE {part})", unnamed])
-        name = str(server.scalar(catalog.INDEX_NAME, table=copied))
+        server.run([f"CREATE TEMP TABLE p (LIKE {part})", short])
+        columns = str(server.scalar(catalog.INDEX_NAME, table="pg_temp.p"))[len("p_") : -len("_idx")]
     wanted = index_definition(server, whole.on(part))
-    for number in itertools.count(1):
-        candidate = name if number == 1 else f"{name}{number - 1}"
-        quoted = render.quoted(candidate, schema)
-        if quoted in taken:
-            continue
-        if not server.exists(quoted):
-            return candidate
-        found = server.index(quoted)
+    for number in itertools.count():
+        name = default_name(table, columns, f"idx{number or ''}")
+        index = Index(
+            part, schema, name, render.quote(name), render.quoted(name, schema), whole.unique, whole.tail
+        )
+        if not server.exists(index.full):
+            return index
+        found = server.index(index.full)
         if (
             found is not None
             and found.definition == wanted
             and found.table == server.scalar(catalog.OID, table=part)
-            and not server.scalar(catalog.ATTACHED, name=quoted)
+            and not server.scalar(catalog.ATTACHED, name=index.full)
         ):
-            return candidate  # of a run that was interrupted before it was attached
+            return index  # of a run that was interrupted before it was attached
     raise AssertionError
+
+
+def require_same(server: Server, index: Index, found: Found) -> None:
+    """Raise :class:`ChangedError` if what has the name of an index is another one."""
+    same_table = found.table == server.scalar(catalog.OID, table=index.table)
+    if found.definition != index_definition(server, index) or not same_table:
+        raise ChangedError(f"index {index.name} is there already as {found.definition}; rename or drop it")

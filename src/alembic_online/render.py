@@ -1,7 +1,6 @@
 """How things are written in SQL: names, columns, constraints, indexes, and what Alembic would execute."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,6 +8,7 @@ from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext
 
 from alembic_online.internals import copied_column, final_name, is_written
+from alembic_online.steps import Index
 
 LONGEST_NAME = 63
 """Bytes of a name of PostgreSQL's."""
@@ -17,30 +17,6 @@ LONGEST_NAME = 63
 def plain(dialect: sa.Dialect, compiled: str) -> str:
     """Return what SQLAlchemy wrote for the driver without its doubled percent signs."""
     return compiled.replace("%%", "%") if dialect.paramstyle in {"format", "pyformat"} else compiled
-
-
-@dataclass(frozen=True)
-class Index:
-    """An index to be built."""
-
-    table: str
-    """Quoted."""
-    schema: str | None
-    name: str
-    quoted: str
-    """Its name without schema, as SQL writes it."""
-    unique: bool
-    tail: str
-    """What follows the table."""
-
-    def create(self, *, concurrently: bool = False, only: bool = False) -> str:
-        """Return the statement that builds it."""
-        head = f"CREATE {'UNIQUE ' if self.unique else ''}INDEX {'CONCURRENTLY ' if concurrently else ''}"
-        return f"{head}{self.quoted} ON {'ONLY ' if only else ''}{self.table} {self.tail}"
-
-    def on(self, table: str, name: str = "") -> "Index":
-        """Return the same index of another table."""
-        return replace(self, table=table, name=name, quoted=name)
 
 
 class _Recorder:
@@ -140,7 +116,9 @@ class Renderer:
         head, on, tail = statement.partition(f" ON {name} ")
         assert on  # noqa: S101 - so SQLAlchemy writes it
         final = str(final_name(index, self.dialect))
-        return Index(name, table.schema, final, self.quote(final), head.startswith("CREATE UNIQUE"), tail)
+        full = self.quoted(final, table.schema)
+        unique = head.startswith("CREATE UNIQUE")
+        return Index(name, table.schema, final, self.quote(final), full, unique, tail)
 
     def parents(self, *holders: "sa.Table | sa.ForeignKeyConstraint") -> tuple[str, ...]:
         """Return the tables that foreign keys, or those of tables, refer to."""
@@ -197,12 +175,12 @@ def plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
     return plain
 
 
-def default_name(table: str, column: str, label: str) -> str:
-    """Return the name that PostgreSQL gives to something of a column, as long as it is free.
+def default_name(table: str, columns: str, label: str) -> str:
+    """Return the name that PostgreSQL gives to something of columns, as long as it is free.
 
     The rule is that of its makeObjectName(): of a name that is too long, the longer part loses its end.
     """
-    parts = [table.encode(), column.encode()]
+    parts = [table.encode(), columns.encode()]
     while len(b"_".join(parts)) + 1 + len(label.encode()) > LONGEST_NAME:
         longest = 0 if len(parts[0]) > len(parts[1]) else 1
         parts[longest] = parts[longest][:-1]

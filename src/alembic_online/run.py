@@ -9,12 +9,15 @@ from typing import Any
 from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionStep
 from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
-from alembic_online.errors import RefusedError
+from alembic_online import driver
+from alembic_online.errors import ChangedError, OnlineError, RefusedError, first_line
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.internals import Implementation, copied, transaction_of_revision
 from alembic_online.journal import Entry, Journal
 from alembic_online.live import Live
+from alembic_online.log import log
 from alembic_online.operations import plan, refuse
 from alembic_online.operations.description import describe, name_of, title, written_tables
 from alembic_online.operations.refusals import copied_table, refuse_because
@@ -23,8 +26,6 @@ from alembic_online.script import HEAD, Script
 from alembic_online.server import NoServer, Server
 from alembic_online.session import Session, lost
 from alembic_online.steps import BuildIndex, Setting, Step
-
-log = logging.getLogger(__name__)
 
 KEY = "alembic_online"
 """Where the options of an enabled context hold its run, or None where all runs in one transaction."""
@@ -151,6 +152,7 @@ class Run:
         if self.planning:
             return self._foresee(operation)
         if self.skipping:
+            self._require_whole(entry)
             return original(self._operations, operation)
         if self.offline:
             return self._write(operation, original)
@@ -228,6 +230,29 @@ class Run:
         script.write(steps)
         return self._recall(operation, {"backfill": {"changed": 0}, "created": True})
 
+    def _require_whole(self, entry: Entry | None) -> None:
+        """Raise :class:`OnlineError` for a half-done operation, which one transaction cannot finish."""
+        steps = entry.steps if entry is not None else None
+        if entry is not None and steps and entry.state["at"]:
+            raise OnlineError(
+                f"revision {self._revision}: an online run was interrupted in {steps[0].what}; finish the"
+                " operation online: take online = False out of the revision until that is done"
+            )
+
+    @contextmanager
+    def _interrupted(self, what: str | None) -> Iterator[None]:
+        """Have an error of an operation that an earlier run has begun say that; None: this run has."""
+        try:
+            yield
+        except (DBAPIError, ChangedError) as error:
+            changed = isinstance(error, ChangedError) or (driver.sqlstate(error) or "")[:2] in {"42", "2B"}
+            if what is None or not changed:
+                raise
+            raise OnlineError(
+                f"revision {self._revision}: an earlier run was interrupted in {what}, and this one cannot go"
+                f" on: {first_line(error)}. If somebody has changed what it left, put that back"
+            ) from error
+
     def _execute(
         self, operation: ops.MigrateOperation, original: Implementation, entry: Entry | None, text: str | None
     ) -> Any:
@@ -245,7 +270,7 @@ class Run:
         with self.session.outside(title(text or name_of(operation))):
             if entry is not None:
                 self.journal.begin()
-                if "steps" not in entry.state:
+                if entry.steps is None:
                     self.journal.plan(entry, steps, **created)
             live = Live(
                 self._server,
@@ -254,7 +279,9 @@ class Run:
                 operation,
                 lambda: original(self._operations, copied(operation)),
             )
-            live.execute(steps, 0 if entry is None else entry.state["at"])
+            first = 0 if entry is None else entry.state["at"]
+            with self._interrupted(steps[0].what if steps and first else None):
+                live.execute(steps, first)
             if entry is not None and not entry.done:  # there was nothing to do
                 self.journal.note(entry, done=True, steps=None, at=None)
         changed = live.result if isinstance(operation, BackfillOp) else None

@@ -14,6 +14,7 @@ from alembic_online.session import is_autocommit, literal
 from alembic_online.steps import (
     WEAK_LOCK_TIMEOUT,
     BuildIndex,
+    BuildParts,
     Fill,
     Locking,
     NonBlocking,
@@ -127,7 +128,11 @@ class Script:
 
     @_take.register
     def _build_index(self, step: BuildIndex) -> None:
-        self._do((step.statement,))
+        self._do((step.index.create(concurrently=True),))
+
+    @_take.register
+    def _build_parts(self, step: BuildParts) -> None:
+        raise NotImplementedError(step)  # which tables have partitions, a script cannot ask
 
     @_take.register
     def _validate(self, step: Validate) -> None:

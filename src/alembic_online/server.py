@@ -1,6 +1,5 @@
 """What the server says: the questions of the handlers."""
 
-import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,8 +12,6 @@ from alembic_online import catalog, sql
 from alembic_online.render import Renderer
 from alembic_online.session import Session
 from alembic_online.waiting import Holders
-
-log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):

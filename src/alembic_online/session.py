@@ -1,6 +1,5 @@
 """The connection of an online run: outside of Alembic's transactions, and given back as it was."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
@@ -12,8 +11,6 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic_online import catalog
 from alembic_online.lock import lock_migrations, unlock_migrations
-
-log = logging.getLogger(__name__)
 
 CLIENT_CHECK_INTERVAL = "5s"
 """How often the server looks whether the client of a running statement is still there."""
@@ -111,10 +108,11 @@ class Session:
                 if not is_autocommit(self.context):  # else the author's own block
                     stack.enter_context(self.context.autocommit_block())
                 self._inside = True
-                found = self.connection.execute(catalog.SETTINGS).one()._asdict()
-                settings = {name: value for name, value in found.items() if value is not None}
-                self._program = settings["application_name"] or "alembic"
+                settings: dict[str, str] = {}
                 try:
+                    found = self.connection.execute(catalog.SETTINGS).one()._asdict()
+                    settings |= {name: value for name, value in found.items() if value is not None}
+                    self._program = settings["application_name"] or "alembic"
                     self.set({name: "0" for name in settings if name != "application_name"})
                     self.say(what)
                     yield
@@ -123,12 +121,13 @@ class Session:
                     raise
                 finally:
                     self._inside = False
-                    if not self.connection.invalidated and not self.connection.closed:
+                    if settings and not self.connection.invalidated and not self.connection.closed:
                         with suppress(DBAPIError) if failure is not None else ExitStack():
                             self.set(settings)
         except BaseException as error:
-            if failure is not None and error is not failure:
-                raise lost(failure) from failure.__cause__
+            cause = lost(failure or error)
+            if error is not cause:
+                raise cause from cause.__cause__
             raise
 
     def say(self, what: str) -> None:

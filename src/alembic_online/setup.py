@@ -1,6 +1,5 @@
 """How a context is enabled, and how Alembic's operations come here."""
 
-import logging
 from typing import Any
 
 from alembic.operations import BatchOperations, Operations, ops
@@ -26,8 +25,6 @@ from alembic_online.operations.rename_index import RenameIndexOp, rename_index
 from alembic_online.options import read_flag, read_seconds
 from alembic_online.run import KEY, Run
 from alembic_online.script import count_blocks, in_transaction
-
-log = logging.getLogger(__name__)
 
 
 def enable(environment: EnvironmentContext) -> None:

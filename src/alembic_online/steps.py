@@ -5,7 +5,7 @@ them, script writes them down. The list of an operation is complete before its f
 the journal: a run that goes on does not ask a server that its own first half has changed.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 STRONG_LOCK_TIMEOUT = "200ms"
@@ -23,6 +23,32 @@ AS_ALEMBIC_DOES = None
 
 
 @dataclass(frozen=True)
+class Index:
+    """An index to be built."""
+
+    table: str
+    """Quoted."""
+    schema: str | None
+    name: str
+    quoted: str
+    """Its name without schema, as SQL writes it."""
+    full: str
+    """Its name with its schema."""
+    unique: bool
+    tail: str
+    """What follows the table."""
+
+    def create(self, *, concurrently: bool = False, only: bool = False) -> str:
+        """Return the statement that builds it."""
+        head = f"CREATE {'UNIQUE ' if self.unique else ''}INDEX {'CONCURRENTLY ' if concurrently else ''}"
+        return f"{head}{self.quoted} ON {'ONLY ' if only else ''}{self.table} {self.tail}"
+
+    def on(self, table: str, name: str = "") -> "Index":
+        """Return the same index of another table."""
+        return replace(self, table=table, name=name, quoted=name, full=name)
+
+
+@dataclass(frozen=True)
 class Locking:
     """Changes the catalog alone, under a strong lock that is held briefly."""
 
@@ -36,6 +62,8 @@ class Locking:
     """Longest wait for the lock."""
     warning: str | None = None
     """What a script says about it, which cannot ask the server."""
+    uses: Index | None = None
+    """The index that it needs as a step before has built it."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +81,18 @@ class BuildIndex:
     """Builds an index while others write. A failure would leave it invalid, at the expense of each write."""
 
     what: str
-    statement: str
-    index: str
-    """Its name, quoted."""
+    index: Index
+
+
+@dataclass(frozen=True)
+class BuildParts:
+    """Builds the index of each partition by itself, and joins them under the one of the whole table.
+
+    Partitions come and go while others are built: which there are is asked again until none is left.
+    """
+
+    what: str
+    index: Index
 
 
 @dataclass(frozen=True)
@@ -98,7 +135,11 @@ class Setting:
     work: Work = AS_ALEMBIC_DOES
 
 
-Step: TypeAlias = Locking | NonBlocking | BuildIndex | Validate | Fill | Setting
+Step: TypeAlias = Locking | NonBlocking | BuildIndex | BuildParts | Validate | Fill | Setting
+
+_KINDS: Any = {
+    kind.__name__: kind for kind in (Locking, NonBlocking, BuildIndex, BuildParts, Validate, Fill, Setting)
+}
 
 
 def to_json(step: Step) -> dict[str, Any]:
@@ -109,14 +150,15 @@ def to_json(step: Step) -> dict[str, Any]:
 def from_json(stored: dict[str, Any]) -> Step:
     """Return a step that the journal holds."""
     values = dict(stored)
-    kind: Any = {kind.__name__: kind for kind in (Locking, NonBlocking, BuildIndex, Validate, Fill, Setting)}[
-        values.pop("step")
-    ]
+    kind = _KINDS[values.pop("step")]
     for name in ("work", "locks"):
         if values.get(name) is not None:
             values[name] = tuple(values[name])
     if values.get("undo") is not None:
         values["undo"] = from_json({"step": "Locking", **values["undo"]})
+    for name in ("index", "uses"):
+        if values.get(name) is not None:
+            values[name] = Index(**values[name])
     if values.get("default") is not None:
         values["default"] = Default(**values["default"])
     step: Step = kind(**values)

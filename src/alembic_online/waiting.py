@@ -1,6 +1,5 @@
 """Waiting for others without making them wait, and saying for whom."""
 
-import logging
 import random
 import threading
 import time
@@ -9,9 +8,8 @@ from typing import Any
 
 from alembic_online import catalog, driver
 from alembic_online.errors import OnlineError, first_line
+from alembic_online.log import log
 from alembic_online.session import Session
-
-log = logging.getLogger(__name__)
 
 WATCH_AFTER_SECONDS = 2.0
 LOG_EVERY_SECONDS = 10.0

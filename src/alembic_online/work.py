@@ -6,7 +6,8 @@ copy.
 
 from typing import NamedTuple
 
-from alembic_online.sql import Reader, folded, readers
+from alembic_online.sql import folded
+from alembic_online.tokens import Reader, readers
 
 _INDEX, _READS, _WRITES = "builds an index", "reads every row", "writes the table anew"
 

@@ -108,7 +108,7 @@ def test_online_rows_come_while_headers_are_filled(empty: Database, head: Databa
     """What the proxy writes between the filling of a column and its NOT NULL is filled as well."""
     build(empty, KINDS["bootstrap"])
     writer = Writer(empty)
-    logger = logging.getLogger("alembic_online")
+    logger = logging.getLogger("alembic.online")
     logger.addHandler(writer)
     before = logger.level
     logger.setLevel(logging.INFO)

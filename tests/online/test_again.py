@@ -85,7 +85,7 @@ def test_the_next_run_finishes_it(
     project: Project, caplog: pytest.LogCaptureFixture, upgrade: str, online: bool
 ) -> None:
     """Online as well where it is not asked to: in one transaction, what is done would be done again."""
-    caplog.set_level(logging.INFO, "alembic_online")
+    caplog.set_level(logging.INFO, "alembic.online")
     wanted = failed(project, upgrade)
     project.upgrade(online=online)
     found = state(project.database)
@@ -96,7 +96,7 @@ def test_the_next_run_finishes_it(
 def test_another_revision_after_it_runs_as_it_is_told_to(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "alembic_online")
+    caplog.set_level(logging.INFO, "alembic.online")
     failed(project, REVISIONS["a table made anew"])
     project.revision('op.rename_table("t", "u")')  # refused online
     project.upgrade(online=False)

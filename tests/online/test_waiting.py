@@ -38,7 +38,7 @@ blocked = pytest.mark.parametrize(("upgrade", "blocker"), quick(BLOCKED, "foreig
 def test_a_long_transaction_is_waited_for_without_a_queue(
     project: Project, caplog: pytest.LogCaptureFixture, upgrade: str, blocker: str
 ) -> None:
-    caplog.set_level(logging.INFO, "alembic_online")
+    caplog.set_level(logging.INFO, "alembic.online")
     project.revision(upgrade)
     with psycopg.connect(project.url, application_name="the blocker") as other:
         other.execute(blocker)

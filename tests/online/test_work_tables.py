@@ -74,7 +74,7 @@ def test_dropped_by_an_operator_they_are_made_again(
 
 
 def test_what_is_still_there_is_not_made_again(project: Project, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "alembic_online")
+    caplog.set_level(logging.INFO, "alembic.online")
     project.revision(WORK + MADE["by a statement"] + FAILS + FILL)
     with pytest.raises(DBAPIError, match="division by zero"):
         project.upgrade()

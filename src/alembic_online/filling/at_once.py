@@ -1,6 +1,5 @@
 """A backfill in one transaction: one statement."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,8 +10,7 @@ from alembic_online import catalog
 from alembic_online.filling import MAXIMUM_PASSES
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.filling.rows import by_index, fill_left_over, table_name
-
-log = logging.getLogger(__name__)
+from alembic_online.log import log
 
 BULK_ROWS = 1000
 """Below so many rows, taking indexes away costs more than it saves."""

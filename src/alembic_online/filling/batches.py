@@ -1,6 +1,5 @@
 """A backfill session: range after range, each committed by itself, until a pass changes nothing."""
 
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -15,10 +14,9 @@ from alembic_online.filling.operation import BackfillOp
 from alembic_online.filling.progress import Progress
 from alembic_online.filling.ranges import Keys, Pages, key_of
 from alembic_online.filling.rows import BY_INDEX, fill_left_over, table_name, update
+from alembic_online.log import log
 from alembic_online.session import Session
 from alembic_online.waiting import Holders, delays
-
-log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.2
 """What a batch aims at: as long as others wait for a row of it at most."""

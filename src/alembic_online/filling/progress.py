@@ -1,14 +1,12 @@
 """How far a backfill is."""
 
-import logging
 import sys
 import time
 
 from tqdm import tqdm
 
 from alembic_online.filling.operation import BackfillOp
-
-log = logging.getLogger(__name__)
+from alembic_online.log import log
 
 LOG_EVERY_SECONDS = 5.0
 

@@ -1,6 +1,5 @@
 """Columns: add, drop, alter; each part in the way that fits it."""
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +8,7 @@ from alembic.operations import ops, toimpl
 
 from alembic_online import catalog
 from alembic_online.internals import copied_column
+from alembic_online.log import log
 from alembic_online.operations import handles
 from alembic_online.operations.constraints import add, drop_by_name, set_not_null
 from alembic_online.operations.indexes import build, drop_concurrently
@@ -17,8 +17,6 @@ from alembic_online.probe import THE_TABLE, rewritten, type_name
 from alembic_online.render import plain_column
 from alembic_online.server import Server
 from alembic_online.steps import AS_ALEMBIC_DOES, Default, Fill, Locking, NonBlocking, Step, Validate
-
-log = logging.getLogger(__name__)
 
 NOT_ASKED = (
     "A script cannot ask the server whether {} makes it write the table anew, under a lock that stops reads"

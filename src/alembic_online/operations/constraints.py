@@ -1,7 +1,6 @@
 """Constraints: added unproved and proved then; a key gets its index first. Also those of other operations."""
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,14 +11,13 @@ from sqlalchemy.sql.elements import conv
 from alembic_online import catalog
 from alembic_online.errors import OnlineError
 from alembic_online.internals import final_name
+from alembic_online.log import log
 from alembic_online.operations import handles
 from alembic_online.operations.indexes import build
 from alembic_online.probe import constraint_on_copy
 from alembic_online.render import LONGEST_NAME, default_name
 from alembic_online.server import Server
 from alembic_online.steps import AS_ALEMBIC_DOES, Locking, Step, Validate
-
-log = logging.getLogger(__name__)
 
 
 @handles(ops.AddConstraintOp)
@@ -125,13 +123,14 @@ def _add_key(
     for option in ("include", "nulls_not_distinct", "with", "tablespace"):
         if options.get(option):
             index.dialect_options["postgresql"][option] = options[option]
-    yield from build(server, server.render.index(index))
+    rendered = server.render.index(index)
+    yield from build(server, rendered)
     quoted = server.render.quote(name)
     tail = " DEFERRABLE" if constraint.deferrable else ""
     tail += " INITIALLY DEFERRED" if str(constraint.initially).upper() == "DEFERRED" else ""
     kind = "PRIMARY KEY" if primary else "UNIQUE"
     statement = f"ALTER TABLE {table} ADD CONSTRAINT {quoted} {kind} USING INDEX {quoted}{tail}"
-    yield Locking(f"add constraint {name}", (statement,), (table,))
+    yield Locking(f"add constraint {name}", (statement,), (table,), uses=rendered)
 
 
 def set_not_null(server: Server, table: str, name: str, column: str) -> Iterator[Step]:

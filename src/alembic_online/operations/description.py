@@ -12,12 +12,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic_online import sql
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.internals import Implementation, copied
+from alembic_online.log import log
 from alembic_online.render import Renderer
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-
-log = logging.getLogger(__name__)
 
 
 def name_of(operation: ops.MigrateOperation) -> str:

@@ -1,28 +1,26 @@
 """Indexes: create, drop, rename; also those of other operations."""
 
-import logging
 from collections.abc import Iterator
 
 from alembic.operations import ops
 
 from alembic_online import catalog
-from alembic_online.errors import OnlineError
 from alembic_online.internals import final_name
+from alembic_online.log import log
 from alembic_online.operations import handles
 from alembic_online.operations.rename_index import RenameIndexOp
-from alembic_online.probe import index_definition, index_name_of_part
-from alembic_online.render import Index
-from alembic_online.server import Found, Server
+from alembic_online.probe import require_same
+from alembic_online.server import Server
 from alembic_online.steps import (
     AS_ALEMBIC_DOES,
     WEAK_LOCK_TIMEOUT,
     BuildIndex,
+    BuildParts,
+    Index,
     Locking,
     NonBlocking,
     Step,
 )
-
-log = logging.getLogger(__name__)
 
 
 @handles(ops.CreateIndexOp)
@@ -32,56 +30,32 @@ def create_index(server: Server, operation: ops.CreateIndexOp) -> Iterator[Step]
     yield from build(server, index, lenient=bool(operation.if_not_exists))
 
 
-def build(
-    server: Server, index: Index, *, lenient: bool = False, taken: set[str] | None = None
-) -> Iterator[Step]:
+def build(server: Server, index: Index, *, lenient: bool = False) -> Iterator[Step]:
     """Build an index while others write; one that is there is kept if it is the same and valid.
 
     :param lenient: whether another one of the name will do.
-    :param taken: names that steps before will have given.
 
     Raises :class:`OnlineError` if another index has the name.
     """
-    quoted = server.render.quoted(index.name, index.schema)
     what = f"create index {index.name}"
-    found = server.index(quoted)
+    found = server.index(index.full)
     if found is not None and not (lenient and found.valid):
-        _require_same(server, index, found)
+        require_same(server, index, found)
     if found is not None and found.valid:
         log.debug("index %s already exists", index.name)
         return
     partitioned = server.is_partitioned(index.table)
     if found is not None and not partitioned:
         log.info("index %s is invalid; rebuilding", index.name)
-        yield drop_concurrently(quoted)
+        yield drop_concurrently(index.full)
     if server.safe_to_lock(index.table):
         yield Locking(what, (index.create(),), (index.table,), stops_reads=False)
     elif partitioned:
-        yield from _build_parts(server, index, there=found is not None, taken=taken or set())
+        if found is None:
+            yield Locking(what, (index.create(only=True),), (index.table,), stops_reads=False)
+        yield BuildParts(what, index)
     else:
-        yield BuildIndex(what, index.create(concurrently=True), quoted)
-
-
-def _require_same(server: Server, index: Index, found: Found) -> None:
-    same_table = found.table == server.scalar(catalog.OID, table=index.table)
-    if found.definition != index_definition(server, index) or not same_table:
-        raise OnlineError(f"index {index.name} is there already as {found.definition}; rename or drop it")
-
-
-def _build_parts(server: Server, index: Index, *, there: bool, taken: set[str]) -> Iterator[Step]:
-    """Build the index of each partition by itself, and join them under one of the whole table."""
-    quoted = server.render.quoted(index.name, index.schema)
-    if not there:
-        what = f"create index {index.name}"
-        yield Locking(what, (index.create(only=True),), (index.table,), stops_reads=False)
-    for part in server.rows(catalog.PARTITIONS_WITHOUT, table=index.table, index=quoted):
-        name = index_name_of_part(server, index, part.table, part.schema, taken)
-        taken.add(server.render.quoted(name, part.schema))
-        table = server.render.quoted(part.table, part.schema)
-        of_part = Index(table, part.schema, name, server.render.quote(name), index.unique, index.tail)
-        yield from build(server, of_part, taken=taken)
-        attach = f"ALTER INDEX {quoted} ATTACH PARTITION {server.render.quoted(name, part.schema)}"
-        yield Locking(f"attach {name}", (attach,), stops_reads=False)
+        yield BuildIndex(what, index)
 
 
 @handles(ops.DropIndexOp)

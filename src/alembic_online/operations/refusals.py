@@ -61,10 +61,10 @@ def add_constraint(server: Server, operation: ops.AddConstraintOp) -> None:
     table = server.render.quoted(constraint.table.name, constraint.table.schema)
     server.to_be_checked.add(table)
     if not server.safe_to_lock(table):
-        _refuse_constraint(server, table, constraint)
+        _refuse_constraint(server, table, constraint, named=name_of(server, table, constraint) is not None)
 
 
-def _refuse_constraint(server: Server, table: str, constraint: sa.Constraint) -> None:
+def _refuse_constraint(server: Server, table: str, constraint: sa.Constraint, *, named: bool) -> None:
     kind = type(constraint).__name__
     if isinstance(constraint, postgresql.ExcludeConstraint):
         refuse_because(
@@ -72,7 +72,7 @@ def _refuse_constraint(server: Server, table: str, constraint: sa.Constraint) ->
             "PostgreSQL builds its index under a lock that stops reads and writes",
             "create it with a new table, and move the rows",
         )
-    if name_of(server, table, constraint) is None:
+    if not named:
         refuse_because(
             f"an unnamed {kind} on {table}",
             "a run that is repeated could not tell whether it is there",
@@ -104,8 +104,10 @@ def add_column(server: Server, operation: ops.AddColumnOp) -> None:
         or server.scalar(catalog.COLUMN, table=table, column=column.name) is not None
     ):
         return
-    for constraint in server.render.constraints(operation, server.render.holder(operation)):
-        _refuse_constraint(server, table, constraint)
+    constraints = server.render.constraints(operation, server.render.holder(operation))
+    names = [name_of(server, table, constraint) for constraint in constraints]
+    for constraint, name in zip(constraints, names, strict=True):
+        _refuse_constraint(server, table, constraint, named=name is not None and names.count(name) == 1)
     if not server.can_tell or isinstance(column.server_default, sa.DefaultClause):
         return
     change = server.render.added_column(catalog.PROBE, None, plain_column(column), operation)

@@ -1,6 +1,5 @@
 """Tables: create, drop, rename, comment on."""
 
-import logging
 from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
@@ -9,13 +8,12 @@ from alembic.operations import Operations, ops
 from alembic_online import catalog
 from alembic_online.errors import OnlineError
 from alembic_online.internals import copied
+from alembic_online.log import log
 from alembic_online.operations import handles
 from alembic_online.operations.constraints import drop_by_name
 from alembic_online.operations.indexes import build
 from alembic_online.server import Server
 from alembic_online.steps import AS_ALEMBIC_DOES, Locking, NonBlocking, Step
-
-log = logging.getLogger(__name__)
 
 
 @handles(ops.CreateTableOp)
