@@ -22,6 +22,7 @@ Three kinds of statement:
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,6 +38,7 @@ from alembic_online.setup import enable, migrates
 __all__ = [
     "RefusedError",
     "backfill",
+    "depends_on_database",
     "enable",
     "is_online",
     "is_planning",
@@ -50,7 +52,7 @@ __all__ = [
 def current(context: MigrationContext) -> Run | None:
     """Return the run of a context, or None where its revision runs in one transaction."""
     run = context.opts.get(KEY)
-    return run if isinstance(run, Run) and run.active else None
+    return run if isinstance(run, Run) and run.mode.active else None
 
 
 def is_online() -> bool:
@@ -61,7 +63,24 @@ def is_online() -> bool:
 def is_planning() -> bool:
     """Return whether a revision is only read through, to refuse before it starts what cannot be done."""
     online = current(op.get_context())
-    return online is not None and online.planning
+    return online is not None and online.mode.reading
+
+
+@contextmanager
+def depends_on_database() -> Iterator[None]:
+    """Have a revision ask for what the database lacks: something else, perhaps, each time it is run.
+
+    A resumed run takes the operations within as they come: what is done is asked for no more.
+    """
+    run = op.get_context().opts.get(KEY)
+    if not isinstance(run, Run):
+        yield
+        return
+    run.mode.converging = True
+    try:
+        yield
+    finally:
+        run.mode.converging = False
 
 
 def backfill(statement: sa.Update, *, what: str, over: sa.TableClause | None = None) -> int:
@@ -100,11 +119,11 @@ def until_unchanged() -> Iterator[None]:
     before: int | None = None
     for number in range(MAXIMUM_PASSES):
         if online is not None:
-            online.filled = 0
+            online.carrier.filled = 0
         yield
-        if online is None or online.offline or online.planning or not online.filled:
+        if online is None or online.offline or online.mode.reading or not online.carrier.filled:
             return
-        if number > 1 and before is not None and online.filled >= before:
+        if number > 1 and before is not None and online.carrier.filled >= before:
             log.info("rows come in as fast as they are filled; what comes from now on is not filled")
             return
-        before = online.filled
+        before = online.carrier.filled

@@ -49,6 +49,16 @@ SELECT attnotnull OR EXISTS (
 FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attname = :column""")
 MISSING = sa.text("""
 SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE to_regclass(name) IS NULL""")
+GONE = sa.text("""
+SELECT kind, tab, name FROM unnest(CAST(:kinds AS text[]), CAST(:tables AS text[]), CAST(:names AS text[]))
+    AS made (kind, tab, name)
+WHERE to_regclass(tab) IS NOT NULL AND NOT CASE kind
+    WHEN 'column' THEN EXISTS (SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass(tab) AND attname = name AND attnum > 0 AND NOT attisdropped)
+    WHEN 'index' THEN EXISTS (SELECT FROM pg_index JOIN pg_class ON oid = indexrelid
+        WHERE indrelid = to_regclass(tab) AND relname = name)
+    ELSE EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass(tab) AND conname = name) END
+ORDER BY 1, 2, 3""")
 LAST_NAME = sa.text("SELECT (parse_ident(:name))[array_upper(parse_ident(:name), 1)]")
 MAY_HAVE_ROWS = sa.text("""
 SELECT relispopulated FROM pg_class WHERE oid = to_regclass(:table) AND relkind IN ('r', 'p', 'm')""")

@@ -20,8 +20,8 @@ from alembic_online.render import Renderer
 from alembic_online.session import Session, literal
 from alembic_online.steps import BuildIndex, BuildParts, Step, Validate, from_json, to_json
 
-_FINISHED_BY_ANY = {"begun", "backfill", "made", "created", "done"}
-"""What an entry may hold whose steps are not in it, as older versions wrote it."""
+_READ = ("", 0)
+"""The entry that has what was read of the revision before it began."""
 
 
 @dataclass
@@ -30,7 +30,8 @@ class Entry:
 
     ``state`` is what the next run needs: ``steps``, all that it takes; ``at``, how many of them are done;
     ``backfill``, how far a backfill came; ``created``, whether it made its table; ``made``, all tables that
-    it made; or ``done``, when nothing of it is left.
+    it made; or ``done``, when nothing of it is left. ``title`` and ``order`` are for all; ``effects`` are
+    what it makes and drops by name; ``free`` has one that depends on the database.
     """
 
     digest: str
@@ -45,18 +46,13 @@ class Entry:
 
     @property
     def steps(self) -> list[Step] | None:
-        """The steps that it takes, if an earlier run has found them; raises :class:`OnlineError`."""
-        if "steps" in self.state:
-            steps = [from_json(step) for step in self.state["steps"]]
-            # Of these nothing is noted before they are done; what they left, the server can tell.
-            again = self.state["at"] == 0 and isinstance(steps[0], BuildIndex | BuildParts | Validate)
-            return None if again else steps
-        if not self.done and not self.state.keys() <= _FINISHED_BY_ANY:
-            raise OnlineError(
-                "an operation of this revision was begun by an older version of alembic_online; finish the"
-                " revision with that version, then update"
-            )
-        return None
+        """The steps that it takes, if an earlier run has found them."""
+        if "steps" not in self.state:
+            return None
+        steps = [from_json(step) for step in self.state["steps"]]
+        # Of these nothing is noted before they are done; what they left, the server can tell.
+        again = self.state["at"] == 0 and isinstance(steps[0], BuildIndex | BuildParts | Validate)
+        return None if again else steps
 
 
 class Journal:
@@ -74,6 +70,7 @@ class Journal:
         """Tables that the operations of the revision have made, unless later ones have dropped them."""
         self._again: set[str] = set()
         """Names of tables that are made again, because somebody has dropped them since an earlier run."""
+        self._order = 0
 
     @property
     def table(self) -> str:
@@ -99,6 +96,9 @@ class Journal:
                 "SELECT digest, number, CAST(state AS text) AS state FROM {} WHERE step = :step"
             )
             self._states = {(row.digest, row.number): json.loads(row.state) for row in found}
+            if self._states.keys() == {_READ}:  # nothing was done: it is read anew
+                self._states = {}
+            self._order = max((state.get("order", 0) for state in self._states.values()), default=0)
             self._made = {key: state["made"] for key, state in self._states.items() if state.get("made")}
 
     def leave(self) -> None:
@@ -106,19 +106,39 @@ class Journal:
         self._step = ""
         self._states, self._made, self._again = {}, {}, set()
 
+    @property
+    def read(self) -> dict[str, Any] | None:
+        """What was read of the revision before it began; None of a run of an older version."""
+        return self._states.get(_READ)
+
+    @property
+    def begun(self) -> list[tuple[str, int, dict[str, Any]]]:
+        """The operations that earlier runs have begun, in their order."""
+        found = [(*key, state) for key, state in self._states.items() if "order" in state]
+        return sorted(found, key=lambda entry: int(entry[2]["order"]))
+
+    def clear(self) -> None:
+        """Forget what was done of the revision."""
+        self._execute("DELETE FROM {} WHERE step = :step")
+        self._session.connection.commit()
+        self._states, self._made = {}, {}
+
     def restart(self) -> None:
         """Have the revision begin anew, after it was read through."""
         self._seen.clear()
         self._again = set()
 
-    def begin(self) -> None:
-        """Make the journal's table unless it is there."""
+    def begin(self, read: dict[str, Any]) -> None:
+        """Make the journal's table unless it is there, and write down what was read of the revision."""
         if not self.exists:
             self._execute(
                 "CREATE TABLE IF NOT EXISTS {}"
                 " (step text, digest text, number int, state jsonb, PRIMARY KEY (step, digest, number))"
             )
             self.exists = True
+        if _READ not in self._states:
+            self.note(Entry(*_READ, read))
+            self._states[_READ] = read
 
     def is_there(self) -> bool | None:
         """Return whether what has the journal's name is one, or None where nothing has it.
@@ -160,6 +180,9 @@ class Journal:
         The caller keeps it when the transaction is committed.
         """
         state = {name: value for name, value in (entry.state | changes).items() if value is not None}
+        if entry.digest and "order" not in state:
+            self._order += 1
+            state["order"] = self._order
         self._execute(
             "INSERT INTO {} VALUES (:step, :digest, :number, CAST(:state AS jsonb))"
             " ON CONFLICT (step, digest, number) DO UPDATE SET state = excluded.state",

@@ -40,6 +40,16 @@ GUARD_SECONDS = 5
 _VIOLATIONS = {driver.CHECK_VIOLATION, driver.FOREIGN_KEY_VIOLATION, driver.NOT_NULL_VIOLATION}
 
 
+def too_long(what: str) -> OnlineError:
+    """Return the error of a statement that was cancelled."""
+    return OnlineError(
+        f"{what} ran {GUARD_SECONDS} s under its lock and was cancelled: it reads or writes the table. Rows"
+        " are filled by op.backfill; a statement that locks nobody out says so with"
+        ' execution_options={"online": "long"}; and online = False at the top of a revision runs it in one'
+        " transaction"
+    )
+
+
 class Live:
     """Executes the steps of one operation.
 
@@ -155,12 +165,7 @@ class Live:
             except DBAPIError as error:
                 code = driver.sqlstate(error)
                 if code == driver.QUERY_CANCELED and time.monotonic() - begun >= GUARD_SECONDS:
-                    raise OnlineError(
-                        f"{step.what} ran {GUARD_SECONDS} s under its lock and was cancelled: it reads or"
-                        " writes the table. Rows are filled by op.backfill; a statement that locks nobody"
-                        ' out says so with execution_options={"online": "long"}; and online = False at'
-                        " the top of a revision runs it in one transaction"
-                    ) from error
+                    raise too_long(step.what) from error
                 if code not in RETRIED:
                     raise
                 holders.check(started, f"a lock ({first_line(error)})")

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alembic_online.errors import OnlineError
@@ -22,6 +23,30 @@ def read_flag(name: str, value: Any) -> bool:
             f"option -x {name} takes true, 1, yes, on, false, 0, no, off or nothing, not {value!r}"
         )
     return found
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``-x online`` asks for."""
+
+    online: bool = False
+    restart: bool = False
+    """Begin an interrupted revision again."""
+    with_rows: bool = False
+    """Even if it has inserted or changed rows."""
+
+
+_RESTART = {"restart": Request(online=True, restart=True)}
+_RESTART["restart-with-rows"] = replace(_RESTART["restart"], with_rows=True)
+
+
+def read_request(name: str, value: Any) -> Request:
+    """Return what the value of the option says, in any case; without one it is true.
+
+    Raises :class:`OnlineError` for anything else.
+    """
+    found = _RESTART.get(str(value).lower())
+    return found or Request(online=read_flag(name, value))
 
 
 def read_seconds(name: str, value: Any) -> float | None:

@@ -18,6 +18,7 @@ from alembic_online.steps import (
     Fill,
     Locking,
     NonBlocking,
+    Rows,
     Setting,
     Step,
     Validate,
@@ -117,6 +118,13 @@ class Script:
             self._line(f"SET LOCAL lock_timeout = '{step.limit}';")
         self._do(step.work)
         self._line("COMMIT;")
+
+    @_take.register
+    def _rows(self, step: Rows) -> None:
+        if step.guarded:
+            self._locking(Locking(step.what, None, limit=WEAK_LOCK_TIMEOUT))
+        else:
+            self._non_blocking(NonBlocking(step.what, None))
 
     @_take.register
     def _non_blocking(self, step: NonBlocking) -> None:

@@ -164,6 +164,20 @@ class Session:
             raise
 
     @contextmanager
+    def settings(self, what: str, **settings: str) -> Iterator[None]:
+        """Have settings for a part of a transaction; an error leaves them to its rollback.
+
+        :param what: what it does, for pg_stat_activity.
+        """
+        found = self.connection.execute(catalog.SETTINGS).one()._asdict()
+        program = found["application_name"] or "alembic"
+        name = f"{program} {self.revision}: {what}"[:63]
+        before = {setting: found[setting] for setting in settings} | {"application_name": program}
+        self.set(settings | {"application_name": name}, local=True)
+        yield
+        self.set(before, local=True)
+
+    @contextmanager
     def read_only(self) -> Iterator[None]:
         """Have whatever is inside read only, and undo its transaction."""
         connection = self.connection

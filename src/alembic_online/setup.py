@@ -22,7 +22,7 @@ from alembic_online.internals import (
 )
 from alembic_online.operations import HANDLERS, columns, rows  # noqa: F401 - each registers its handlers
 from alembic_online.operations.rename_index import RenameIndexOp, rename_index
-from alembic_online.options import read_flag, read_seconds
+from alembic_online.options import read_request, read_seconds
 from alembic_online.run import KEY, Run
 from alembic_online.script import count_blocks, in_transaction
 
@@ -42,17 +42,17 @@ def enable(environment: EnvironmentContext) -> None:
     context = environment.get_context()
     arguments = environment.get_x_argument(as_dictionary=True)
     attributes = environment.config.attributes
-    requested = read_flag("online", attributes.get("online", arguments.get("online", "false")))
+    request = read_request("online", attributes.get("online", arguments.get("online", "false")))
     wait = read_seconds("lock_wait", attributes.get("lock_wait", arguments.get("lock_wait")))
     script = context.as_sql
     context.opts[KEY] = None
     if script:
         count_blocks(context)
-    if not requested and (script or context.dialect.name != "postgresql" or not migrates(environment)):
+    if not request.online and (script or context.dialect.name != "postgresql" or not migrates(environment)):
         return
-    run = Run(context, lock_wait=wait, requested=requested)
+    run = Run(context, lock_wait=wait, request=request)
     # A revision that was begun online is finished online, whatever the next run says.
-    if not requested and not run.journal.is_there():
+    if not request.online and not run.journal.is_there():
         return
     _require_fitness(context)
     context.opts[KEY] = run
@@ -87,8 +87,8 @@ def _refuse_copies(context: MigrationContext, run: Run) -> None:
     prepare = impl.prep_table_for_batch
 
     def refuse_copy(batch: Any, table: Any) -> None:
-        if run.active:
-            run.refuse_copy(table.name, table.schema)
+        if run.mode.active:
+            run.carrier.refuse_copy(table.name, table.schema)
         prepare(batch, table)
 
     impl.prep_table_for_batch = refuse_copy
@@ -120,15 +120,15 @@ def _implementation(original: Implementation, at_once: Implementation) -> Implem
         if KEY not in opts:
             return original(operations, operation)
         online: Run | None = opts[KEY]
-        if online is None or not (online.active or online.skipping):
+        if online is None or not (online.mode.active or online.mode.skipping):
             return at_once(operations, operation)
-        if isinstance(operations, BatchOperations) and online.active:
+        if isinstance(operations, BatchOperations) and online.mode.active:
             if copies_table(operations):
-                online.refuse_copy(*batch_table(operations))
-                return online.queue(operations, operation, at_once)
+                online.carrier.refuse_copy(*batch_table(operations))
+                return online.carrier.queue(operations, operation, at_once)
             places = getattr(operation, "kw", {})
             if places.get("insert_before") or places.get("insert_after"):
-                return online.queue(operations, operation, at_once)  # Alembic refuses it
+                return online.carrier.queue(operations, operation, at_once)  # Alembic refuses it
         # Another batch would queue the operation and run it past us; on PostgreSQL it has no use.
         return online.carry_out(operation, at_once)
 

@@ -69,6 +69,14 @@ def is_temporary(sql: str) -> bool:
     return False
 
 
+def writes(sql: str) -> bool:
+    """Return whether statements write: rows or definitions."""
+    first = {reader.next() for reader in readers(sql)}
+    return bool(
+        first & {"INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "CREATE", "ALTER", "DROP", "TRUNCATE"}
+    )
+
+
 def is_lenient(sql: str) -> bool:
     """Return whether something that a statement names may be missing: it says IF EXISTS."""
     return any(reader.after("IF", "EXISTS") for reader in readers(sql))
@@ -89,6 +97,18 @@ def last_part(name: str) -> str:
     """Return a name as PostgreSQL knows it, without its schema."""
     *_, last = next(statements(name))
     return folded(name[last.begin : last.end])
+
+
+def names(sql: str) -> set[str]:
+    """Return all words of the statements that may be names, as PostgreSQL knows them."""
+    found = {sql[token.begin : token.end] for tokens in statements(sql) for token in tokens}
+    return {folded(word) for word in found if word[0].isalpha() or word[0] in '_"'}
+
+
+def without_values(sql: str) -> str:
+    """Return the statements without their strings and numbers."""
+    words = [token.text for tokens in statements(sql) for token in tokens]
+    return " ".join("?" if word[0].isdigit() or "'" in word[:2] or word[0] == "$" else word for word in words)
 
 
 def folded(name: str) -> str:

@@ -128,6 +128,15 @@ class Fill:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Changes rows, as Alembic does it, in one transaction with those before and after it."""
+
+    what: str
+    guarded: bool = True
+    """Whether it is cancelled when it takes long: others may wait for its rows."""
+
+
+@dataclass(frozen=True)
 class Setting:
     """Sets something for the statements that follow; every run does it."""
 
@@ -135,7 +144,7 @@ class Setting:
     work: Work = AS_ALEMBIC_DOES
 
 
-Step: TypeAlias = Locking | NonBlocking | BuildIndex | BuildParts | Validate | Fill | Setting
+Step: TypeAlias = Locking | NonBlocking | BuildIndex | BuildParts | Validate | Fill | Rows | Setting
 
 _KINDS: Any = {
     kind.__name__: kind for kind in (Locking, NonBlocking, BuildIndex, BuildParts, Validate, Fill, Setting)

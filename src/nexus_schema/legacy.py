@@ -23,7 +23,7 @@ from alembic.util import CommandError
 from psycopg.errors import CheckViolation, NotNullViolation
 from sqlalchemy.exc import DBAPIError
 
-from alembic_online import backfill, is_online, is_planning, rename_index
+from alembic_online import backfill, depends_on_database, is_online, is_planning, rename_index
 from alembic_online.filling import MAXIMUM_PASSES
 from nexus_schema.errors import SchemaError, database_error, describe
 from nexus_schema.views import columns_read_by, found_statements, rendered_statements
@@ -353,9 +353,10 @@ def adopt(view_statement: str) -> None:
     if tables:
         log.info("found %s, made without this chain", database.summary())
         log.info("missing, and added by the revisions: %s", ", ".join(database.missing()) or "nothing")
-    for change in plan.changes:
-        # Online, the operation has a line of its own.
-        log.log(logging.DEBUG if online else logging.INFO, "%s", _run(change, online=online))
+    with depends_on_database():
+        for change in plan.changes:
+            # Online, the operation has a line of its own.
+            log.log(logging.DEBUG if online else logging.INFO, "%s", _run(change, online=online))
     for name in database.left_alone():
         log.warning("left alone: %s", name)
 
@@ -387,7 +388,8 @@ def drop_served_indexes() -> None:
         found, served_by = database.indexes.get(name), database.indexes.get(serving)
         if found and found.definition == definition and served_by and served_by.valid:
             log.info("index %s dropped: %s serves its queries", name, serving)
-            op.drop_index(name, found.table)
+            with depends_on_database():
+                op.drop_index(name, found.table)
 
 
 def report(connection: sa.Connection) -> None:

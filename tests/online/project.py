@@ -236,6 +236,9 @@ class Fault(Exception):  # noqa: N818 - what a test throws
     """Thrown by :class:`Stop`."""
 
 
+PASSING = "SELECT|BEGIN|SET|SAVEPOINT|RELEASE"
+
+
 class Stop:
     """Ends a run before its n-th change, by an exception or by ending its server process.
 
@@ -256,9 +259,9 @@ class Stop:
         statement = statement.strip()
         driver = cursor.connection
         inside = driver.autocommit and driver.info.transaction_status == pq.TransactionStatus.INTRANS
-        counts = not statement.startswith("SELECT")
+        counts = not re.match("SELECT|SAVEPOINT|RELEASE", statement)
         if self._kill is None:
-            counts = statement == "COMMIT" if inside else not re.match("SELECT|BEGIN|SET", statement)
+            counts = statement == "COMMIT" if inside else not re.match(PASSING, statement)
         if not counts or not self._matching.match(statement):
             return
         self._number -= 1

@@ -42,13 +42,6 @@ op.drop_table("bare")
 op.create_table("bare", sa.Column("id", sa.BigInteger), sa.Column("v", sa.Integer))
 op.bulk_insert(sa.table("bare", sa.column("id")), [{"id": 1}, {"id": 2}])
 """,
-    "rows one by one": """
-bare = sa.table("bare", sa.column("id", sa.Integer), sa.column("v", sa.Integer))
-for number in op.get_bind().execute(sa.select(bare.c.id).where(bare.c.v > 0)).scalars().all():
-    op.execute(sa.update(bare).where(bare.c.id == number).values(v=-number))
-    if number == 20:
-        op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")
-""",
     "an identity": """
 op.alter_column("bare", "id", nullable=False)
 op.alter_column("bare", "id", server_default=sa.Identity())

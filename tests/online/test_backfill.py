@@ -150,7 +150,9 @@ def test_it_goes_on_where_it_was(big: Project, way: str) -> None:
         big.upgrade(hooks=[stop])
     left = missing(big.database)
     assert 0 < left < 5000
-    row = big.database.execute("SELECT state -> 'backfill' FROM alembic_version_journal").fetchone()
+    row = big.database.execute(
+        "SELECT state -> 'backfill' FROM alembic_version_journal WHERE digest <> ''"
+    ).fetchone()
     assert row is not None
     position = row[0]["position"]
     assert row[0]["changed"] == 5000 - left

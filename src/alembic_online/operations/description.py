@@ -4,7 +4,7 @@ import logging
 import re
 import warnings
 from io import StringIO
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext
@@ -38,33 +38,57 @@ def sql_of(render: Renderer, operation: ops.ExecuteSQLOp) -> str:
     return render.plain(str(cast("sa.ClauseElement", statement).compile(dialect=render.dialect)))
 
 
-def describe(render: Renderer, operation: ops.MigrateOperation, original: Implementation) -> str | None:
-    """Return what an operation does, by which the next run knows it, or None for what each run repeats.
+class Description(NamedTuple):
+    """What an operation does.
 
-    It is the SQL of one transaction, with its values; but without those of new rows, which may hold the time
-    or a random key: whatever is in them, they are inserted once.
+    ``text`` is how the next run knows it, None for what each run repeats: the SQL of one transaction, with
+    its values, but for what changes rows.
+    """
+
+    title: str
+    text: str | None
+    values: str = ""
+    """What changes rows, with its values."""
+    memo: dict[str, Any] = {}  # noqa: RUF012 - a NamedTuple
+    """By which Alembic knows the types that it has created."""
+
+
+def describe(render: Renderer, operation: ops.MigrateOperation, original: Implementation) -> Description:
+    """Return what an operation does.
+
+    :param original: Alembic's implementation of it.
     """
     if isinstance(operation, ops.BulkInsertOp):
-        return f"bulk_insert {operation.table.fullname}"
+        name = operation.table.fullname
+        return Description(f"insert into {name}", f"bulk_insert {name}", repr(operation.rows))
     if isinstance(operation, BackfillOp):
-        return f"backfill {_with_values(render, operation.statement)}"
+        text = f"backfill {_with_values(render, operation.statement)}"
+        return Description(operation.what, text)
     if isinstance(operation, ops.ExecuteSQLOp):
         text = sql_of(render, operation)
         if sql.kind(text) == "session" or sql.is_temporary(text):
-            return None
-        if isinstance(operation.sqltext, str) or sql.begins_with(text, "INSERT"):
-            return text
-        return _with_values(render, operation.sqltext)
+            return Description(title(text), None)
+        values = text if isinstance(operation.sqltext, str) else _with_values(render, operation.sqltext)
+        return Description(title(text), text if sql.kind(text) == "rows" else values, values)
     output = StringIO()
+    script = _script(render.context, output)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # whatever there is to warn of comes again
-            original(Operations(_script(render.context, output)), copied(operation))
+            original(Operations(script), copied(operation))
     except Exception as error:  # noqa: BLE001 - as above
         log.debug("%s cannot be written as SQL: %s", type(operation).__name__, error)
         names = ("table_name", "column_name", "index_name", "constraint_name", "schema")
-        return " ".join([type(operation).__name__, *(str(getattr(operation, name, "")) for name in names)])
-    return output.getvalue()
+        text = " ".join([type(operation).__name__, *(str(getattr(operation, name, "")) for name in names)])
+        return Description(title(text), text)
+    return Description(title(output.getvalue()), output.getvalue(), memo=script.impl.memo)
+
+
+def remember_types(context: MigrationContext, description: Description) -> None:
+    """Have Alembic know the types that an operation has created, when that is done already."""
+    for name, found in description.memo.items():
+        if isinstance(found, set):
+            context.impl.memo.setdefault(name, set()).update(found)
 
 
 def _script(context: MigrationContext, output: StringIO) -> MigrationContext:

@@ -10,23 +10,35 @@ from alembic_online.filling.operation import BackfillOp
 from alembic_online.operations import handles
 from alembic_online.operations.columns import NOT_ASKED
 from alembic_online.operations.description import sql_of, title
+from alembic_online.render import Renderer
 from alembic_online.server import Server
 from alembic_online.steps import (
     AS_ALEMBIC_DOES,
-    STRONG_LOCK_TIMEOUT,
-    WEAK_LOCK_TIMEOUT,
     Fill,
     Locking,
     NonBlocking,
+    Rows,
     Setting,
     Step,
 )
 
 
 @handles(ops.BulkInsertOp)
-def bulk_insert(server: Server, operation: ops.BulkInsertOp) -> Iterator[Step]:  # noqa: ARG001
+def bulk_insert(server: Server, operation: ops.BulkInsertOp) -> Iterator[Step]:
     """Insert the rows once, however often the revision is run."""
-    yield NonBlocking(f"insert into {operation.table.name}", AS_ALEMBIC_DOES)
+    yield from filter(None, [rows_of(server.render, operation)])
+
+
+def rows_of(render: Renderer, operation: ops.MigrateOperation) -> Rows | None:
+    """Return the step of an operation that changes rows; None for others."""
+    if isinstance(operation, ops.BulkInsertOp):
+        return Rows(f"insert into {operation.table.name}", guarded=False)
+    if isinstance(operation, ops.ExecuteSQLOp):
+        text = sql_of(render, operation)
+        kind = (operation.execution_options or {}).get("online")
+        if sql.kind(text) == "rows" and kind in {None, "long"}:
+            return Rows(title(text), guarded=kind is None)
+    return None
 
 
 @handles(BackfillOp)
@@ -43,16 +55,17 @@ def execute(server: Server, operation: ops.ExecuteSQLOp) -> Iterator[Step]:
     kind = (operation.execution_options or {}).get("online") or sql.kind(text)
     if kind == "session":
         yield Setting(what)
+    elif (rows := rows_of(server.render, operation)) is not None:
+        yield rows
     elif kind in {"long", "outside"}:
         yield NonBlocking(what, AS_ALEMBIC_DOES, transaction=kind == "long")
-    elif kind in {"brief", "rows"}:
+    elif kind == "brief":
         sure = not sql.is_lenient(text)
         yield Locking(
             what,
             AS_ALEMBIC_DOES,
             tuple(name for table in sql.locked(text) for name in server.lockable(table, sure=sure)),
             stops_reads=not sql.creates_trigger(text),
-            limit=WEAK_LOCK_TIMEOUT if kind == "rows" else STRONG_LOCK_TIMEOUT,
             warning=None if server.can_tell else _not_asked(server, text),
         )
     else:

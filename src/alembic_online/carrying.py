@@ -1,0 +1,249 @@
+"""Carrying out the operations of a revision, each in the way that fits it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from alembic.operations import Operations, ops
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from alembic_online import driver, sql
+from alembic_online.effects import effects
+from alembic_online.errors import ChangedError, OnlineError, RefusedError, first_line
+from alembic_online.filling.operation import BackfillOp
+from alembic_online.groups import Groups
+from alembic_online.internals import Implementation, copied
+from alembic_online.journal import Entry, Journal
+from alembic_online.live import Live
+from alembic_online.log import log
+from alembic_online.operations import plan, refuse
+from alembic_online.operations.description import (
+    Description,
+    describe,
+    name_of,
+    remember_types,
+    written_tables,
+)
+from alembic_online.operations.refusals import copied_table, refuse_because
+from alembic_online.operations.rows import rows_of
+from alembic_online.program import Item, Mode, Program
+from alembic_online.script import Script
+from alembic_online.server import Server
+from alembic_online.steps import BuildIndex, Rows, Setting, Step
+
+
+class Carrier:
+    """Carries out the operations of one revision."""
+
+    def __init__(self, server: Server, journal: Journal, program: Program, mode: Mode) -> None:
+        self.filled = 0
+        """Rows that the backfills of the current pass changed."""
+        self.offline = not server.can_tell
+        self.groups = Groups(server.session, journal, program, mode)
+        self._server = server
+        self._session = server.session
+        self._context = server.render.context
+        self._journal = journal
+        self._program = program
+        self._mode = mode
+        self._operations = Operations(self._context)
+
+    def carry_out(self, operation: ops.MigrateOperation, original: Implementation) -> Any:
+        """Carry out an operation of a revision, unless an earlier run has done it.
+
+        :param original: does it in one transaction, or writes it to a script.
+        """
+        if self.offline:
+            self._refuse(operation, None)
+            return self._write(operation, original)
+        description = describe(self._server.render, operation, original)
+        if (rows := rows_of(self._server.render, operation)) is not None:
+            return self._change_rows(operation, original, description, rows)
+        entry = self._entry(operation, description)
+        if entry is not None and entry.done:
+            if not self._mode.reading:
+                log.info("done already: %s", description.title)
+            remember_types(self._context, description)
+            return self._recall(operation, entry.state)
+        self._refuse(operation, entry)
+        if self._mode.reading:
+            return self._recall(operation, {"backfill": {"changed": 0}, **self._will_create(operation)})
+        if self._mode.skipping:
+            self._require_whole(entry)
+            return original(self._operations, operation)
+        return self._execute(operation, original, entry, description)
+
+    def _change_rows(
+        self, operation: ops.MigrateOperation, original: Implementation, description: Description, step: Rows
+    ) -> None:
+        self._refuse(operation, None)
+        self.groups.carry_out(
+            step,
+            sql.without_values(description.text or ""),
+            description.values,
+            written_tables(self._server.render, operation),
+            lambda: original(self._operations, copied(operation)),
+        )
+
+    def _entry(self, operation: ops.MigrateOperation, description: Description) -> Entry | None:
+        """Return the entry of an operation in the journal; None for one that is not noted."""
+        if description.text is None:
+            self.groups.end_before("what is not noted")
+            return None
+        entry = self._journal.entry(description.text)
+        self.groups.end_before(f"{entry.digest} {entry.number}")
+        if self._mode.converging:
+            if entry.done:
+                entry.state.clear()
+        else:
+            item = Item(entry.digest, entry.number, description.title)
+            (self._program.read if self._mode.reading else self._program.ask)(item)
+        made = self._journal.believe(entry, lambda: written_tables(self._server.render, operation))
+        if made and not self._mode.reading:
+            log.info("%s is gone, and made again", ", ".join(made))
+        return entry
+
+    def _refuse(self, operation: ops.MigrateOperation, entry: Entry | None) -> None:
+        """Raise :class:`RefusedError` for an operation without a way that lets others read and write."""
+        if not self._mode.active:
+            return
+        with self._refusing():
+            if not self.offline and self._session.connection.in_nested_transaction():
+                refuse_because(
+                    f"{name_of(operation)} within begin_nested()",
+                    "each operation commits by itself, which a savepoint cannot contain",
+                    "move it out of the with statement",
+                )
+            if entry is None or entry.steps is None:
+                if not self.offline:
+                    self._server.made = set(self._journal.made)
+                refuse(self._server, operation)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Have a refusal say where it is, and whether anything was done."""
+        try:
+            yield
+        except RefusedError as error:
+            before = self._mode.reading or self.offline
+            state = "was not started" if before else "stopped here, to go on another time"
+            raise RefusedError(f"revision {self._mode.revision} {state}: {error}") from error.__cause__
+
+    def refuse_copy(self, table: str, schema: str | None) -> None:
+        """Raise :class:`RefusedError` for a batch that copies a table, unless that has no rows."""
+        with self._refusing():
+            copied_table(self._server, table, schema)
+
+    def queue(self, batch: Operations, operation: ops.MigrateOperation, original: Implementation) -> Any:
+        """Have Alembic carry out an operation at the end of its batch, which copies a table without rows."""
+        with self._refusing():
+            try:
+                return original(batch, operation)
+            except CommandError as error:
+                raise RefusedError(str(error)) from error
+
+    def _will_create(self, operation: ops.MigrateOperation) -> dict[str, bool]:
+        if not isinstance(operation, ops.CreateTableOp):
+            return {}
+        name = self._server.render.quoted(operation.table_name, operation.schema)
+        return {} if operation.if_not_exists and self._server.exists(name) else {"created": True}
+
+    def _recall(self, operation: ops.MigrateOperation, state: dict[str, Any]) -> Any:
+        """Return what an operation that is done already returned, and note which tables are new by it."""
+        self._server.remember(operation, created="created" in state)
+        if isinstance(operation, BackfillOp):
+            self.filled += state["backfill"]["changed"]
+            return state["backfill"]["changed"]
+        if isinstance(operation, ops.CreateTableOp):
+            return copied(operation).to_table(self._context)
+        return None
+
+    def _require_whole(self, entry: Entry | None) -> None:
+        """Raise :class:`OnlineError` for a half-done operation, which one transaction cannot finish."""
+        steps = entry.steps if entry is not None else None
+        if entry is not None and steps and entry.state["at"]:
+            raise OnlineError(
+                f"revision {self._mode.revision}: an online run was interrupted in {steps[0].what}; finish"
+                " the operation online: take online = False out of the revision until that is done"
+            )
+
+    def _write(self, operation: ops.MigrateOperation, original: Implementation) -> Any:
+        with self._refusing():
+            steps = plan(self._server, operation)
+        script = Script(self._server, operation, lambda: original(self._operations, copied(operation)))
+        script.write(steps)
+        return self._recall(operation, {"backfill": {"changed": 0}, "created": True})
+
+    def _execute(
+        self,
+        operation: ops.MigrateOperation,
+        original: Implementation,
+        entry: Entry | None,
+        description: Description,
+    ) -> Any:
+        created = self._will_create(operation)
+        begun = time.monotonic()
+        with self._session.outside(description.title):
+            steps = entry.steps if entry is not None else None
+            if steps is None:
+                with self._refusing():
+                    steps = plan(self._server, operation)
+        if steps and isinstance(steps[0], Setting):
+            original(self._operations, operation)
+            with self._session.outside("keeps a setting"):  # which commits it
+                return None
+        with self._session.outside(description.title):
+            if entry is not None:
+                self._journal.begin(self._program.to_json())
+                if entry.steps is None:
+                    known = (
+                        {} if self._mode.converging else {"effects": effects(self._server.render, operation)}
+                    )
+                    self._journal.plan(entry, steps, title=description.title, **known, **created)
+            live = Live(
+                self._server,
+                self._journal,
+                entry,
+                operation,
+                lambda: original(self._operations, copied(operation)),
+            )
+            first = 0 if entry is None else entry.state["at"]
+            with self._interrupted(steps[0].what if steps and first else None):
+                live.execute(steps, first)
+            if entry is not None and not entry.done:  # there was nothing to do
+                entry.state = self._journal.note(entry, done=True, steps=None, at=None)
+        changed = live.result if isinstance(operation, BackfillOp) else None
+        _say(operation, steps, changed, time.monotonic() - begun)
+        state = entry.state if entry is not None else created
+        return self._recall(operation, {"backfill": {"changed": changed}, **state})
+
+    @contextmanager
+    def _interrupted(self, what: str | None) -> Iterator[None]:
+        """Have an error of an operation that an earlier run has begun say that; None: this run has."""
+        try:
+            yield
+        except (DBAPIError, ChangedError) as error:
+            changed = isinstance(error, ChangedError) or (driver.sqlstate(error) or "")[:2] in {"42", "2B"}
+            if what is None or not changed:
+                raise
+            raise OnlineError(
+                f"revision {self._mode.revision}: an earlier run was interrupted in {what}, and this one"
+                f" cannot go on: {first_line(error)}. If somebody has changed what it left, put that back"
+            ) from error
+
+
+def _say(operation: ops.MigrateOperation, steps: list[Step], changed: object, seconds: float) -> None:
+    """Log what an operation did."""
+    if not steps:
+        return
+    first = steps[0]
+    what = f"{changed} {operation.what}" if isinstance(operation, BackfillOp) else first.what
+    if isinstance(first, BuildIndex) or any(
+        "CONCURRENTLY" in text for text in getattr(first, "work", None) or ()
+    ):
+        what += " concurrently"
+    # Comments are many, and nobody waits for one.
+    say = log.debug if what.lower().startswith("comment on") else log.info
+    say("%s: %.1f s", what, seconds)

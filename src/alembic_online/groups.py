@@ -1,0 +1,173 @@
+"""Operations that change rows, one after the other: a group, in one transaction.
+
+Their values may come from a clock, from chance or from the order of rows, so a resumed run could not tell
+which of them are done. Together they are done or not: the group runs in Alembic's own transaction, which ends
+when another kind of operation comes, or with the revision.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+
+from sqlalchemy.exc import DBAPIError
+
+from alembic_online import driver
+from alembic_online.errors import OnlineError, first_line
+from alembic_online.journal import Entry, Journal
+from alembic_online.live import GUARD_SECONDS, too_long
+from alembic_online.log import log
+from alembic_online.program import Item, Mode, Program
+from alembic_online.session import Session, is_autocommit
+from alembic_online.steps import WEAK_LOCK_TIMEOUT, Rows
+from alembic_online.waiting import RETRIED, Holders, delays
+
+
+class Groups:
+    """The groups of one revision."""
+
+    def __init__(self, session: Session, journal: Journal, program: Program, mode: Mode) -> None:
+        self._session = session
+        self._journal = journal
+        self._program = program
+        self._mode = mode
+        self._after = ""
+        self._entry: Entry | None = None
+        self._asked: list[tuple[str, str]] = []
+        self._first = ""
+        self._tables: set[str] = set()
+        self._begun = 0.0
+        self._values: dict[str, set[str]] = {}
+        """For each group, the values of its statements when the revision was read."""
+
+    def know(self, read: "Groups") -> None:
+        """Know the values that the statements had when the revision was read."""
+        self._values = read._values
+
+    def end_before(self, digest: str) -> None:
+        """End the group: another operation comes."""
+        self.close()
+        self._after = digest
+
+    def carry_out(
+        self, step: Rows, text: str, values: str, tables: set[str], work: Callable[[], object]
+    ) -> None:
+        """Carry out an operation that changes rows, unless an earlier run has done its group.
+
+        :param text: what it does, without values; ``values``: with them.
+        :param tables: those that it changes.
+        """
+        if self._entry is None:
+            self._open(step.what)
+        entry = self._entry
+        assert entry is not None  # noqa: S101 - opened
+        digest = _digest(values)
+        self._asked.append((_digest(text), digest))
+        self._tables |= tables
+        if self._mode.reading:
+            self._values.setdefault(entry.digest, set()).add(digest)
+        elif self._mode.skipping and not entry.done:
+            work()
+        elif not entry.done:
+            self._run(step, work)
+
+    def _open(self, title: str) -> None:
+        entry = self._journal.entry(f"rows after {self._after}")
+        self._entry, self._asked, self._first = entry, [], title
+        self._tables, self._begun = set(), time.monotonic()
+        item = Item(entry.digest, entry.number, title)
+        if self._mode.converging:
+            entry.state.clear()
+        else:
+            (self._program.read if self._mode.reading else self._program.ask)(item)
+        if self._mode.reading:
+            return
+        self._journal.believe(entry, lambda: set(entry.state.get("tables", ())))
+        if entry.done:
+            log.info("done already: %s", title)
+
+    def _run(self, step: Rows, work: Callable[[], object]) -> None:
+        entry = self._entry
+        assert entry is not None  # noqa: S101 - opened
+        if is_autocommit(self._session.context):  # a block of the author's: nothing holds several together
+            with self._session.outside(step.what), self._session.transaction():
+                self._journal.begin(self._program.to_json())
+                self._try(step, work)
+                self._note(entry)
+            self._entry = None
+            return
+        self._journal.begin(self._program.to_json())
+        self._try(step, work)
+
+    def _try(self, step: Rows, work: Callable[[], object]) -> None:
+        """Execute a statement; where it does not get its rows in time, try again."""
+        session, started = self._session, time.monotonic()
+        holders = Holders(session, step.what)
+        limit = f"{GUARD_SECONDS}s" if step.guarded else "0"
+        for delay in delays():
+            begun = time.monotonic()
+            savepoint = session.connection.begin_nested()
+            try:
+                with session.settings(step.what, lock_timeout=WEAK_LOCK_TIMEOUT, statement_timeout=limit):
+                    work()
+            except DBAPIError as error:
+                with suppress(Exception) if session.connection.invalidated else nullcontext():
+                    savepoint.rollback()
+                code = driver.sqlstate(error)
+                if (
+                    code == driver.QUERY_CANCELED
+                    and step.guarded
+                    and time.monotonic() - begun >= GUARD_SECONDS
+                ):
+                    raise too_long(step.what) from error
+                if code not in RETRIED:
+                    raise
+                holders.check(started, f"a lock ({first_line(error)})")
+            else:
+                savepoint.commit()
+                return
+            time.sleep(delay)
+
+    def close(self) -> None:
+        """End the group: note what is done, in its transaction, which the caller ends."""
+        entry, self._entry = self._entry, None
+        if entry is None or self._mode.reading:
+            return
+        if entry.done:
+            self._require_same(entry)
+        elif not self._mode.skipping:
+            self._note(entry)
+
+    def _note(self, entry: Entry) -> None:
+        read = self._values.get(entry.digest)
+        values = [value for _, value in self._asked]
+        entry.state = self._journal.note(
+            entry,
+            done=True,
+            title=self._first,
+            texts=_digest(" ".join(text for text, _ in self._asked)),
+            values=values,
+            tables=sorted(self._tables),
+            free=self._mode.converging or None,
+            # The values are others than a moment before: of a clock, or of chance.
+            volatile=read is not None and not read.intersection(values),
+        )
+        more = f" and {len(values) - 1} more" if len(values) > 1 else ""
+        log.info("%s%s: %.1f s", self._first, more, time.monotonic() - self._begun)
+
+    def _require_same(self, entry: Entry) -> None:
+        """Raise :class:`OnlineError` if what was asked for is not what an earlier run has done."""
+        texts = _digest(" ".join(text for text, _ in self._asked))
+        values = {value for _, value in self._asked}
+        if values & set(entry.state["values"]) or (entry.state["volatile"] and texts == entry.state["texts"]):
+            return
+        count = len(entry.state["values"])
+        raise OnlineError(
+            f"revision {self._program.revision}: an earlier run has done {entry.state['title']}, one of"
+            f" {count} statements that belong together, and now it asks for others: which rows are done"
+            " cannot be told. Undo what it has made and begin it again with -x online=restart-with-rows"
+        )
+
+
+def _digest(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:12]
