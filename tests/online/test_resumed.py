@@ -1,11 +1,15 @@
 """A revision that looks at the database and is interrupted: the result of one transaction, or an error."""
 
+import logging
+import textwrap
 from contextlib import suppress
 from itertools import count
 
 import pytest
+from alembic import command
 from marks import quick
-from online.project import Fault, Project, Stop, reset, state, versions
+from online.project import REVISION, Fault, Project, Stop, reset, state, versions
+from sqlalchemy.exc import DBAPIError
 
 from alembic_online.errors import OnlineError
 
@@ -163,3 +167,150 @@ def test_the_error_lists_what_is_left(project: Project) -> None:
         OnlineError, match="r1 is not stamped.*did not ask for.*CREATE INDEX u_idx.*insert into u"
     ):
         project.upgrade()
+
+
+INTERRUPTED = """
+op.add_column("t", sa.Column("c", sa.Integer))
+op.execute("INSERT INTO bare VALUES (-1, 0)")
+op.create_index("t_new_idx", "t", ["a"])
+op.create_check_constraint("t_c_check", "t", "c > 0")
+op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")
+"""
+MENDED = "INSERT INTO parent VALUES (99, 'mended')"
+
+
+def interrupted(project: Project, upgrade: str = INTERRUPTED) -> None:
+    project.revision(upgrade)
+    with pytest.raises(DBAPIError, match="division by zero"):
+        project.upgrade()
+    project.database.execute(MENDED)
+
+
+GONE = {
+    "column": ("ALTER TABLE t DROP c", "column c of t, constraint t_c_check of t"),
+    "index": ("DROP INDEX t_new_idx", "index t_new_idx of t"),
+    "constraint": ("ALTER TABLE t DROP CONSTRAINT t_c_check", "constraint t_c_check of t"),
+}
+
+
+@pytest.mark.parametrize(("change", "what"), quick(GONE))
+def test_what_is_gone_is_named(project: Project, change: str, what: str) -> None:
+    interrupted(project)
+    project.database.execute(change)
+    for _ in range(2):
+        with pytest.raises(
+            OnlineError, match=f"of what it has made this is gone: {what}; put it back"
+        ) as error:
+            project.upgrade()
+        assert "-x online=restart" in str(error.value)
+        assert versions(project.database) == []
+
+
+def test_what_a_later_operation_has_dropped_is_not_missed(project: Project) -> None:
+    interrupted(
+        project,
+        """
+        op.add_column("t", sa.Column("c", sa.Integer, index=True))
+        op.create_index("x_idx", "t", ["c"])
+        op.rename_index("x_idx", "y_idx")
+        op.create_table("u", sa.Column("id", sa.Integer))
+        op.add_column("u", sa.Column("c", sa.Integer))
+        op.rename_table("u", "w")
+        op.create_unique_constraint("w_key", "w", ["c"])
+        op.drop_constraint("w_key", "w")
+        op.drop_column("t", "c")
+        op.add_column("t", sa.Column("d", sa.Integer))
+        op.execute("ALTER TABLE t RENAME COLUMN d TO e")
+        """
+        + "op.execute('SELECT 1 / count(*) FROM parent WHERE id = 99')",
+    )
+    project.upgrade()
+    assert versions(project.database) == ["r1"]
+
+
+def test_it_can_be_begun_again(project: Project) -> None:
+    interrupted(project)
+    undone = "ALTER TABLE t DROP c; DROP INDEX t_new_idx"
+    project.database.execute(undone)
+    with pytest.raises(
+        OnlineError, match="rows would be there twice: INSERT INTO bare VALUES .-1, 0.; delete"
+    ):
+        project.upgrade(options=["online=restart"])
+    project.database.execute("DELETE FROM bare WHERE id = -1")
+    project.upgrade(options=["online=restart-with-rows"])
+    found = state(project.database)
+    reset(project.database)
+    project.database.execute(MENDED)
+    project.upgrade(online=False)
+    assert state(project.database) == found
+
+
+def test_nothing_to_begin_again(project: Project) -> None:
+    project.revision('op.add_column("t", sa.Column("c", sa.Integer))')
+    project.upgrade(options=["online=restart"])
+    assert versions(project.database) == ["r1"]
+
+
+def test_a_run_of_an_older_version(project: Project) -> None:
+    project.database.execute(
+        "CREATE TABLE alembic_version_journal (step text, digest text, number int, state jsonb,"
+        " PRIMARY KEY (step, digest, number));"
+        "INSERT INTO alembic_version_journal VALUES ('upgrade r1', md5('x'), 1, '{\"column\": true}')"
+    )
+    project.revision('op.add_column("t", sa.Column("c", sa.Integer))')
+    before = state(project.database)
+    for online in (True, False):
+        with pytest.raises(
+            OnlineError, match="r1 was begun by an older version of alembic_online: finish it"
+        ):
+            project.upgrade(online=online)
+    assert state(project.database) - before == set()
+    project.upgrade(options=["online=restart"])
+    assert versions(project.database) == ["r1"]
+
+
+def test_what_it_prints_comes_once(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.revision('print("once")\nop.add_column("t", sa.Column("c", sa.Integer))')
+    project.upgrade()
+    assert capsys.readouterr().out == "once\n"
+
+
+def test_what_it_writes_by_itself_is_said(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "alembic.online")
+    interrupted(
+        project,
+        """
+        op.get_bind().execute(sa.text("UPDATE bare SET v = v + 1"))
+        op.add_column("t", sa.Column("c", sa.Integer))
+        op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")
+        """,
+    )
+    said = "r1 writes through op.get_bind(), which an earlier run may have done already: UPDATE bare SET"
+    assert said not in caplog.text
+    project.upgrade()
+    assert said in caplog.text
+
+
+def test_branches_and_a_merge(project: Project) -> None:
+    """Each branch has its journal; a merge has nothing to do."""
+    texts = {"a": 'op.add_column("t", sa.Column("a1", sa.Integer))', "b": REVISIONS["rows and more rows"]}
+    for name, text in texts.items():
+        body = textwrap.indent(textwrap.dedent(text).strip(), "    ")
+        (project.path / "versions" / f"{name}.py").write_text(
+            REVISION.format(revision=name, previous=None, top="", upgrade=body)
+        )
+    (project.path / "versions" / "m.py").write_text(
+        REVISION.format(revision="m", previous=("a", "b"), top="", upgrade="    pass")
+    )
+    command.upgrade(project.config(online=False), "heads")
+    wanted = state(project.database)
+    for number in count(1):
+        reset(project.database)
+        stop = Stop(number)
+        with suppress(Fault):
+            command.upgrade(project.config(online=True, hooks=[stop]), "heads")
+        if not stop.reached:
+            break
+        command.upgrade(project.config(online=True), "heads")
+        assert state(project.database) == wanted
+    assert number > 5
