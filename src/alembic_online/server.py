@@ -119,8 +119,8 @@ class Server:
         """
         with self.session.outside("asks the server, on an empty copy of a table"):
             connection = self.session.connection
-            connection.exec_driver_sql("BEGIN READ WRITE")
             try:
+                connection.exec_driver_sql("BEGIN READ WRITE")
                 self.session.run_sql(f"CREATE TEMP TABLE {catalog.PROBE} ({how.format(table)})")
                 yield
             except BaseException:

@@ -151,8 +151,8 @@ class Session:
         connection = self.connection
         # By which Alembic knows that a type has been created: also with what is undone.
         memo = deepcopy(self.context.impl.memo)
-        connection.exec_driver_sql("BEGIN")
         try:
+            connection.exec_driver_sql("BEGIN")
             if settings:
                 self.set(settings, local=True)
             yield
@@ -204,8 +204,11 @@ class Session:
         return self.connection.execute(question, parameters).scalar()
 
     def run_sql(self, statement: str) -> None:
-        """Execute SQL in which nothing is a parameter."""
-        self.context.impl.execute(literal(statement))
+        """Execute SQL that changes the schema, and in which nothing is a parameter.
+
+        As DDL, of which a dialect may have to know: that of asyncpg keeps prepared statements.
+        """
+        self.context.impl.execute(sa.DDL(statement.replace("%", "%%")))  # type: ignore[no-untyped-call]
 
 
 def literal(statement: str) -> sa.TextClause:

@@ -11,6 +11,7 @@ from alembic_online.filling import MAXIMUM_PASSES
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.filling.rows import by_index, fill_left_over, table_name
 from alembic_online.log import log
+from alembic_online.session import literal
 
 BULK_ROWS = 1000
 """Below so many rows, taking indexes away costs more than it saves."""
@@ -81,10 +82,10 @@ def _indexes_rebuilt(connection: sa.Connection, operation: BackfillOp) -> Iterat
     name = table_name(connection.dialect, table)
     indexes = connection.execute(_SECONDARY_INDEXES, {"table": name}).all()
     for index in indexes:
-        connection.exec_driver_sql(index.drop.replace("%", "%%"))
+        connection.execute(literal(index.drop))
     yield
     for index in indexes:
-        connection.exec_driver_sql(index.make.replace("%", "%%"))
+        connection.execute(literal(index.make))
         if index.comment is not None:
-            connection.exec_driver_sql(index.comment.replace("%", "%%"))
+            connection.execute(literal(index.comment))
     log.info("%s: %s indexes built again, after %s rows had changed", table.name, len(indexes), changing)
