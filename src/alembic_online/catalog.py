@@ -195,9 +195,12 @@ WHERE relation = ANY (SELECT CAST(to_regclass(name) AS oid) FROM unnest(CAST(:ta
   AND (:reads OR mode NOT IN ('AccessShareLock', 'RowShareLock')) AND mode <> 'SIReadLock'
 """  # noqa: S608 - constants
 )
+PROCESS = sa.text("SELECT pg_backend_pid()")
+# Of a process, over the second connection of whichever driver: its number takes the place of {pid}.
 BLOCKERS = f"""
-SELECT DISTINCT {WHO.replace("%", "%%").replace("pid::text", "blocker::text")}
-FROM unnest(pg_blocking_pids(%(pid)s)) AS blocker LEFT JOIN pg_stat_activity ON pid = blocker"""  # noqa: S608
+SELECT DISTINCT {WHO.replace("pid::text", "blocker::text")}
+FROM unnest(pg_blocking_pids({{pid}})) AS blocker LEFT JOIN pg_stat_activity ON pid = blocker"""  # noqa: S608
 PROGRESS = """
-SELECT format('%%s, %%s of %%s blocks', phase, blocks_done, blocks_total)
-FROM pg_stat_progress_create_index WHERE pid = %(pid)s"""
+SELECT format('%s, %s of %s blocks', phase, blocks_done, blocks_total)
+FROM pg_stat_progress_create_index WHERE pid = {pid}"""
+CANCEL = "SELECT pg_cancel_backend({pid})"

@@ -1,15 +1,20 @@
-"""What differs between drivers: what they say of an error, and a second connection beside a running one."""
+"""What differs between drivers: what they say of an error, and a second connection beside a running one.
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, cast
+A project has one of them, so none is imported before its connection is there.
+"""
 
-import psycopg
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from importlib import import_module
+from typing import Any
+
 import sqlalchemy as sa
 from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, EmulatedDBAPIException
+from sqlalchemy.util import greenlet_spawn
 
-DRIVERS = ("psycopg",)
+DRIVERS = ("psycopg", "psycopg2", "asyncpg")
 
 NOT_NULL_VIOLATION = "23502"
 FOREIGN_KEY_VIOLATION = "23503"
@@ -20,66 +25,100 @@ DEADLOCK_DETECTED = "40P01"
 SERIALIZATION_FAILURE = "40001"
 LOCK_NOT_AVAILABLE = "55P03"
 
-Error = psycopg.Error
-"""What a connection of :func:`beside` throws."""
+CONNECT_SECONDS = 10
+"""How long to try to make a second connection."""
 
 
-def driver_error(error: BaseException) -> psycopg.Error | None:
+def driver_error(error: BaseException) -> BaseException | None:
     """Return the driver's error in or behind an error of SQLAlchemy or of this package, or None."""
-    if isinstance(error, DBAPIError):
-        return driver_error(error.orig) if error.orig else None
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        found = error.orig
+        # Of asyncpg's errors, SQLAlchemy makes some of its own.
+        return (found.orig or found) if isinstance(found, EmulatedDBAPIException) else found
     if isinstance(error, CommandError) and error.__cause__:
         return driver_error(error.__cause__)
-    return error if isinstance(error, psycopg.Error) else None
+    return error if hasattr(error, "sqlstate") or hasattr(error, "pgcode") else None
 
 
 def sqlstate(error: BaseException) -> str | None:
     """Return the server's code of an error."""
     found = driver_error(error)
-    return None if found is None else found.sqlstate
+    code: str | None = getattr(found, "sqlstate", None) or getattr(found, "pgcode", None)
+    return code
 
 
 def detail(error: BaseException) -> str | None:
     """Return the server's detail of an error, which may hold values of rows."""
-    found = driver_error(error)
-    return None if found is None else found.diag.message_detail
+    return _said(error, "message_detail", "detail")
 
 
 def message(error: BaseException) -> str | None:
     """Return the server's own message of an error, in one line."""
+    return _said(error, "message_primary", "message")
+
+
+def _said(error: BaseException, libpq: str, asyncpg: str) -> str | None:
+    """Return what the server said of an error, by libpq's name of it and by asyncpg's."""
     found = driver_error(error)
-    return None if found is None else found.diag.message_primary
+    said: str | None = getattr(getattr(found, "diag", None), libpq, None) or getattr(found, asyncpg, None)
+    return said
+
+
+Ask = Callable[[str], list[Any]]
+"""Asks the server for rows, over a second connection; nothing in the SQL is a parameter."""
 
 
 class Beside:
-    """A running connection, as another one sees it: its process, and how to cancel what it runs."""
+    """Where a running connection is connected to, for a second one that looks after it."""
 
     def __init__(self, connection: sa.Connection) -> None:
-        self._driver = cast(
-            "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]", connection.connection.driver_connection
-        )
+        self._name = connection.dialect.driver
+        self._driver: Any = connection.connection.driver_connection
+        self._pool = connection.engine.pool
 
-    @property
-    def process(self) -> int:
-        """The process of the server."""
-        return self._driver.info.backend_pid
+    def connect(self, name: str) -> AbstractContextManager[Ask]:
+        """Open a second connection to the same server, of the same role.
+
+        :param name: what it is, for pg_stat_activity.
+        """
+        return self._asyncpg(name) if self._name == "asyncpg" else self._libpq(name)
 
     @contextmanager
-    def connect(self, name: str) -> Iterator[psycopg.Connection[Any]]:
-        """Open a second connection to the same server, of the same role."""
+    def _libpq(self, name: str) -> Iterator[Ask]:
         info = self._driver.info
-        parameters: dict[str, Any] = info.get_parameters() | {
+        given: dict[str, Any] = info.get_parameters() if self._name == "psycopg" else info.dsn_parameters
+        parameters = given | {
             "password": info.password or None,
             "application_name": name,
-            "connect_timeout": "10",
+            "connect_timeout": str(CONNECT_SECONDS),
         }
-        with psycopg.connect(**parameters, autocommit=True) as connection:
-            yield connection
+        with closing(import_module(self._name).connect(**parameters)) as connection:
+            connection.autocommit = True
 
-    def cancel(self) -> None:
-        """Cancel what runs."""
-        with suppress(psycopg.Error):
-            if isinstance(self._driver, psycopg.Connection):
-                self._driver.cancel_safe(timeout=5)
-            else:
-                self._driver.cancel()
+            def ask(statement: str) -> list[Any]:
+                with connection.cursor() as cursor:
+                    cursor.execute(statement)
+                    return list(cursor.fetchall())
+
+            yield ask
+
+    @contextmanager
+    def _asyncpg(self, name: str) -> Iterator[Ask]:
+        """Connect as the engine does, because asyncpg does not tell how; in an event loop of this thread."""
+        pool = self._pool.recreate()
+        with asyncio.Runner() as runner:
+            made = runner.run(asyncio.wait_for(greenlet_spawn(pool.connect), CONNECT_SECONDS))
+            connection: Any = made.driver_connection
+
+            def ask(statement: str) -> list[Any]:
+                return list(runner.run(connection.fetch(statement)))
+
+            def close() -> None:
+                made.close()
+                pool.dispose()
+
+            try:
+                ask(f"SELECT set_config('application_name', '{name}', false)")
+                yield ask
+            finally:
+                runner.run(greenlet_spawn(close))

@@ -78,7 +78,10 @@ def _require_fitness(context: MigrationContext) -> None:
     if not context.as_sql and is_in_transaction_of_caller(context):
         raise OnlineError("-x online needs a connection without a transaction: commit before configure()")
     if not context.as_sql and context.dialect.driver not in driver.DRIVERS:
-        raise OnlineError(f"-x online needs the driver psycopg (3), not {context.dialect.driver}")
+        *others, last = driver.DRIVERS
+        raise OnlineError(
+            f"-x online needs the driver {', '.join(others)} or {last}, not {context.dialect.driver}"
+        )
 
 
 def _refuse_copies(context: MigrationContext, run: Run) -> None:

@@ -4,7 +4,6 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from alembic_online import catalog, driver
 from alembic_online.errors import OnlineError, first_line
@@ -71,6 +70,8 @@ class Watch:
         self.gave_up: str | None = None
         self._what = what
         self._wait = session.lock_wait
+        # That of the server itself: a driver behind a pooler knows another one.
+        self._process = int(session.scalar(catalog.PROCESS))
         self._beside = driver.Beside(session.connection)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alembic_online watch", daemon=True)
@@ -86,24 +87,27 @@ class Watch:
         if self._done.wait(min(WATCH_AFTER_SECONDS, self._wait or WATCH_AFTER_SECONDS)):
             return
         try:
-            with self._beside.connect("alembic_online watch") as connection:
-                self._look(connection)
-        except driver.Error as error:
+            with self._beside.connect("alembic_online watch") as ask:
+                self._look(ask)
+        except Exception as error:  # noqa: BLE001 - of whichever driver: what it looks after runs on
             log.debug("%s is not watched: %s", self._what, first_line(error))
 
-    def _look(self, connection: Any) -> None:
-        pid = self._beside.process
+    def _look(self, ask: driver.Ask) -> None:
+        blockers, progress, cancel = (
+            question.format(pid=self._process)
+            for question in (catalog.BLOCKERS, catalog.PROGRESS, catalog.CANCEL)
+        )
         next_log = blocked_since = 0.0
         while not self._done.is_set():
             now = time.monotonic()
-            holders = [row[0] for row in connection.execute(catalog.BLOCKERS, {"pid": pid}).fetchall()]
-            progress = connection.execute(catalog.PROGRESS, {"pid": pid}).fetchone()
+            holders = [row[0] for row in ask(blockers)]
+            built = next(iter(ask(progress)), None)
             blocked_since = (blocked_since or now) if holders else 0.0
             if now >= next_log:
                 if holders:
                     log.info("%s waits for %s", self._what, "; ".join(holders))
-                elif progress is not None:
-                    log.info("%s: %s", self._what, progress[0])
+                elif built is not None:
+                    log.info("%s: %s", self._what, built[0])
                 next_log = now + LOG_EVERY_SECONDS
             if holders and self._wait is not None and now - blocked_since >= self._wait:
                 self.gave_up = (
@@ -111,6 +115,6 @@ class Watch:
                     " finished stays, and the next run goes on from there"
                 )
                 while not self._done.wait(0.2):  # a cancel may come between two statements
-                    self._beside.cancel()
+                    ask(cancel)
                 return
             self._done.wait(0.5)

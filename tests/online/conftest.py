@@ -5,6 +5,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from databases import Database
+from online.drivers import ENVIRONMENTS
 from online.project import Project, reset
 from psycopg.conninfo import make_conninfo
 
@@ -31,3 +32,9 @@ def project(shared: Database, tmp_path: Path) -> Project:
     )
     reset(shared)
     return Project(tmp_path / "project", shared)
+
+
+@pytest.fixture
+def driven(project: Project, tmp_path: Path, driver: str) -> Project:
+    """A project of another driver, over the same tables."""
+    return Project(tmp_path / driver, project.database, driver=driver, environment=ENVIRONMENTS[driver])

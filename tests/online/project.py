@@ -134,12 +134,15 @@ Hook = Callable[[Engine], None]
 class Project:
     """An Alembic project in a folder, whose revisions are written from text."""
 
-    def __init__(self, path: Path, database: Database) -> None:
+    def __init__(
+        self, path: Path, database: Database, *, driver: str = "psycopg", environment: str = ENV
+    ) -> None:
         self.path = path
         self.database = database
+        self._driver = driver
         self._revisions = 0
         (path / "versions").mkdir(parents=True)
-        (path / "env.py").write_text(ENV)
+        (path / "env.py").write_text(environment)
 
     @property
     def url(self) -> str:
@@ -163,7 +166,7 @@ class Project:
         config = Config(output_buffer=output, cmd_opts=Namespace(x=options))
         config.set_main_option("script_location", str(self.path).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
-        url = make_url(self.url).set(drivername="postgresql+psycopg")
+        url = make_url(self.url).set(drivername=f"postgresql+{self._driver}")
         config.set_main_option("sqlalchemy.url", url.render_as_string(hide_password=False).replace("%", "%%"))
         config.attributes.update({"hooks": (), "before": (), "afterwards": ()} | attributes)
         return config
@@ -257,8 +260,7 @@ class Stop:
 
     def _before(self, _connection: Any, cursor: Any, statement: str, *_: object) -> None:
         statement = statement.strip()
-        driver = cursor.connection
-        inside = driver.autocommit and driver.info.transaction_status == pq.TransactionStatus.INTRANS
+        inside, process = session_of(cursor)
         counts = not re.match("SELECT|SAVEPOINT|RELEASE", statement)
         if self._kill is None:
             counts = statement == "COMMIT" if inside else not re.match(PASSING, statement)
@@ -270,7 +272,18 @@ class Stop:
         self.reached = statement
         if self._kill is None:
             raise Fault(statement)
-        terminate(self._kill, driver.info.backend_pid)
+        terminate(self._kill, process)
+
+
+def session_of(cursor: Any) -> tuple[bool, int]:
+    """Return whether a driver's cursor is in a transaction that was begun by SQL, and its server process."""
+    if hasattr(cursor, "connection"):
+        driver = cursor.connection
+        inside = driver.info.transaction_status == pq.TransactionStatus.INTRANS
+        return driver.autocommit and inside, driver.info.backend_pid
+    adapter = cursor._adapt_connection  # SQLAlchemy's, of asyncpg
+    connection = adapter.driver_connection
+    return adapter.autocommit and connection.is_in_transaction(), connection.get_server_pid()
 
 
 class InTheWay:

@@ -8,7 +8,7 @@ import pytest
 from databases import Database
 from marks import quick
 from online.cases import CASES, Case
-from online.project import Project, others_work, reset, state
+from online.project import Project, others_work, reset, session_of, state
 from sqlalchemy import Engine, event
 
 # Event triggers tell of each DDL statement, in its own transaction, which locks on the tables of BASE its
@@ -61,7 +61,7 @@ class Held:
         event.listen(engine, "after_cursor_execute", self._after)
 
     def _after(self, _connection: Any, cursor: Any, statement: str, *_: object) -> None:
-        modes = self._database.execute(HELD, [cursor.connection.info.backend_pid])
+        modes = self._database.execute(HELD, [session_of(cursor)[1]])
         self.found.append((statement.strip(), {mode for (mode,) in modes}))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 from marks import quick
-from online.project import ENABLED, TEMPLATE, Fault, Project, Stop, env, others_work, versions, wait_for
+from online.drivers import ASYNC_ENABLED, ASYNC_TEMPLATE
+from online.project import Fault, Project, Stop, env, others_work, versions, wait_for
 from servers import own_server
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
@@ -333,17 +334,8 @@ def test_an_applications_pool_gets_its_connection_back_as_it_was(
     assert {name for name, _ in changed} == ({"search_path"} if "search_path" in upgrade else set())
 
 
-ASYNC_ENABLED = dict([*ENABLED.items()][:2]) | {
-    "    context.configure(connection=connection, target_metadata=target_metadata)\n": (
-        "    context.configure(connection=connection, transaction_per_migration=True)\n"
-        "    alembic_online.enable(context)\n"
-    )
-}
-
-
 def test_an_asynchronous_environment(project: Project) -> None:
-    template = TEMPLATE.parents[1] / "async" / "env.py"
-    (project.path / "env.py").write_text(env(template, ASYNC_ENABLED))
+    (project.path / "env.py").write_text(env(ASYNC_TEMPLATE, ASYNC_ENABLED))
     project.revision(f"{COLUMN}\n{INDEX}\nop.execute('INSERT INTO bare VALUES (0, 0)')")
     with psycopg.connect(project.url) as other:
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
