@@ -27,7 +27,6 @@ from alembic_online.steps import (
     Index,
     Locking,
     NonBlocking,
-    Setting,
     Step,
     Validate,
     Work,
@@ -102,12 +101,11 @@ class Live:
             self._entry.state = state
 
     def _do(self, work: Work) -> dict[str, Any]:
-        """Execute what a step says; returns what the journal has to know of it."""
-        if work is not None:
-            for statement in work:
-                self._session.run_sql(statement)
-            return {}
-        self.result = self._as_alembic()
+        """Execute what a step says; nothing of it is for the journal."""
+        if work is None:
+            self.result = self._as_alembic()
+        for statement in work or ():
+            self._session.run_sql(statement)
         return {}
 
     def _do_and_note(self, work: Work, at: int) -> dict[str, Any]:
@@ -129,10 +127,6 @@ class Live:
         found = self._server.constraint(step.table, step.constraint)
         parent = self._server.scalar(catalog.REFERRED_OID, table=step.table, name=step.constraint)
         return [] if found is None else [found.definition, str(parent)]
-
-    @_take.register
-    def _setting(self, step: Setting, at: int) -> None:  # noqa: ARG002
-        raise AssertionError
 
     @_take.register
     def _locking(self, step: Locking, at: int) -> None:
