@@ -8,6 +8,7 @@ An Alembic plugin for any project on PostgreSQL; it knows nothing about its tabl
 Revisions stay plain Alembic. By default each runs in one transaction. With ``alembic -x online upgrade head``
 every operation commits by itself, in the way that locks least; a run that dies anywhere is finished by
 running it again. A revision with ``online = False`` at its top runs in one transaction all the same.
+``alembic -x online=plan upgrade head`` prints what would run, and changes nothing.
 
 Three kinds of statement:
 
@@ -32,8 +33,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic_online.errors import RefusedError
 from alembic_online.filling import MAXIMUM_PASSES
 from alembic_online.log import log
+from alembic_online.planner import Planner
 from alembic_online.run import KEY, Run
-from alembic_online.setup import enable, migrates
+from alembic_online.setup import enable, migrates, plans
 
 __all__ = [
     "RefusedError",
@@ -43,7 +45,9 @@ __all__ = [
     "is_online",
     "is_planning",
     "migrates",
+    "note_in_plan",
     "passes",
+    "plans",
     "rename_index",
     "until_unchanged",
 ]
@@ -61,9 +65,18 @@ def is_online() -> bool:
 
 
 def is_planning() -> bool:
-    """Return whether a revision is only read through, to refuse before it starts what cannot be done."""
-    online = current(op.get_context())
-    return online is not None and online.mode.reading
+    """Return whether a revision is only read through: to refuse what cannot be done, or for a plan."""
+    run = op.get_context().opts.get(KEY)
+    return isinstance(run, Run) and run.mode.reading
+
+
+def note_in_plan(text: str) -> bool:
+    """Print a line in the plan of ``-x online=plan``; return whether there is one."""
+    run = op.get_context().opts.get(KEY)
+    if not isinstance(run, Planner):
+        return False
+    run.note(text)
+    return True
 
 
 @contextmanager

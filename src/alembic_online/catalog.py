@@ -125,6 +125,12 @@ FOREIGN_KEYS = sa.text("""
 SELECT conname, confrelid::regclass::text FROM pg_constraint
 WHERE conrelid = to_regclass(:table) AND contype = 'f' AND conparentid = 0 AND confrelid <> conrelid
 ORDER BY conname""")
+# What is locked with a table that is dropped: what its foreign keys refer to, and of what it is a part.
+LOCKED_WITH = sa.text("""
+SELECT confrelid::regclass::text FROM pg_constraint
+WHERE conrelid = to_regclass(:table) AND contype = 'f' AND confrelid <> conrelid
+UNION SELECT inhparent::regclass::text FROM pg_inherits WHERE inhrelid = to_regclass(:table)
+ORDER BY 1""")
 COLUMN_FOREIGN_KEYS = sa.text("""
 SELECT conname, confrelid::regclass::text FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid
 WHERE conrelid = to_regclass(:table) AND contype = 'f' AND conparentid = 0

@@ -40,6 +40,11 @@ class Groups:
         self._values: dict[str, set[str]] = {}
         """For each group, the values of its statements when the revision was read."""
 
+    @property
+    def done(self) -> bool:
+        """Whether an earlier run has done the group that is open."""
+        return self._entry is not None and self._entry.done
+
     def know(self, read: "Groups") -> None:
         """Know the values that the statements had when the revision was read."""
         self._values = read._values

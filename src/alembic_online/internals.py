@@ -65,6 +65,13 @@ def transaction_of_revision(context: MigrationContext) -> AbstractContextManager
     return transaction
 
 
+def steps_of(context: MigrationContext, heads: tuple[str, ...]) -> Iterable[MigrationStep]:
+    """Return the revisions that a run of a context would take."""
+    found: Any = context._migrations_fn
+    steps: Iterable[MigrationStep] = found(heads, context)
+    return steps
+
+
 def on_steps(
     context: MigrationContext, prepared: Callable[[Iterable[MigrationStep]], Iterator[MigrationStep]]
 ) -> None:

@@ -266,7 +266,7 @@ class Live:
         """Fill rows; how far it came is noted in the transaction of each batch."""
         entry = self._entry
         assert entry is not None  # noqa: S101 - every backfill is in the journal
-        operation = self._operation if step.default is None else _backfill_of(step.default, step.what)
+        operation = self._operation if step.default is None else backfill_of(step.default, step.what)
         done = fill_in_batches(
             self._session,
             operation,
@@ -277,7 +277,8 @@ class Live:
         self._keep(self._note(at, backfill=done))
 
 
-def _backfill_of(default: Default, what: str) -> BackfillOp:
+def backfill_of(default: Default, what: str) -> BackfillOp:
+    """Return the backfill that gives rows the default of a new column."""
     table = sa.table(default.table, sa.column(default.column), schema=default.schema)
     return BackfillOp(
         sa.update(table)

@@ -10,6 +10,11 @@ from alembic_online.errors import OnlineError
 _WORDS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 
+def is_plan(value: Any) -> bool:
+    """Return whether the value of ``-x online`` asks for a plan."""
+    return str(value).strip().lower() == "plan"
+
+
 def read_flag(name: str, value: Any) -> bool:
     """Return what the value of an option says, in any case; without one it is true.
 
@@ -19,8 +24,9 @@ def read_flag(name: str, value: Any) -> bool:
         return value
     found = _WORDS.get(str(value).lower() or "true")
     if found is None:
+        plan = "plan, " if name == "online" else ""
         raise OnlineError(
-            f"option -x {name} takes true, 1, yes, on, false, 0, no, off or nothing, not {value!r}"
+            f"option -x {name} takes {plan}true, 1, yes, on, false, 0, no, off or nothing, not {value!r}"
         )
     return found
 

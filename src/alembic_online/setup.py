@@ -22,7 +22,8 @@ from alembic_online.internals import (
 )
 from alembic_online.operations import HANDLERS, columns, rows  # noqa: F401 - each registers its handlers
 from alembic_online.operations.rename_index import RenameIndexOp, rename_index
-from alembic_online.options import read_request, read_seconds
+from alembic_online.options import is_plan, read_request, read_seconds
+from alembic_online.planner import plan_instead
 from alembic_online.run import KEY, Run
 from alembic_online.script import count_blocks, in_transaction
 
@@ -30,7 +31,8 @@ from alembic_online.script import count_blocks, in_transaction
 def enable(environment: EnvironmentContext) -> None:
     """Carry out the operations of the configured context online, if ``-x online`` or the attribute says so.
 
-    ``-x online`` takes true, 1, yes, on, false, 0, no, off, in any case, or nothing, which is true.
+    ``-x online`` takes true, 1, yes, on, false, 0, no, off, in any case, or nothing, which is true; and plan,
+    which prints what would run, and changes nothing.
 
     :param environment: ``alembic.context``, configured with ``transaction_per_migration=True``. A program
         sets ``config.attributes["online"]`` instead of ``-x online``, and ``config.attributes["lock_wait"]``
@@ -42,6 +44,11 @@ def enable(environment: EnvironmentContext) -> None:
     context = environment.get_context()
     arguments = environment.get_x_argument(as_dictionary=True)
     attributes = environment.config.attributes
+    if plans(environment):
+        _require_upgrade(environment)
+        _require_fitness(context)
+        context.opts[KEY] = plan_instead(context, environment.config)
+        return
     request = read_request("online", attributes.get("online", arguments.get("online", "false")))
     wait = read_seconds("lock_wait", attributes.get("lock_wait", arguments.get("lock_wait")))
     script = context.as_sql
@@ -67,6 +74,16 @@ def enable(environment: EnvironmentContext) -> None:
         context.run_migrations = held  # type: ignore[method-assign] # Alembic has no event at the end
     on_steps(context, run.steps)
     context.on_version_apply_callbacks += (run.stamped,)
+
+
+def _require_upgrade(environment: EnvironmentContext) -> None:
+    """Raise :class:`OnlineError` for a command that has no plan."""
+    command = getattr(environment.config.cmd_opts, "cmd", None)  # a program has none
+    named = command is None or command[0].__name__ in {"upgrade", "downgrade"}
+    if not named or not migrates(environment):
+        raise OnlineError("-x online=plan is for alembic upgrade and alembic downgrade")
+    if environment.get_context().as_sql:
+        raise OnlineError("-x online=plan reads the database, so it takes no --sql; leave one of them away")
 
 
 def _require_fitness(context: MigrationContext) -> None:
@@ -104,6 +121,12 @@ def migrates(environment: EnvironmentContext) -> bool:
     except KeyError:
         return False
     return True
+
+
+def plans(environment: EnvironmentContext) -> bool:
+    """Return whether a plan is asked for: nothing changes, so nothing needs a lock."""
+    arguments = environment.get_x_argument(as_dictionary=True)
+    return is_plan(environment.config.attributes.get("online", arguments.get("online")))
 
 
 # The implementations take the place of Alembic's own, or of what another plugin has registered, in the whole

@@ -159,7 +159,10 @@ def test_whether_it_is_asked_for(project: Project, options: list[str], online: b
     ("options", "message"),
     quick(
         {
-            "ture": (["online=ture"], "option -x online takes true, 1, yes, on, .* or nothing, not 'ture'"),
+            "ture": (
+                ["online=ture"],
+                "option -x online takes plan, true, 1, yes, on, .* or nothing, not 'ture'",
+            ),
             "2": (["online=2"], "option -x online takes .*, not '2'"),
             **{
                 f"online, {value}": (

@@ -1,0 +1,163 @@
+"""What ``-x online=plan`` does in place of a run: read the revisions, and print what would run."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from alembic_online import catalog
+from alembic_online.errors import OnlineError, RefusedError, first_line
+from alembic_online.foreseen import ForeseenServer
+from alembic_online.internals import steps_of, transaction_of_revision
+from alembic_online.options import Request
+from alembic_online.plan import REFUSED, Counts
+from alembic_online.plancarrier import LATER, PlanCarrier
+from alembic_online.program import Program
+from alembic_online.run import Run
+from alembic_online.server import NoServer
+from alembic_online.session import lost
+
+
+class UnreadableError(Exception):
+    """Ends the reading of a revision: what comes next would change the database."""
+
+
+class Planner(Run):
+    """A run that prints what it would do, and changes nothing.
+
+    :param say: prints a line.
+    """
+
+    def __init__(self, context: MigrationContext, say: Callable[[str], None]) -> None:
+        super().__init__(context, lock_wait=None, request=Request())
+        self.mode.reading = True
+        self.counts = Counts()
+        self._say = say
+        self._asked = ForeseenServer(self.session, self._server.render)
+        self._asked.reading = True
+        self._blind = NoServer(self.session, self._server.render)
+        self._blind.created = self._asked.created  # what the plan knows to be new
+
+    def print_plan(self, **arguments: Any) -> None:
+        """Print what would run, in place of Alembic's ``run_migrations``.
+
+        Raises :class:`OnlineError` for a stamp, and where no run could keep its journal.
+        """
+        if self.context.purge:
+            raise OnlineError("-x online=plan is for alembic upgrade and alembic downgrade")
+        try:
+            heads = self.context.get_current_heads()
+        except DBAPIError as error:
+            raise OnlineError(f"no plan: the revision of the database: {first_line(error)}") from error
+        self.journal.require_name()
+        first = True
+        with self._reading():
+            for step in steps_of(self.context, heads):
+                if not isinstance(step, RevisionStep):
+                    raise OnlineError("-x online=plan is for alembic upgrade and alembic downgrade")
+                self._print_revision(step, arguments, first=first)
+                first = False
+        if first:
+            self._say(f"nothing to do: the database is at {', '.join(heads) or 'no revision'}")
+        self._say(str(self.counts))
+
+    def note(self, text: str) -> None:
+        """Print a line that a revision has for the plan."""
+        marks = "" if self._server is self._asked else f"; {LATER}"
+        self._say(f"  {text}{marks}")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Have the session read only, and see as much as a run does."""
+        session = self.session
+        before = str(session.scalar(catalog.ROW_SECURITY))
+        session.set({"row_security": "off"})
+        try:
+            with session.read_only():
+                yield
+        finally:
+            connection = session.connection
+            if not connection.invalidated and not connection.closed:
+                connection.rollback()
+                session.set({"row_security": before})
+                connection.commit()
+
+    def _print_revision(self, step: RevisionStep, arguments: dict[str, Any], *, first: bool) -> None:
+        self.counts.revisions += 1
+        mode = self.mode
+        mode.revision = self.session.revision = step.revision.revision
+        self._server = self._asked if first else self._blind
+        self._server.to_be_checked.clear()
+        mode.skipping = getattr(step.revision.module, "online", True) is False
+        mode.active = not mode.skipping
+        plan = PlanCarrier(
+            self._server, self._asked, self.journal, Program(), mode, say=self._say, counts=self.counts
+        )
+        self.carrier = plan
+        self._say(str(step))
+        if mode.skipping:
+            self.note("online = False: it runs in one transaction, whose locks last as long as it takes")
+        try:
+            self.journal.load(f"{'upgrade' if step.is_upgrade else 'downgrade'} {mode.revision}")
+            if self.journal:
+                self.note("an interrupted run has begun it, and is finished online")
+            with transaction_of_revision(self.context):
+                step.migration_fn(**arguments)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next revision may be read
+            if self.session.connection.invalidated:
+                raise lost(error) from None
+            self._stop(error, at_once=not plan.read)
+            plan.read += 1
+        if not plan.read:
+            self.note("no operations")
+
+    def _stop(self, error: Exception, *, at_once: bool) -> None:
+        """Say why a revision was not read to its end.
+
+        What it finds before its first operation, a run finds as well. Later it may look for what it has not
+        done yet.
+        """
+        said = str(error)
+        if isinstance(error, DBAPIError):
+            said = first_line(error)
+        elif not isinstance(error, CommandError | UnreadableError):
+            said = f"{type(error).__name__}: {said}"
+        said = "; ".join(line.strip() for line in said.splitlines() if line.strip())
+        found_at_once = self._server is self._asked and at_once
+        expected = isinstance(error, UnreadableError | DBAPIError)
+        if isinstance(error, RefusedError) or (found_at_once and not expected):
+            self.counts.add(REFUSED)
+            self.note(f"{REFUSED}: {said}")
+        else:
+            self.note(f"it could be read only to this point: {said}")
+
+    def copy(self, _batch: Any, table: Any) -> NoReturn:
+        """Refuse the copy of a batch; in place of the first method that Alembic calls for it.
+
+        Raises :class:`UnreadableError`.
+        """
+        if self.mode.active:
+            self.carrier.refuse_copy(table.name, table.schema)
+        raise UnreadableError(f"op.batch_alter_table copies {table.name}")
+
+
+def plan_instead(context: MigrationContext, config: Config) -> Planner:
+    """Have a context print a plan where it would run migrations."""
+    planner = Planner(context, config.print_stdout)
+
+    def print_plan(**arguments: Any) -> None:
+        planner.print_plan(**arguments)
+        if not planner.counts[REFUSED]:
+            return
+        if hasattr(config.cmd_opts, "cmd"):  # the command line: what there is to say is printed
+            raise SystemExit(1)
+        raise RefusedError(f"the plan has what is {REFUSED}: {planner.counts}")
+
+    context.run_migrations = print_plan  # type: ignore[method-assign] # which makes the version table
+    impl: Any = context.impl
+    impl.prep_table_for_batch = planner.copy
+    return planner
