@@ -69,7 +69,7 @@ def run_online(options: Options, stack: ExitStack) -> None:
             embedded = "DATABASE_URL" not in os.environ and scripts.IN_REPOSITORY
             database = start_embedded(stack) if embedded else database_url()
         connection = stack.enter_context(migration_connection(database, schema=options.schema))
-        if migrates:
+        if migrates and not alembic_online.plans(context):  # type: ignore[arg-type]
             lock_migrations(connection, wait=config.attributes.get("lock_wait", options.lock_wait))
     of_caller = connection.in_transaction()
     with name_lock_holder(connection):

@@ -215,7 +215,7 @@ def upgrade() -> None:
         " 'Brings hourly_stats up to date without blocking its readers'"
     )
 
-    drop_served_indexes()
+    drop_served_indexes(revision)
 
     verify("api_requests", columns=api_requests_columns(), indexes=INDEXES, constraints=["api_requests_pkey"])
     verify(

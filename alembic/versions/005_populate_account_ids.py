@@ -68,7 +68,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("account_id IS NOT NULL"),
         if_not_exists=True,
     )
-    drop_served_indexes()
+    drop_served_indexes(revision)
     op.execute("ANALYZE api_requests")
     verify("api_requests", columns=[account_id_column()], indexes=["idx_requests_account_timestamp"])
 

@@ -24,7 +24,7 @@ def read_flag(name: str, value: Any) -> bool:
         return value
     found = _WORDS.get(str(value).lower() or "true")
     if found is None:
-        plan = "plan, " if name == "online" else ""
+        plan = "plan, restart, restart-with-rows, " if name == "online" else ""
         raise OnlineError(
             f"option -x {name} takes {plan}true, 1, yes, on, false, 0, no, off or nothing, not {value!r}"
         )

@@ -23,10 +23,23 @@ from alembic.util import CommandError
 from psycopg.errors import CheckViolation, NotNullViolation
 from sqlalchemy.exc import DBAPIError
 
-from alembic_online import backfill, depends_on_database, is_online, is_planning, rename_index
+from alembic_online import (
+    backfill,
+    depends_on_database,
+    is_online,
+    is_planning,
+    note_in_plan,
+    rename_index,
+)
+from alembic_online.errors import first_line
 from alembic_online.filling import MAXIMUM_PASSES
 from nexus_schema.errors import SchemaError, database_error, describe
-from nexus_schema.views import columns_read_by, found_statements, rendered_statements
+from nexus_schema.views import (
+    columns_read_by,
+    found_statements,
+    rendered_statements,
+    rendered_without_change,
+)
 
 log = logging.getLogger(__name__)
 
@@ -219,6 +232,8 @@ SERVED_INDEXES = {
         "idx_requests_account_timestamp",
     ),
 }
+# Which revision builds those that serve.
+SERVED_SINCE = {"idx_streaming_chunks_request_id": "000", "idx_requests_account_timestamp": "005"}
 KNOWN_INDEXES = {*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES}
 # Columns that are nullable in the bootstrap: NULLs become this value before the column is tightened.
 FILLED_COLUMNS = {("api_requests", "headers"): "'{}'"}
@@ -279,7 +294,8 @@ SELECT index.relname AS name, indexed.relname AS table, indisvalid AS valid,
 FROM pg_index
 JOIN pg_class AS index ON index.oid = indexrelid
 JOIN pg_class AS indexed ON indexed.oid = indrelid
-WHERE index.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())""")
+WHERE index.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+ORDER BY indexrelid DESC""")
 _SEQUENCE_OWNED = sa.text("""\
 SELECT count(*) > 0 FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
 WHERE classid = 'pg_class'::regclass AND objid = to_regclass(:sequence) AND deptype = 'a'
@@ -335,7 +351,10 @@ def adopt(view_statement: str) -> None:
         return
     connection = op.get_bind()
     database = _Database(connection)
-    _stop_at(database.conflicts())
+    of_role = [text for text in database.conflicts() if text not in database.conflicts(any_role=True)]
+    # A plan may be printed by a role that may only read.
+    noted = is_planning() and of_role and note_in_plan(f"this role cannot run it: {'; '.join(of_role)}")
+    _stop_at(database.conflicts(any_role=bool(noted)))
     tables = [table for table in TABLES if table in database.relations]
     online = is_online()
     if tables and not online:
@@ -349,6 +368,7 @@ def adopt(view_statement: str) -> None:
     plan = _Plan(database, connection, view_statement)
     _stop_at(plan.conflicts)
     if is_planning():
+        _note(plan, found=bool(tables))
         return
     if tables:
         log.info("found %s, made without this chain", database.summary())
@@ -359,6 +379,24 @@ def adopt(view_statement: str) -> None:
             log.log(logging.DEBUG if online else logging.INFO, "%s", _run(change, online=online))
     for name in database.left_alone():
         log.warning("left alone: %s", name)
+
+
+def _note(plan: "_Plan", *, found: bool) -> None:
+    """Print in a plan what there is to settle, each difference with its operations.
+
+    :param found: whether there is any of our tables.
+    """
+    database = plan.database
+    if found:
+        note_in_plan(f"found {database.summary()}, made without this chain")
+        note_in_plan(f"missing, and added by the revisions: {', '.join(database.missing()) or 'nothing'}")
+    for reason in plan.unknown:
+        note_in_plan(reason)
+    for change in plan.changes:
+        if note_in_plan(f"adoption: {change.what}"):
+            change.make()
+    for name in database.left_alone():
+        note_in_plan(f"left alone: {name}")
 
 
 def _stop_at(conflicts: Sequence[str]) -> None:
@@ -379,15 +417,23 @@ def _run(change: "_Change", *, online: bool) -> str:
     return change.what if changed is None else f"{change.what} in {changed} rows"
 
 
-def drop_served_indexes() -> None:
-    """Drop the legacy indexes whose work an index of the chain, which is there by now, does as well."""
-    if op.get_context().as_sql or is_planning():
+def drop_served_indexes(revision: str | None = None) -> None:
+    """Drop the legacy indexes whose work an index of the chain, which is there by now, does as well.
+
+    :param revision: which one asks: in a plan, what it builds is not there yet.
+    """
+    if op.get_context().as_sql:
         return
+    planning = is_planning()
     database = _Database(op.get_bind())
     for name, (definition, serving) in SERVED_INDEXES.items():
         found, served_by = database.indexes.get(name), database.indexes.get(serving)
-        if found and found.definition == definition and served_by and served_by.valid:
-            log.info("index %s dropped: %s serves its queries", name, serving)
+        serves = (served_by and served_by.valid) or (planning and SERVED_SINCE[serving] == revision)
+        if found and found.definition == definition and serves:
+            if planning and not note_in_plan(f"index {name} dropped: {serving} serves its queries"):
+                continue
+            if not planning:
+                log.info("index %s dropped: %s serves its queries", name, serving)
             with depends_on_database():
                 op.drop_index(name, found.table)
 
@@ -454,8 +500,11 @@ class _Database:
                 parts.append(f"{table} ({present} of {len(known)} columns, {indexes} known indexes)")
         return ", ".join([*parts, *([VIEW] if VIEW in self.relations else [])])
 
-    def conflicts(self) -> list[str]:
-        """Say which of our names belong to something else, or to somebody else."""
+    def conflicts(self, *, any_role: bool = False) -> list[str]:
+        """Say which of our names belong to something else, or to somebody else.
+
+        :param any_role: leave out what another role could do.
+        """
         expected = dict.fromkeys(TABLES, "r") | {VIEW: "m", SEQUENCE: "S"}
         expected |= dict.fromkeys(KNOWN_INDEXES, "i")
         expected |= {name: "i" for table in CONSTRAINTS.values() for name in table}
@@ -467,6 +516,8 @@ class _Database:
                 found.append(f'"{name}" is {KINDS[row.kind]}, not {KINDS[expected[name]]}')
             elif row.unlogged or row.partition:
                 found.append(f'"{name}" is unlogged or a partition')
+            elif any_role:
+                continue
             elif not row.owned and row.kind in "rmS":
                 found.append(f'"{name}" is owned by role "{row.owner}": connect as that role')
             elif row.row_security and not self.bypasses_row_security:
@@ -478,7 +529,7 @@ class _Database:
             found.append(older)
         elif "streaming_chunks" in self.relations and "api_requests" not in self.relations:
             found.append('"streaming_chunks" is there without "api_requests"; drop it if it is empty')
-        if not self.may_create:
+        if not self.may_create and not any_role:
             found.append("missing privilege: CREATE on the schema")
         return found
 
@@ -539,6 +590,8 @@ class _Plan:
     view_statement: str
     conflicts: list[str] = field(default_factory=list)
     changes: list[_Change] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    """What is not known where the revision is only read."""
 
     def __post_init__(self) -> None:
         tables = [table for table in TABLES if table in self.database.relations]
@@ -714,10 +767,7 @@ class _Plan:
         statement = self.view_statement.replace("IF NOT EXISTS ", "")
         if types != VIEW_COLUMNS:
             self._conflict(f'"{VIEW}" has other columns; drop it, the upgrade makes it anew')
-        elif (
-            rendered_statements(self.connection, VIEW, [statement])
-            != found_statements(self.connection, VIEW)[:1]
-        ):
+        elif not self._is_our_view(statement):
             own = [row.name for row in self.database.indexes.values() if row.table == VIEW]
             if {table for table, _ in columns_read_by(self.connection, VIEW)} != {"api_requests"}:
                 self._conflict(f'"{VIEW}" is a view of something else')
@@ -733,6 +783,18 @@ class _Plan:
         elif not view.populated:
             self._change(f"{VIEW} filled for the first time", op.execute, f"REFRESH MATERIALIZED VIEW {VIEW}")
 
+    def _is_our_view(self, statement: str) -> bool:
+        """Return whether the view is the query that 000 makes, as the server writes both."""
+        found = found_statements(self.connection, VIEW)[:1]
+        if not is_planning():
+            return rendered_statements(self.connection, VIEW, [statement]) == found
+        try:
+            return rendered_without_change(op.get_context(), VIEW, statement) == found
+        except DBAPIError as error:
+            reason = first_line(error)
+            self.unknown.append(f"not known: whether {VIEW} is our query: it cannot be tried ({reason})")
+            return True
+
     def _function(self) -> None:
         function = self.database.function
         if function is None:
@@ -741,7 +803,9 @@ class _Plan:
         if not function.ours or body not in REFRESH_BODIES:
             self._conflict("function refresh_hourly_stats() is another one than ours; rename or drop it")
         elif not function.owned:
-            self._conflict(f'function refresh_hourly_stats() is owned by role "{function.owner}"')
+            text = f'function refresh_hourly_stats() is owned by role "{function.owner}"'
+            if not is_planning() or not note_in_plan(f"this role cannot run it: {text}"):
+                self._conflict(text)
 
 
 def _is_replaced(index: Any) -> bool:

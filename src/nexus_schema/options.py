@@ -10,7 +10,7 @@ from typing import Self
 from alembic import context
 
 from alembic_online.errors import OnlineError
-from alembic_online.options import read_flag, read_seconds
+from alembic_online.options import is_plan, read_flag, read_request, read_seconds
 from nexus_schema.errors import SchemaError
 
 
@@ -44,9 +44,9 @@ class Options:
             if not value and name not in {"online", "allow_data_loss"}:
                 raise SchemaError(f"option -x {name} needs a value: -x {name}=VALUE")
         try:
-            online, allow_data_loss = (
-                read_flag(name, arguments.get(name, "false")) for name in ("online", "allow_data_loss")
-            )
+            asked = arguments.get("online", "false")
+            online = is_plan(asked) or read_request("online", asked).online  # alembic_online reads the rest
+            allow_data_loss = read_flag("allow_data_loss", arguments.get("allow_data_loss", "false"))
             lock_wait = read_seconds("lock_wait", arguments.get("lock_wait"))
         except OnlineError as error:
             raise SchemaError(str(error)) from error

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Sequence
 
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy.exc import ProgrammingError
 
@@ -23,6 +24,10 @@ ORDER BY attnum)
 UNION ALL
 SELECT format('COMMENT ON MATERIALIZED VIEW %I IS %L', :view, description) FROM pg_description
 WHERE objoid = to_regclass(quote_ident(:view)) AND classoid = 'pg_class'::regclass AND objsubid = 0""")
+
+_TEMPORARY = sa.text("""\
+SELECT format('CREATE MATERIALIZED VIEW %I AS %s', CAST(:view AS text),
+    rtrim(pg_get_viewdef(to_regclass(:probe)), ';'))""")
 
 _COLUMNS_READ = sa.text("""\
 SELECT DISTINCT relname AS table, attname AS name
@@ -64,3 +69,26 @@ def rendered_statements(connection: sa.Connection, view: str, statements: Sequen
             rendered = []
         savepoint.rollback()
     return [statement.replace(f"{probe}_", "").replace(probe, view) for statement in rendered]
+
+
+def rendered_without_change(context: MigrationContext, view: str, statement: str) -> list[str]:
+    """Return what :func:`rendered_statements` does, while a revision is only read: in a temporary view.
+
+    It takes a transaction of its own, because that of the revision reads only. It needs TEMP on the database.
+    """
+    probe = f"probe_{uuid.uuid4().hex[:8]}"
+    _, _, query = statement.partition(" AS\n")
+    with context.autocommit_block():
+        connection = context.connection
+        assert connection is not None  # noqa: S101 - a script is not read
+        connection.exec_driver_sql("BEGIN READ WRITE")
+        try:
+            connection.exec_driver_sql(f"CREATE TEMP VIEW {probe} AS {query}".replace("%", "%%"))
+            rendered = connection.scalars(_TEMPORARY, {"view": view, "probe": probe}).all()
+        except ProgrammingError as error:
+            if isinstance(error.orig, InsufficientPrivilege):
+                raise
+            rendered = []
+        finally:
+            connection.exec_driver_sql("ROLLBACK")
+    return [*rendered]
