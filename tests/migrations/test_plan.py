@@ -18,8 +18,6 @@ from programs import ROOT, alembic_program
 from sqlalchemy import Engine, event
 from support import HEAD, run_alembic
 
-FEW = ["bootstrap", "scripts to 003", "early bootstrap"]
-
 
 class _Ours:
     """Our own project, as :func:`plan_of` takes it."""
@@ -39,7 +37,7 @@ def everything(database: Database) -> Any:
     return catalog(database), content(database), tables
 
 
-@pytest.mark.parametrize("kind", quick([*KINDS], *FEW))
+@pytest.mark.parametrize("kind", quick([*KINDS], "bootstrap"))
 def test_it_prints_what_adoption_settles(
     empty: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
@@ -86,6 +84,7 @@ def test_its_first_revision_is_exact(empty: Database, monkeypatch: pytest.Monkey
     agree(planned, ran)
 
 
+@pytest.mark.thorough
 def test_by_a_role_that_may_only_read(empty: Database, role: str) -> None:
     build(empty, KINDS["bootstrap"])
     empty.execute(
@@ -115,10 +114,12 @@ def test_what_cannot_be_adopted_is_refused_with_status_1(empty: Database) -> Non
     assert everything(empty) == before
 
 
+@pytest.mark.thorough
 def test_at_head_there_is_nothing_to_do(head: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan(head, monkeypatch).text == f"nothing to do: the database is at {HEAD}\n0 revisions, 0 steps\n"
 
 
+@pytest.mark.thorough
 def test_a_downgrade_that_counts_what_is_lost_is_refused(head: Database) -> None:
     done = alembic_program("-x", "online=plan", "downgrade", "-1", url=url_of(head))
     assert done.returncode == 1

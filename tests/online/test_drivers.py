@@ -54,6 +54,7 @@ def test_each_kind_of_step(driven: Project) -> None:
 
 
 @with_each
+@pytest.mark.thorough
 def test_a_query_on_both_sides_of_a_change(driven: Project) -> None:
     """A driver that keeps prepared statements has to hear of the change."""
     count = "columns.append(len(op.get_bind().execute(sa.text('SELECT * FROM t WHERE id = 1')).one()))"
@@ -141,6 +142,7 @@ def test_a_backfill_goes_on_where_it_was(driven: Project, killed: bool) -> None:
 
 
 @with_each
+@pytest.mark.thorough
 def test_a_backfill_in_one_transaction(driven: Project) -> None:
     """It takes the indexes away and builds them again."""
     driven.database.execute(BIG + """; CREATE INDEX "Own: 5%" ON big (id) WHERE pad LIKE '%:x'""")

@@ -161,6 +161,7 @@ command.upgrade(config, "head")
 
 
 @pytest.mark.parametrize("driver", quick([*ENVIRONMENTS]))
+@pytest.mark.thorough
 def test_it_needs_no_other_driver(driven: Project, driver: str) -> None:
     """The second connection as well."""
     driven.revision('op.create_index("t_new_idx", "t", ["a"])')
@@ -181,6 +182,7 @@ def test_it_needs_no_other_driver(driven: Project, driver: str) -> None:
 
 
 @pytest.mark.parametrize("driver", ["psycopg2"])
+@pytest.mark.thorough
 def test_another_driver_is_one_line_of_error(driven: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drivers, "DRIVERS", ("psycopg", "asyncpg"))
     driven.revision("pass")

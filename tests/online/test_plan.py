@@ -217,6 +217,7 @@ def other_branch(project: Project, upgrade: str) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_branches_and_a_downgrade(project: Project) -> None:
     project.revision('op.add_column("t", sa.Column("c", sa.Integer))')
     other_branch(project, 'op.add_column("bare", sa.Column("c", sa.Integer))')
@@ -236,6 +237,7 @@ def test_branches_and_a_downgrade(project: Project) -> None:
     assert printed.error == ""
 
 
+@pytest.mark.thorough
 def test_the_session_is_given_back_as_it_was(project: Project) -> None:
     project.revision(UPGRADE.replace("seen", "t_a_idx"))
     found: list[Any] = []

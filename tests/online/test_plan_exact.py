@@ -101,13 +101,7 @@ INSERT INTO parts VALUES (1, 1);
 CREATE VIEW v AS SELECT a FROM source;
 """
 ALL = {name: case.upgrade for name, case in CASES.items()} | DEPENDENT
-FEW = [
-    "column, foreign key",
-    "column, all at once",
-    "table",
-    "index renamed, then asked for",
-    "trigger and policy",
-]
+FEW = ["column, all at once", "table"]
 
 
 @pytest.mark.parametrize("upgrade", quick(ALL, *FEW))
@@ -133,7 +127,7 @@ op.alter_column("t", "a", nullable=False)
 """
 
 
-@pytest.mark.parametrize("number", quick({str(number): number for number in range(2, 13)}, "5", "9"))
+@pytest.mark.parametrize("number", quick({str(number): number for number in range(2, 13)}, "5"))
 def test_it_is_what_is_left_of_an_interrupted_run(project: Project, number: int) -> None:
     project.revision(INTERRUPTED)
     whole = steps(plan_of(project))

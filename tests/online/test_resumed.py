@@ -148,9 +148,7 @@ def ends(project: Project, upgrade: str, *, kill: bool) -> list[str | None]:
 
 
 @pytest.mark.parametrize("kill", quick({"stopped": False, "killed": True}))
-@pytest.mark.parametrize(
-    "name", quick([*REVISIONS], "a guard around a table", "chance", "two tables of one type")
-)
+@pytest.mark.parametrize("name", quick([*REVISIONS], "a guard around a table"))
 def test_it_is_right_or_an_error(project: Project, name: str, kill: bool) -> None:
     found = ends(project, REVISIONS[name], kill=kill)
     assert None in found
@@ -206,6 +204,7 @@ def test_what_is_gone_is_named(project: Project, change: str, what: str) -> None
         assert versions(project.database) == []
 
 
+@pytest.mark.thorough
 def test_what_a_later_operation_has_dropped_is_not_missed(project: Project) -> None:
     interrupted(
         project,
@@ -291,6 +290,7 @@ def test_what_it_writes_by_itself_is_said(project: Project, caplog: pytest.LogCa
     assert said in caplog.text
 
 
+@pytest.mark.thorough
 def test_branches_and_a_merge(project: Project) -> None:
     """Each branch has its journal; a merge has nothing to do."""
     texts = {"a": 'op.add_column("t", sa.Column("a1", sa.Integer))', "b": REVISIONS["rows and more rows"]}
