@@ -100,7 +100,7 @@ CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
 INSERT INTO parts VALUES (1, 1);
 CREATE VIEW v AS SELECT a FROM source;
 """
-ALL = {name: case.upgrade for name, case in CASES.items()} | DEPENDENT
+ALL = {name: CASES[name].upgrade for name in [*CASES][1::2]} | DEPENDENT
 FEW = ["column, all at once", "table"]
 
 
