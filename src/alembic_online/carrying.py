@@ -128,7 +128,9 @@ class Carrier:
             yield
         except RefusedError as error:
             before = self._mode.reading or self.offline
-            state = "was not started" if before else "stopped here, to go on another time"
+            state = "stopped here, to go on another time"
+            if before:
+                state = "does not go on" if not self.offline and self._journal else "was not started"
             raise RefusedError(f"revision {self._mode.revision} {state}: {error}") from error.__cause__
 
     def refuse_copy(self, table: str, schema: str | None) -> None:

@@ -7,6 +7,7 @@ when another kind of operation comes, or with the revision.
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 
@@ -37,8 +38,8 @@ class Groups:
         self._first = ""
         self._tables: set[str] = set()
         self._begun = 0.0
-        self._values: dict[str, set[str]] = {}
-        """For each group, the values of its statements when the revision was read."""
+        self._values: dict[str, list[tuple[str, str]]] = {}
+        """For each group, its statements when the revision was read: without values, and with them."""
 
     @property
     def done(self) -> bool:
@@ -70,7 +71,7 @@ class Groups:
         self._asked.append((_digest(text), digest))
         self._tables |= tables
         if self._mode.reading:
-            self._values.setdefault(entry.digest, set()).add(digest)
+            self._values.setdefault(entry.digest, []).append(self._asked[-1])
         elif self._mode.skipping and not entry.done:
             work()
         elif not entry.done:
@@ -144,27 +145,30 @@ class Groups:
             self._note(entry)
 
     def _note(self, entry: Entry) -> None:
-        read = self._values.get(entry.digest)
+        read = self._values.get(entry.digest, [])
         values = [value for _, value in self._asked]
+        # Others than a moment before, they are of a clock, or of chance.
+        comparable = [text for text, _ in read] == [text for text, _ in self._asked]
+        fixed = [value for text, value in self._asked if not comparable or (text, value) in read]
         entry.state = self._journal.note(
             entry,
             done=True,
             title=self._first,
-            texts=_digest(" ".join(text for text, _ in self._asked)),
+            texts=_texts(self._asked),
             values=values,
+            fixed=fixed,
             tables=sorted(self._tables),
             free=self._mode.converging or None,
-            # The values are others than a moment before: of a clock, or of chance.
-            volatile=read is not None and not read.intersection(values),
         )
         more = f" and {len(values) - 1} more" if len(values) > 1 else ""
         log.info("%s%s: %.1f s", self._first, more, time.monotonic() - self._begun)
 
     def _require_same(self, entry: Entry) -> None:
         """Raise :class:`OnlineError` if what was asked for is not what an earlier run has done."""
-        texts = _digest(" ".join(text for text, _ in self._asked))
-        values = {value for _, value in self._asked}
-        if values & set(entry.state["values"]) or (entry.state["volatile"] and texts == entry.state["texts"]):
+        asked = Counter(value for _, value in self._asked)
+        if asked == Counter(entry.state["values"]):  # perhaps in another order
+            return
+        if _texts(self._asked) == entry.state["texts"] and Counter(entry.state["fixed"]) <= asked:
             return
         count = len(entry.state["values"])
         raise OnlineError(
@@ -172,6 +176,11 @@ class Groups:
             f" {count} statements that belong together, and now it asks for others: which rows are done"
             " cannot be told. Undo what it has made and begin it again with -x online=restart-with-rows"
         )
+
+
+def _texts(asked: list[tuple[str, str]]) -> str:
+    """Return what stands for statements without their values, in their order."""
+    return _digest(" ".join(text for text, _ in asked))
 
 
 def _digest(text: str) -> str:

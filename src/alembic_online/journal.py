@@ -117,6 +117,22 @@ class Journal:
         found = [(*key, state) for key, state in self._states.items() if "order" in state]
         return sorted(found, key=lambda entry: int(entry[2]["order"]))
 
+    def replaced(self) -> list[str]:
+        """Return the tables that the revision has made, in whose place there is another one now."""
+        return [
+            name
+            for *_, state in self.begun
+            for name, oid in state.get("oids", {}).items()
+            if name in state.get("made", ())
+            and self._session.scalar(catalog.OID, table=name) not in {oid, None}
+        ]
+
+    def unfinished(self) -> list[str]:
+        """Return what earlier runs have begun, as "upgrade 003"."""
+        if not self.is_there():
+            return []
+        return [str(row.step) for row in self._execute("SELECT DISTINCT step FROM {} ORDER BY 1")]
+
     def clear(self) -> None:
         """Forget what was done of the revision."""
         self._execute("DELETE FROM {} WHERE step = :step")
@@ -211,7 +227,8 @@ class Journal:
                 )
         if made:
             self._made[entry.digest, entry.number] = made
-        return {"made": made} if made else {}
+        oids = {name: self._session.scalar(catalog.OID, table=name) for name in made}
+        return {"made": made, "oids": oids} if made else {}
 
     @property
     def made(self) -> Iterable[str]:

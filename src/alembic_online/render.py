@@ -146,7 +146,7 @@ class Renderer:
             if isinstance(check, sa.CheckConstraint):
                 alone = sa.Table(holder.name, sa.MetaData(), schema=holder.schema)
                 found.append(sa.CheckConstraint(check.sqltext, name=check.name, table=alone))
-        for constraint in holder.constraints:
+        for constraint in sorted(holder.constraints, key=lambda constraint: str(constraint.name)):
             if isinstance(constraint, sa.PrimaryKeyConstraint) or not is_written(
                 constraint, self.context.impl
             ):

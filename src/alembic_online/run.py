@@ -72,7 +72,13 @@ class Run:
             try:
                 self.journal.require_name()
                 yield
-            except BaseException:
+            except BaseException as error:
+                if self._program.resumed and not isinstance(error, OnlineError):
+                    log.warning(
+                        "an earlier run was interrupted in %s; if this one stumbles over what that has made,"
+                        " undo it and begin again with -x online=restart",
+                        self.mode.revision,
+                    )
                 if needed := sorted(self.journal.made):
                     log.warning(
                         "%s is not finished; the next run needs what this one has made: %s",
@@ -87,13 +93,33 @@ class Run:
         """Yield Alembic's steps, each made ready before it runs."""
         if self.offline:
             self.context.impl.static_output(HEAD)
-        for step in found:
+        steps = [*found]
+        if not self.offline:
+            self._require_finished(steps)
+        for step in steps:
             self.mode.active = self.mode.skipping = False
             self.journal.leave()
             self._server.to_be_checked.clear()
             if isinstance(step, RevisionStep):
                 self._begin(step)
             yield step
+
+    def _require_finished(self, steps: list[MigrationStep]) -> None:
+        """Raise :class:`OnlineError` if an interrupted run went another way than this one."""
+        ways = {
+            f"{'upgrade' if step.is_upgrade else 'downgrade'} {step.revision.revision}"
+            for step in steps
+            if isinstance(step, RevisionStep)
+        }
+        if len(ways) < len(steps):  # a stamp, which forgets what was begun
+            return
+        back = any(way.startswith("downgrade") for way in ways)
+        for begun in self.journal.unfinished():
+            if begun not in ways and (back or begun.startswith("downgrade")):
+                raise OnlineError(
+                    f"nothing was changed: the {begun.replace(' ', ' of ')} was interrupted, and is to be"
+                    f" finished first: alembic -x online {begun.partition(' ')[0]}"
+                )
 
     def _begin(self, step: RevisionStep) -> None:
         revision = self.mode.revision = self.session.revision = step.revision.revision
@@ -156,12 +182,13 @@ class Run:
         made = left(effect for *_, state in begun if "done" in state for effect in state.get("effects", ()))
         kinds, tables, columns = zip(*sorted(made), strict=True) if made else ((), (), ())
         gone = self.session.rows(catalog.GONE, kinds=[*kinds], tables=[*tables], names=[*columns])
-        if gone:
-            names = ", ".join(f"{row.kind} {row.name} of {row.tab}" for row in gone)
+        named = [f"{row.kind} {row.name} of {row.tab}" for row in gone]
+        named += [f"table {name}, in whose place there is another one" for name in self.journal.replaced()]
+        if named:
             raise OnlineError(
                 f"revision {revision}: an earlier run was interrupted in it, and of what it has made this is"
-                f" gone: {names}; put it back, or undo what else it has made and begin it again with"
-                " -x online=restart"
+                f" gone: {', '.join(named)}; put it back, or undo what else it has made and begin it again"
+                " with -x online=restart"
             )
 
     def _read_through(self, step: RevisionStep, program: Program) -> None:

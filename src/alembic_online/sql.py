@@ -15,6 +15,8 @@ def kind(sql: str) -> str:
     ``rows``: waits for rows, with others waiting for nothing. ``brief``: everything else.
     """
     kinds = [_kind(reader) for reader in readers(sql)]
+    if "transaction" in kinds and not any(reader.has("ATOMIC") for reader in readers(sql)):
+        return "transaction"
     if len(kinds) == 1 or set(kinds) == {"long"}:
         return kinds[0]
     return "outside" if "outside" in kinds else "brief"

@@ -81,6 +81,11 @@ SAVEPOINTS = {
         "leave it out",
     ),
 }
+REFUSED["a commit within a string"] = (
+    'op.execute("UPDATE t SET a = 5; COMMIT; UPDATE t SET a = 6")',
+    "op.execute of UPDATE t SET a = 5; COMMIT; UPDATE t SET a = 6 is refused",
+    "leave it out",
+)
 COPIES = {
     "table copied": (
         'with op.batch_alter_table("t", recreate="always") as batch:\n    batch.drop_column("filled")'

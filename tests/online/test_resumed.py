@@ -103,6 +103,15 @@ op.create_table("u", sa.Column("id", sa.Integer), sa.Column("kind", kind))
 op.create_table("w", sa.Column("id", sa.Integer), sa.Column("kind", kind))
 op.create_index("u_idx", "u", ["id"])
 """,
+    "rows by what is there": """
+op.create_table("u", sa.Column("id", sa.Integer))
+op.execute("INSERT INTO u SELECT generate_series(1, 10)")
+n = op.get_bind().scalar(sa.text("SELECT count(*) FROM u"))
+if n:
+    op.execute(f"INSERT INTO u VALUES (100 + {n})")
+op.create_index("u_idx" if n == 10 else "u_other_idx", "u", ["id"])
+op.create_index("t_new_idx", "t", ["a"])
+""",
     "rows and more rows": """
 op.execute("INSERT INTO bare VALUES (-1, 1)")
 op.execute("INSERT INTO bare VALUES (-2, 1)")
@@ -120,6 +129,7 @@ LOOK = {
     "a guard that does something else",
     "a guard that was asked before",
     "a loop over what is left",
+    "rows by what is there",
 }
 
 
@@ -179,6 +189,7 @@ op.create_index("t_new_idx", "t", ["a"])
 op.create_check_constraint("t_c_check", "t", "c > 0")
 op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")
 """
+FAILS = 'op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")'
 MENDED = "INSERT INTO parent VALUES (99, 'mended')"
 
 
@@ -319,3 +330,100 @@ def test_branches_and_a_merge(project: Project) -> None:
         command.upgrade(project.config(online=True), "heads")
         assert state(project.database) == wanted
     assert number > 5
+
+
+MANY = {
+    "indexes of a table": """
+columns = [sa.Column(name, sa.Integer) for name in "abcdef"]
+op.create_table("u", *columns, *[sa.Index(f"u_{name}", name) for name in "abcdef"])
+""",
+    "keys of a column": """
+keys = [sa.ForeignKey(f"{name}.id", name=f"t_c_{name}") for name in ("parent", "child", "t")]
+op.add_column("t", sa.Column("c", sa.Integer, *keys))
+""",
+}
+
+
+@pytest.mark.parametrize("upgrade", MANY.values(), ids=MANY)
+def test_the_order_of_sets_makes_no_difference(project: Project, upgrade: str) -> None:
+    """SQLAlchemy holds indexes and keys in sets, whose order is another one each time."""
+    interrupted(project, upgrade + "op.execute('SELECT 1 / count(*) FROM parent WHERE id = 99')")
+    project.database.execute("DELETE FROM parent WHERE id = 99")
+    for _ in range(4):
+        with pytest.raises(DBAPIError, match="division by zero"):
+            project.upgrade()
+
+
+def test_a_table_that_was_replaced(project: Project) -> None:
+    interrupted(
+        project,
+        """
+        op.create_table("u", sa.Column("id", sa.Integer))
+        op.execute("INSERT INTO u VALUES (1)")
+        op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")
+        """,
+    )
+    project.database.execute("DROP TABLE u; CREATE TABLE u (id int)")
+    with pytest.raises(OnlineError, match="gone: table public.u, in whose place there is another one; put"):
+        project.upgrade()
+
+
+EDITED = {
+    "another value": ("(90002, 0)", "(900003, 0)"),  # of another length: compiled files go by that
+    "one more": ("(90002, 0)')", "(90002, 0)')\nop.execute('INSERT INTO bare VALUES (90003, 0)')"),
+    "one less": ("op.execute('INSERT INTO bare VALUES (90002, 0)')", "pass"),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), quick(EDITED))
+def test_rows_that_were_edited_meanwhile(project: Project, old: str, new: str) -> None:
+    interrupted(
+        project,
+        """
+        op.execute('INSERT INTO bare VALUES (90001, 0)')
+        op.execute('INSERT INTO bare VALUES (90002, 0)')
+        op.execute('SELECT 1 / count(*) FROM parent WHERE id = 99')
+        """,
+    )
+    path = project.path / "versions" / "r1.py"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new.replace("\n", "\n    ")))
+    with pytest.raises(OnlineError, match="now it asks for others: which rows are done cannot be told"):
+        project.upgrade()
+
+
+DOWN = "raise NotImplementedError"
+
+
+def test_the_other_way_after_an_interrupted_run(project: Project) -> None:
+    """Neither loses what the first has done: it is to be finished first."""
+    project.revision('op.create_table("w", sa.Column("id", sa.Integer))')
+    project.revision(
+        'op.execute("INSERT INTO w VALUES (1)")\nop.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")'
+    )
+    path = project.path / "versions" / "r1.py"
+    path.write_text(
+        path.read_text().replace(DOWN, 'op.drop_table("w")\n    op.execute("SELECT 1 / count(*) FROM bare")')
+    )
+    with pytest.raises(DBAPIError, match="division"):
+        project.upgrade()
+    for online in (True, False):
+        with pytest.raises(
+            OnlineError, match="upgrade of r2 was interrupted.* finished first: alembic -x online upgrade"
+        ):
+            command.downgrade(project.config(online=online), "base")
+    project.database.execute(MENDED)
+    project.upgrade()
+    (project.path / "versions" / "r2.py").unlink()
+    command.stamp(project.config(online=False), "r1", purge=True)
+    rows = "DELETE FROM bare; CREATE TABLE kept AS SELECT 1 AS id"
+    project.database.execute(rows)
+    with pytest.raises(DBAPIError, match="division"):
+        command.downgrade(project.config(online=True), "base")
+    for online in (True, False):
+        with pytest.raises(OnlineError, match="downgrade of r1 was interrupted.*alembic -x online downgrade"):
+            project.upgrade(online=online)
+    project.database.execute("INSERT INTO bare VALUES (1, 1)")
+    command.downgrade(project.config(online=True), "base")
+    assert versions(project.database) == []

@@ -35,7 +35,8 @@ def add_column(server: Server, operation: ops.AddColumnOp) -> Iterator[Step]:
         locks = (table, *render.parents(holder))
         yield Locking(f"add column {table}.{name}", AS_ALEMBIC_DOES, locks)
         return
-    keys, indexes = list(holder.foreign_key_constraints), list(holder.indexes)
+    keys = list(holder.foreign_key_constraints)
+    indexes = sorted(holder.indexes, key=lambda index: str(index.name))
     # With a key to it at once: PostgreSQL knows that a column of NULLs needs no check.
     inline = bool(
         operation.inline_references

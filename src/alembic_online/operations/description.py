@@ -81,7 +81,10 @@ def describe(render: Renderer, operation: ops.MigrateOperation, original: Implem
         names = ("table_name", "column_name", "index_name", "constraint_name", "schema")
         text = " ".join([type(operation).__name__, *(str(getattr(operation, name, "")) for name in names)])
         return Description(title(text), text)
-    return Description(title(output.getvalue()), output.getvalue(), memo=script.impl.memo)
+    # SQLAlchemy holds the indexes and keys of a table in sets: in another process their order is another one.
+    head, *others = output.getvalue().split(";\n\n")
+    text = ";\n\n".join([head, *sorted(others)])
+    return Description(title(head), text, memo=script.impl.memo)
 
 
 def remember_types(context: MigrationContext, description: Description) -> None:

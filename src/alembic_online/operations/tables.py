@@ -24,7 +24,7 @@ def create_table(server: Server, operation: ops.CreateTableOp) -> Iterator[Step]
     lenient = bool(operation.if_not_exists)
     if lenient and server.exists(name):
         log.debug("%s already exists", name)
-        for index in table.indexes:
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
             yield from build(server, server.render.index(index))
         if comments := server.render.statements(lambda alembic: _comment(alembic, table)):
             yield NonBlocking(f"comment on {name}", comments)
