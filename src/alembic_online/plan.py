@@ -281,9 +281,7 @@ class Plan:
             return [f"INSERT INTO {table} -- {_number(count, 'row', 'rows')}"]
         if isinstance(operation, ops.ExecuteSQLOp):
             return [textwrap.dedent(sql_of(render, operation)).strip()]
-        lines = (
-            render.plain(describe(render, operation, self._original).text or "").expandtabs(4).splitlines()
-        )
+        lines = render.plain(describe(render, operation, self._original).written).expandtabs(4).splitlines()
         text = "\n".join(line.rstrip() for line in lines if line.strip())
         return _parts(text)
 

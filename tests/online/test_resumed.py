@@ -260,6 +260,7 @@ def test_it_can_be_begun_again(project: Project) -> None:
     assert state(project.database) == found
 
 
+@pytest.mark.thorough
 def test_nothing_to_begin_again(project: Project) -> None:
     project.revision('op.add_column("t", sa.Column("c", sa.Integer))')
     project.upgrade(options=["online=restart"])
@@ -344,7 +345,7 @@ op.add_column("t", sa.Column("c", sa.Integer, *keys))
 }
 
 
-@pytest.mark.parametrize("upgrade", MANY.values(), ids=MANY)
+@pytest.mark.parametrize("upgrade", quick(MANY))
 def test_the_order_of_sets_makes_no_difference(project: Project, upgrade: str) -> None:
     """SQLAlchemy holds indexes and keys in sets, whose order is another one each time."""
     interrupted(project, upgrade + "op.execute('SELECT 1 / count(*) FROM parent WHERE id = 99')")

@@ -51,6 +51,8 @@ class Description(NamedTuple):
     """What changes rows, with its values."""
     memo: dict[str, Any] = {}  # noqa: RUF012 - a NamedTuple
     """By which Alembic knows the types that it has created."""
+    written: str = ""
+    """The SQL in the order in which Alembic executes it."""
 
 
 def describe(render: Renderer, operation: ops.MigrateOperation, original: Implementation) -> Description:
@@ -84,7 +86,7 @@ def describe(render: Renderer, operation: ops.MigrateOperation, original: Implem
     # SQLAlchemy holds the indexes and keys of a table in sets: in another process their order is another one.
     head, *others = output.getvalue().split(";\n\n")
     text = ";\n\n".join([head, *sorted(others)])
-    return Description(title(head), text, memo=script.impl.memo)
+    return Description(title(head), text, memo=script.impl.memo, written=output.getvalue())
 
 
 def remember_types(context: MigrationContext, description: Description) -> None:
