@@ -200,9 +200,9 @@ class Carrier:
             if entry is not None:
                 self._journal.begin(self._program.to_json())
                 if entry.steps is None:
-                    known = (
-                        {} if self._mode.converging else {"effects": effects(self._server.render, operation)}
-                    )
+                    known: dict[str, Any] = {"free": True}
+                    if not self._mode.converging:
+                        known = {"effects": effects(self._server.render, operation)}
                     self._journal.plan(entry, steps, title=description.title, **known, **created)
             live = Live(
                 self._server,

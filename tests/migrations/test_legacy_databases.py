@@ -696,7 +696,7 @@ def test_the_log_says_what_was_found_and_what_was_changed(empty: Database) -> No
         assert f"INFO  [nexus_schema.legacy] {expected}" in log
 
 
-@pytest.mark.parametrize("kind", quick(["bootstrap", *[*KINDS][::6]], "bootstrap"))
+@pytest.mark.parametrize("kind", quick(["bootstrap", *[*KINDS][::14]], "bootstrap"))
 def test_online_the_log_is_a_line_for_each_operation(empty: Database, kind: str) -> None:
     build(empty, KINDS[kind])
     log = alembic_program("-x", "online", "upgrade", "head", url=url_of(empty)).stderr

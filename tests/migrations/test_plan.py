@@ -18,7 +18,7 @@ from programs import ROOT, alembic_program
 from sqlalchemy import Engine, event
 from support import HEAD, run_alembic
 
-FEW = ["bootstrap", *[*KINDS][::6]]
+FEW = ["bootstrap", *[*KINDS][::14]]
 
 
 class _Ours:

@@ -68,7 +68,7 @@ def test_a_query_on_both_sides_of_a_change(driven: Project) -> None:
 
 @pytest.mark.thorough
 @with_each
-@pytest.mark.parametrize("case", list(CASES.values())[::4], ids=list(CASES)[::4])
+@pytest.mark.parametrize("case", list(CASES.values())[::8], ids=list(CASES)[::8])
 def test_each_operation(driven: Project, case: Case) -> None:
     driven.revision(case.upgrade)
     driven.upgrade()

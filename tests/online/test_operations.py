@@ -46,7 +46,7 @@ def test_a_run_that_stops_anywhere_is_finished_by_the_next(project: Project, cas
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("case", list(CASES.values())[::2], ids=list(CASES)[::2])
+@pytest.mark.parametrize("case", list(CASES.values())[::4], ids=list(CASES)[::4])
 def test_a_run_whose_server_process_ends_again_and_again(project: Project, case: Case) -> None:
     """Each run ends one statement later than the one before it, and begins with what that has left."""
     project.revision(case.upgrade)
