@@ -1,6 +1,7 @@
 """What the tests of drivers share: the env.py of Alembic's stock template for each, and a revision."""
 
 import pytest
+from marks import quick
 from online.project import ENABLED, ENV, TEMPLATE, TESTED, env
 
 ASYNC_TEMPLATE = TEMPLATE.parents[1] / "async" / "env.py"
@@ -35,7 +36,7 @@ def migrate(connection):
 ASYNC_ENV = env(ASYNC_TEMPLATE, ASYNC_ENABLED, ASYNC_TESTED)
 
 ENVIRONMENTS = {"psycopg2": ENV, "asyncpg": ASYNC_ENV}
-with_each = pytest.mark.parametrize("driver", [*ENVIRONMENTS])
+with_each = pytest.mark.parametrize("driver", quick([*ENVIRONMENTS], "psycopg2"))
 
 EACH_KIND = """
 parent = sa.table("parent", sa.column("id", sa.Integer), sa.column("name", sa.Text))
