@@ -203,7 +203,7 @@ class Carrier:
                     known: dict[str, Any] = {"free": True}
                     if not self._mode.converging:
                         known = {"effects": effects(self._server.render, operation)}
-                    self._journal.plan(entry, steps, title=description.title, **known, **created)
+                    entry.plan(steps, title=description.title, **known, **created)
             live = Live(
                 self._server,
                 self._journal,

@@ -54,6 +54,10 @@ class Entry:
         again = self.state["at"] == 0 and isinstance(steps[0], BuildIndex | BuildParts | Validate)
         return None if again else steps
 
+    def plan(self, steps: Iterable[Step], **state: Any) -> None:
+        """Hold the steps that it takes; they are written with the first that is noted."""
+        self.state |= {"steps": [to_json(step) for step in steps], "at": 0, **state}
+
 
 class Journal:
     """The journal of one run."""
@@ -117,16 +121,6 @@ class Journal:
         found = [(*key, state) for key, state in self._states.items() if "order" in state]
         return sorted(found, key=lambda entry: int(entry[2]["order"]))
 
-    def replaced(self) -> list[str]:
-        """Return the tables that the revision has made, in whose place there is another one now."""
-        return [
-            name
-            for *_, state in self.begun
-            for name, oid in state.get("oids", {}).items()
-            if name in state.get("made", ())
-            and self._session.scalar(catalog.OID, table=name) not in {oid, None}
-        ]
-
     def unfinished(self) -> list[str]:
         """Return what earlier runs have begun, as "upgrade 003"."""
         if not self.is_there():
@@ -185,10 +179,6 @@ class Journal:
         self._seen[digest] += 1
         number = self._seen[digest]
         return Entry(digest, number, dict(self._states.get((digest, number), {})))
-
-    def plan(self, entry: Entry, steps: Iterable[Step], **state: Any) -> None:
-        """Have an entry hold its steps; they are written with the first that is noted."""
-        entry.state |= {"steps": [to_json(step) for step in steps], "at": 0, **state}
 
     def note(self, entry: Entry, **changes: Any) -> dict[str, Any]:
         """Write down how far an operation is, in the transaction of that work; returns its new state.
@@ -265,3 +255,13 @@ class Journal:
         table = literal(self.table).text
         given = {"step": self._step} if ":step" in statement else {}
         return self._session.connection.execute(sa.text(statement.replace("{}", table)), given | parameters)
+
+
+def replaced(session: Session, begun: Iterable[tuple[str, int, dict[str, Any]]]) -> list[str]:
+    """Return the tables that operations have made, in whose place there is another one now."""
+    return [
+        name
+        for *_, state in begun
+        for name, oid in state.get("oids", {}).items()
+        if name in state.get("made", ()) and session.scalar(catalog.OID, table=name) not in {oid, None}
+    ]

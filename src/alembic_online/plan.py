@@ -198,7 +198,7 @@ class Plan:
     def _fill(self, step: Fill) -> None:
         operation: Any = self._operation if step.default is None else backfill_of(step.default, step.what)
         self._line(step.what)
-        self._under(self._update(operation))
+        self._under(_update(self._server, operation))
         table = table_name(self._server.render.dialect, operation.table)
         self._under(
             f"-- {locks.ROWS} on {table}, in batches: nobody waits, but for a row of a batch, briefly;"
@@ -227,19 +227,13 @@ class Plan:
         new = {name for part in parts for name in sql.created(part)}
         known = [lock for found in taken for lock in found or () if lock.on not in new]
         named = {lock.on for lock in known}
-        others = [*others, *(lock for part in parts for lock in self._locked_with(part))]
+        others = [*others, *(lock for part in parts for lock in _locked_with(self._server, part))]
         found = locks.strongest([*known, *(lock for lock in others if lock.on not in named)])
         said = [self._waits(found, brief=brief)] if found or None not in taken else []
         said += unknown
         if None in taken:
             said.append("which other locks it takes is not known" if found else "its locks are not known")
         self._under(f"-- {'; '.join(said)}")
-
-    def _locked_with(self, statement: str) -> Iterator[Lock]:
-        """Yield the locks of DROP TABLE that its words do not tell."""
-        for name in locks.dropped_tables(statement):
-            for (other,) in self._server.rows(catalog.LOCKED_WITH, table=name):
-                yield Lock(locks.ALL, other)
 
     def _waits(self, found: list[Lock], *, brief: bool) -> str:
         """Say which locks are taken, who waits for them, and how long."""
@@ -274,7 +268,7 @@ class Plan:
             return [*work]
         operation, render = self._operation, self._server.render
         if isinstance(operation, BackfillOp):
-            return [self._update(operation)]
+            return [_update(self._server, operation)]
         if isinstance(operation, ops.BulkInsertOp):
             table = render.quoted(operation.table.name, operation.table.schema)
             count = len(operation.rows)
@@ -285,11 +279,19 @@ class Plan:
         text = "\n".join(line.rstrip() for line in lines if line.strip())
         return _parts(text)
 
-    def _update(self, operation: BackfillOp) -> str:
-        """Return the statement of a backfill, with its values where they can be written as SQL."""
-        dialect = self._server.render.dialect
-        try:
-            compiled = operation.statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
-        except (CompileError, NotImplementedError):
-            compiled = operation.statement.compile(dialect=dialect)
-        return self._server.render.plain(str(compiled))
+
+def _locked_with(server: Server, statement: str) -> Iterator[Lock]:
+    """Yield the locks of DROP TABLE that its words do not tell."""
+    for name in locks.dropped_tables(statement):
+        for (other,) in server.rows(catalog.LOCKED_WITH, table=name):
+            yield Lock(locks.ALL, other)
+
+
+def _update(server: Server, operation: BackfillOp) -> str:
+    """Return the statement of a backfill, with its values where they can be written as SQL."""
+    dialect = server.render.dialect
+    try:
+        compiled = operation.statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    except (CompileError, NotImplementedError):
+        compiled = operation.statement.compile(dialect=dialect)
+    return server.render.plain(str(compiled))

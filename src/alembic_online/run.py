@@ -15,7 +15,7 @@ from alembic_online.carrying import Carrier
 from alembic_online.effects import left
 from alembic_online.errors import OnlineError, RefusedError
 from alembic_online.internals import Implementation, transaction_of_revision
-from alembic_online.journal import Journal
+from alembic_online.journal import Journal, replaced
 from alembic_online.log import log
 from alembic_online.operations.description import title
 from alembic_online.options import Request
@@ -183,7 +183,9 @@ class Run:
         kinds, tables, columns = zip(*sorted(made), strict=True) if made else ((), (), ())
         gone = self.session.rows(catalog.GONE, kinds=[*kinds], tables=[*tables], names=[*columns])
         named = [f"{row.kind} {row.name} of {row.tab}" for row in gone]
-        named += [f"table {name}, in whose place there is another one" for name in self.journal.replaced()]
+        named += [
+            f"table {name}, in whose place there is another one" for name in replaced(self.session, begun)
+        ]
         if named:
             raise OnlineError(
                 f"revision {revision}: an earlier run was interrupted in it, and of what it has made this is"
