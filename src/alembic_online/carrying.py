@@ -60,6 +60,7 @@ class Carrier:
             return self._write(operation, original)
         description = describe(self._server.render, operation, original)
         if (rows := rows_of(self._server.render, operation)) is not None:
+            self._refuse(operation, None)
             return self._change_rows(operation, original, description, rows)
         entry = self._entry(operation, description)
         if entry is not None and entry.done:
@@ -78,7 +79,6 @@ class Carrier:
     def _change_rows(
         self, operation: ops.MigrateOperation, original: Implementation, description: Description, step: Rows
     ) -> None:
-        self._refuse(operation, None)
         self.groups.carry_out(
             step,
             sql.without_values(description.text or ""),
@@ -188,7 +188,8 @@ class Carrier:
         created = self._will_create(operation)
         begun = time.monotonic()
         with self._session.outside(description.title):
-            steps = entry.steps if entry is not None else None
+            stored = entry.steps if entry is not None else None
+            steps = stored
             if steps is None:
                 with self._refusing():
                     steps = plan(self._server, operation)
@@ -199,7 +200,7 @@ class Carrier:
         with self._session.outside(description.title):
             if entry is not None:
                 self._journal.begin(self._program.to_json())
-                if entry.steps is None:
+                if stored is None:
                     known: dict[str, Any] = {"free": True}
                     if not self._mode.converging:
                         known = {"effects": effects(self._server.render, operation)}

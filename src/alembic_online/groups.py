@@ -13,15 +13,14 @@ from contextlib import nullcontext, suppress
 
 from sqlalchemy.exc import DBAPIError
 
-from alembic_online import driver
-from alembic_online.errors import OnlineError, first_line
+from alembic_online.errors import OnlineError
 from alembic_online.journal import Entry, Journal
-from alembic_online.live import GUARD_SECONDS, too_long
+from alembic_online.live import GUARD_SECONDS, require_another_try
 from alembic_online.log import log
 from alembic_online.program import Item, Mode, Program
 from alembic_online.session import Session, is_autocommit
 from alembic_online.steps import WEAK_LOCK_TIMEOUT, Rows
-from alembic_online.waiting import RETRIED, Holders, delays
+from alembic_online.waiting import Holders, delays
 
 
 class Groups:
@@ -119,16 +118,7 @@ class Groups:
             except DBAPIError as error:
                 with suppress(Exception) if session.connection.invalidated else nullcontext():
                     savepoint.rollback()
-                code = driver.sqlstate(error)
-                if (
-                    code == driver.QUERY_CANCELED
-                    and step.guarded
-                    and time.monotonic() - begun >= GUARD_SECONDS
-                ):
-                    raise too_long(step.what) from error
-                if code not in RETRIED:
-                    raise
-                holders.check(started, f"a lock ({first_line(error)})")
+                require_another_try(error, holders, started, begun, what=step.what, guarded=step.guarded)
             else:
                 savepoint.commit()
                 return

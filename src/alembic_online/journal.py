@@ -100,7 +100,7 @@ class Journal:
                 "SELECT digest, number, CAST(state AS text) AS state FROM {} WHERE step = :step"
             )
             self._states = {(row.digest, row.number): json.loads(row.state) for row in found}
-            if self._states.keys() == {_READ}:  # nothing was done: it is read anew
+            if self._states.keys() == {_READ}:  # nothing was done: it is read again
                 self._states = {}
             self._order = max((state.get("order", 0) for state in self._states.values()), default=0)
             self._made = {key: state["made"] for key, state in self._states.items() if state.get("made")}
@@ -134,7 +134,7 @@ class Journal:
         self._states, self._made = {}, {}
 
     def restart(self) -> None:
-        """Have the revision begin anew, after it was read through."""
+        """Start the revision over, after it was read through."""
         self._seen.clear()
         self._again = set()
 

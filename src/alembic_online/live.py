@@ -49,6 +49,23 @@ def too_long(what: str) -> OnlineError:
     )
 
 
+def require_another_try(
+    error: DBAPIError, holders: Holders, started: float, begun: float, *, what: str, guarded: bool = True
+) -> None:
+    """Raise an error, unless others were in the way of the statement: then it is worth another try.
+
+    :param holders: says who, and when to give up.
+    :param started: when the first try began; ``begun``: when this one did.
+    :param guarded: whether it was to be cancelled if it took long.
+    """
+    code = driver.sqlstate(error)
+    if code == driver.QUERY_CANCELED and guarded and time.monotonic() - begun >= GUARD_SECONDS:
+        raise too_long(what) from error
+    if code not in RETRIED:
+        raise error
+    holders.check(started, f"a lock ({first_line(error)})")
+
+
 class Live:
     """Executes the steps of one operation.
 
@@ -157,12 +174,7 @@ class Live:
                     self._session.set({"lock_timeout": step.limit}, local=True)
                     return work()
             except DBAPIError as error:
-                code = driver.sqlstate(error)
-                if code == driver.QUERY_CANCELED and time.monotonic() - begun >= GUARD_SECONDS:
-                    raise too_long(step.what) from error
-                if code not in RETRIED:
-                    raise
-                holders.check(started, f"a lock ({first_line(error)})")
+                require_another_try(error, holders, started, begun, what=step.what)
             time.sleep(delay)
         raise AssertionError
 
@@ -191,7 +203,7 @@ class Live:
             self._keep(self._journal.note(self._entry))
 
     def _watched(self, what: str, work: Callable[[], Any], undo: Callable[[], object] | None = None) -> Any:
-        """Run statements whose locks let others read and write, for as long as they take.
+        """Run non-blocking statements, without a time limit.
 
         :param undo: removes what a failure has left.
         """
@@ -230,8 +242,6 @@ class Live:
     @_take.register
     def _validate(self, step: Validate, at: int) -> None:
         """Have all rows looked through; where one violates a rule of ours, take the rule away again."""
-        name = self._server.render.quote(step.constraint)
-        statement = f"ALTER TABLE {step.table} VALIDATE CONSTRAINT {name}"
         self._begin(at)
         rule = None if self._entry is None else self._entry.state.get("rule")
         if rule is not None and self._rule_as_it_is(step) != rule:
@@ -239,7 +249,7 @@ class Live:
                 f"{step.constraint} of {step.table}, which was added as {rule[0]}, is not there any more"
             )
         try:
-            self._watched(step.what, lambda: self._do((statement,)))
+            self._watched(step.what, lambda: self._do((self._server.render.validation(step),)))
         except DBAPIError as error:
             if driver.sqlstate(error) not in _VIOLATIONS:
                 raise

@@ -11,11 +11,11 @@ from sqlalchemy.exc import CompileError
 
 from alembic_online import catalog, locks, sql
 from alembic_online.filling.operation import BackfillOp
-from alembic_online.filling.rows import table_name
 from alembic_online.live import backfill_of
 from alembic_online.locks import Lock
 from alembic_online.operations.description import describe, name_of, sql_of, title
 from alembic_online.probe import index_of_part
+from alembic_online.render import table_name
 from alembic_online.server import Server
 from alembic_online.steps import (
     BuildIndex,
@@ -191,8 +191,7 @@ class Plan:
 
     @_take.register
     def _validate(self, step: Validate) -> None:
-        name = self._server.render.quote(step.constraint)
-        self._step(step.what, [f"ALTER TABLE {step.table} VALIDATE CONSTRAINT {name}"], brief=False)
+        self._step(step.what, [self._server.render.validation(step)], brief=False)
 
     @_take.register
     def _fill(self, step: Fill) -> None:

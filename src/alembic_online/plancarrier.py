@@ -29,7 +29,7 @@ class PlanCarrier(Carrier):
     """Prints the operations of one revision.
 
     :param server: who answers for the revision.
-    :param asked: the server of the first revision, which can be asked.
+    :param asked: the server of the first revision, which can be asked; ``blind``: of the others.
     :param say: prints a line.
     """
 
@@ -37,6 +37,7 @@ class PlanCarrier(Carrier):
         self,
         server: Server,
         asked: ForeseenServer,
+        blind: NoServer,
         journal: Journal,
         program: Program,
         mode: Mode,
@@ -49,6 +50,7 @@ class PlanCarrier(Carrier):
         self.read = 0
         """How many operations of the revision were read."""
         self._asked = asked
+        self._blind = blind
         self._counts = counts
         self._say = say
         self._copied: set[str] = set()
@@ -103,13 +105,10 @@ class PlanCarrier(Carrier):
 
     def _steps(self, operation: ops.MigrateOperation, rows: Rows | None) -> list[Step]:
         """Return the steps of an operation; where the server cannot tell, those of a script."""
-        blind = NoServer(self._session, self._server.render)
-        blind.created = self._asked.created
         if rows is not None:
             return [rows]
-        if self._server is not self._asked:
-            return plan(self._server, operation)
-        for can_tell in (True, False):  # the second time without an empty copy
+        # The second time without an empty copy.
+        for can_tell in (True, False) if self._server is self._asked else ():
             self._asked.can_tell = can_tell
             try:
                 return plan(self._asked, operation)
@@ -125,7 +124,7 @@ class PlanCarrier(Carrier):
                     self._remarks.append(f"not known: {first_line(error)}")
             finally:
                 self._asked.can_tell = True
-        return plan(blind, operation)
+        return plan(self._blind, operation)
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:

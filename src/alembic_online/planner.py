@@ -17,7 +17,7 @@ from alembic_online.options import Request
 from alembic_online.plan import REFUSED, Counts
 from alembic_online.plancarrier import LATER, PlanCarrier
 from alembic_online.program import Program
-from alembic_online.run import Run
+from alembic_online.run import Run, says_at_once, way_of
 from alembic_online.server import NoServer
 from alembic_online.session import lost
 
@@ -92,17 +92,24 @@ class Planner(Run):
         mode.revision = self.session.revision = step.revision.revision
         self._server = self._asked if first else self._blind
         self._server.to_be_checked.clear()
-        mode.skipping = getattr(step.revision.module, "online", True) is False
+        mode.skipping = says_at_once(step)
         mode.active = not mode.skipping
         plan = PlanCarrier(
-            self._server, self._asked, self.journal, Program(), mode, say=self._say, counts=self.counts
+            self._server,
+            self._asked,
+            self._blind,
+            self.journal,
+            Program(),
+            mode,
+            say=self._say,
+            counts=self.counts,
         )
         self.carrier = plan
         self._say(str(step))
         if mode.skipping:
             self.note("online = False: it runs in one transaction, whose locks last as long as it takes")
         try:
-            self.journal.load(f"{'upgrade' if step.is_upgrade else 'downgrade'} {mode.revision}")
+            self.journal.load(way_of(step))
             if self.journal:
                 self.note("an interrupted run has begun it, and is finished online")
             with transaction_of_revision(self.context):

@@ -1,14 +1,16 @@
 """How things are written in SQL: names, columns, constraints, indexes, and what Alembic would execute."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext
 
 from alembic_online.internals import copied_column, final_name, is_written
-from alembic_online.steps import Index
+from alembic_online.steps import Index, Validate
+
+_Named = TypeVar("_Named", sa.Constraint, sa.Index)
 
 LONGEST_NAME = 63
 """Bytes of a name of PostgreSQL's."""
@@ -17,6 +19,21 @@ LONGEST_NAME = 63
 def plain(dialect: sa.Dialect, compiled: str) -> str:
     """Return what SQLAlchemy wrote for the driver without its doubled percent signs."""
     return compiled.replace("%%", "%") if dialect.paramstyle in {"format", "pyformat"} else compiled
+
+
+def table_name(dialect: sa.Dialect, table: sa.TableClause) -> str:
+    """Return the name of a table as SQL writes it."""
+    return plain(dialect, dialect.identifier_preparer.format_table(table))
+
+
+def quoted(dialect: sa.Dialect, name: str) -> str:
+    """Return a name within a table or schema as SQL writes it."""
+    return plain(dialect, dialect.identifier_preparer.quote(name))
+
+
+def by_name(found: Iterable[_Named]) -> list[_Named]:
+    """Return constraints or indexes in one order: SQLAlchemy holds them in sets."""
+    return sorted(found, key=lambda item: str(item.name))
 
 
 class _Recorder:
@@ -44,11 +61,11 @@ class Renderer:
 
     def quoted(self, name: str, schema: str | None = None) -> str:
         """Return the name of a table, or of an index, as SQL writes it."""
-        return self.plain(self.dialect.identifier_preparer.format_table(sa.table(name, schema=schema)))
+        return table_name(self.dialect, sa.table(name, schema=schema))
 
     def quote(self, name: str) -> str:
         """Return a name within a table or schema as SQL writes it."""
-        return self.plain(self.dialect.identifier_preparer.quote(name))
+        return quoted(self.dialect, name)
 
     def statements(self, work: Callable[[Operations], object]) -> tuple[str, ...]:
         """Return what Alembic would execute.
@@ -99,6 +116,10 @@ class Renderer:
         """Return the default of a column."""
         return self.plain(str(self._compiler().get_column_default_string(plain_column(column))))
 
+    def validation(self, step: Validate) -> str:
+        """Return the statement that looks through all rows."""
+        return f"ALTER TABLE {step.table} VALIDATE CONSTRAINT {self.quote(step.constraint)}"
+
     def constraint(self, constraint: sa.Constraint) -> str:
         """Return the definition of a constraint, with its name."""
         return self.plain(str(self._compiler().process(constraint)))
@@ -146,7 +167,7 @@ class Renderer:
             if isinstance(check, sa.CheckConstraint):
                 alone = sa.Table(holder.name, sa.MetaData(), schema=holder.schema)
                 found.append(sa.CheckConstraint(check.sqltext, name=check.name, table=alone))
-        for constraint in sorted(holder.constraints, key=lambda constraint: str(constraint.name)):
+        for constraint in by_name(holder.constraints):
             if isinstance(constraint, sa.PrimaryKeyConstraint) or not is_written(
                 constraint, self.context.impl
             ):

@@ -23,10 +23,20 @@ from alembic_online.program import Item, Mode, Program
 from alembic_online.render import Renderer
 from alembic_online.script import HEAD
 from alembic_online.server import NoServer, Server
-from alembic_online.session import Session, lost
+from alembic_online.session import Session, around_autocommit_block, lost
 
 KEY = "alembic_online"
 """Where the options of an enabled context hold its run, or None where all runs in one transaction."""
+
+
+def way_of(step: RevisionStep) -> str:
+    """Return what the journal calls a revision and its direction: "upgrade 003"."""
+    return f"{'upgrade' if step.is_upgrade else 'downgrade'} {step.revision.revision}"
+
+
+def says_at_once(step: RevisionStep) -> bool:
+    """Return whether a revision says ``online = False``."""
+    return getattr(step.revision.module, "online", True) is False
 
 
 class Run:
@@ -48,19 +58,13 @@ class Run:
         self.carrier = Carrier(self._server, self.journal, self._program, self.mode)
         self._ours = 0
         if not self.offline:
-            self._end_groups_before_commits()
+            around_autocommit_block(context, self._ended_group)
 
-    def _end_groups_before_commits(self) -> None:
-        """Have a group of rows end before whatever commits it."""
-        original = self.context.autocommit_block
-
-        @contextmanager
-        def closing() -> Iterator[None]:
-            self.carrier.groups.close()
-            with original():
-                yield
-
-        self.context.autocommit_block = closing  # type: ignore[method-assign]
+    @contextmanager
+    def _ended_group(self) -> Iterator[None]:
+        """End a group of rows before whatever commits it."""
+        self.carrier.groups.close()
+        yield
 
     # The run: one step for each revision.
 
@@ -106,11 +110,7 @@ class Run:
 
     def _require_finished(self, steps: list[MigrationStep]) -> None:
         """Raise :class:`OnlineError` if an interrupted run went another way than this one."""
-        ways = {
-            f"{'upgrade' if step.is_upgrade else 'downgrade'} {step.revision.revision}"
-            for step in steps
-            if isinstance(step, RevisionStep)
-        }
+        ways = {way_of(step) for step in steps if isinstance(step, RevisionStep)}
         if len(ways) < len(steps):  # a stamp, which forgets what was begun
             return
         back = any(way.startswith("downgrade") for way in ways)
@@ -126,7 +126,7 @@ class Run:
         begun = False
         self._program = Program(revision)
         if not self.offline:
-            self.journal.load(f"{'upgrade' if step.is_upgrade else 'downgrade'} {revision}")
+            self.journal.load(way_of(step))
             self._restart()
             begun = bool(self.journal)
         online = self._is_online(step, begun=begun)
@@ -139,7 +139,7 @@ class Run:
 
     def _is_online(self, step: RevisionStep, *, begun: bool) -> bool:
         revision = self.mode.revision
-        if getattr(step.revision.module, "online", True) is False:
+        if says_at_once(step):
             if self._request.online or begun:
                 done = ", without what an online run has done already" if begun else ""
                 log.info("%s says online = False: it runs in one transaction%s", revision, done)

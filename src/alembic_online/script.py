@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic_online.filling.script import write_batches
 from alembic_online.live import GUARD_SECONDS
 from alembic_online.server import Server
-from alembic_online.session import is_autocommit, literal
+from alembic_online.session import around_autocommit_block, is_autocommit, literal
 from alembic_online.steps import (
     WEAK_LOCK_TIMEOUT,
     BuildIndex,
@@ -42,19 +42,17 @@ _BLOCKS = "alembic_online_blocks"
 
 def count_blocks(context: MigrationContext) -> None:
     """Have a context that writes a script count its autocommit_block(): Alembic leaves no mark of one."""
-    original = context.autocommit_block
     context.opts[_BLOCKS] = 0
 
     @contextmanager
     def counted() -> "Iterator[None]":
         context.opts[_BLOCKS] += 1
         try:
-            with original():
-                yield
+            yield
         finally:
             context.opts[_BLOCKS] -= 1
 
-    context.autocommit_block = counted  # type: ignore[method-assign]
+    around_autocommit_block(context, counted)
 
 
 def in_transaction(context: MigrationContext) -> bool:
@@ -144,8 +142,7 @@ class Script:
 
     @_take.register
     def _validate(self, step: Validate) -> None:
-        name = self._server.render.quote(step.constraint)
-        self._do((f"ALTER TABLE {step.table} VALIDATE CONSTRAINT {name}",))
+        self._do((self._server.render.validation(step),))
 
     @_take.register
     def _fill(self, step: Fill) -> None:

@@ -3,15 +3,17 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import sqlalchemy as sa
 from alembic.operations import ops
 
 from alembic_online import catalog, sql
 from alembic_online.render import Renderer
-from alembic_online.session import Session
+from alembic_online.session import Session, literal
 from alembic_online.waiting import Holders
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 
 class Found(NamedTuple):
@@ -76,7 +78,7 @@ class Server:
             return True
         if self.scalar(catalog.IS_RESTRICTED, table=table):
             return False  # whether it has rows is an error
-        return not self.scalar(sa.text(f"SELECT EXISTS (SELECT FROM {table})".replace(":", r"\:")))  # noqa: S608
+        return not self.scalar(literal(f"SELECT EXISTS (SELECT FROM {table})"))  # noqa: S608 - quoted
 
     def lockable(self, table: str, *, sure: bool = True) -> tuple[str, ...]:  # noqa: ARG002 - for a script
         """Return a table as something to lock.

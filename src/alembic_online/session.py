@@ -1,7 +1,7 @@
 """The connection of an online run: outside of Alembic's transactions, and given back as it was."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from copy import deepcopy
 from typing import Any
 
@@ -22,6 +22,20 @@ def is_autocommit(context: MigrationContext) -> bool:
     return (
         connection is not None and connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
     )
+
+
+def around_autocommit_block(
+    context: MigrationContext, around: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Have each autocommit_block() of a context be within something: Alembic has no event for it."""
+    original = context.autocommit_block
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        with around(), original():
+            yield
+
+    context.autocommit_block = block  # type: ignore[method-assign]
 
 
 def lost(error: BaseException) -> BaseException:
@@ -132,7 +146,10 @@ class Session:
 
     def say(self, what: str) -> None:
         """Say in pg_stat_activity what the session does."""
-        self.set({"application_name": f"{self._program} {self.revision}: {what}"[:63]})
+        self.set({"application_name": self._name(self._program, what)})
+
+    def _name(self, program: str, what: str) -> str:
+        return f"{program} {self.revision}: {what}"[:63]
 
     def set(self, values: dict[str, str], *, local: bool = False) -> None:
         """Set settings of the server, of the session or of its transaction."""
@@ -171,9 +188,8 @@ class Session:
         """
         found = self.connection.execute(catalog.SETTINGS).one()._asdict()
         program = found["application_name"] or "alembic"
-        name = f"{program} {self.revision}: {what}"[:63]
         before = {setting: found[setting] for setting in settings} | {"application_name": program}
-        self.set(settings | {"application_name": name}, local=True)
+        self.set(settings | {"application_name": self._name(program, what)}, local=True)
         yield
         self.set(before, local=True)
 

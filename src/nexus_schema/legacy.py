@@ -351,10 +351,13 @@ def adopt(view_statement: str) -> None:
         return
     connection = op.get_bind()
     database = _Database(connection)
-    of_role = [text for text in database.conflicts() if text not in database.conflicts(any_role=True)]
-    # A plan may be printed by a role that may only read.
-    noted = is_planning() and of_role and note_in_plan(f"this role cannot run it: {'; '.join(of_role)}")
-    _stop_at(database.conflicts(any_role=bool(noted)))
+    conflicts = database.conflicts()
+    if is_planning():  # a plan may be printed by a role that may only read
+        of_any_role = database.conflicts(any_role=True)
+        of_role = [text for text in conflicts if text not in of_any_role]
+        if of_role and note_in_plan(f"this role cannot run it: {'; '.join(of_role)}"):
+            conflicts = of_any_role
+    _stop_at(conflicts)
     tables = [table for table in TABLES if table in database.relations]
     online = is_online()
     if tables and not online:

@@ -223,6 +223,22 @@ def state(database: Database) -> State:
     }
 
 
+def both_ways(
+    project: Project, setup: str = "SELECT 1", look: Callable[[Database], Any] = state, **attributes: Any
+) -> tuple[Any, Any]:
+    """Run the revisions on the same database, online and in one transaction; return what each leaves.
+
+    :param setup: what else there is before.
+    """
+    found = []
+    for online in (True, False):
+        reset(project.database)
+        project.database.execute(setup)
+        project.upgrade(online=online, **attributes)
+        found.append(look(project.database))
+    return found[0], found[1]
+
+
 def no_uuids(value: object) -> str:
     """Return something as text, in which all UUIDs are the same."""
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "a uuid", repr(value))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from marks import quick
-from online.project import Fault, Project, Stop, reset, state, versions
+from online.project import Fault, Project, Stop, both_ways, reset, state, versions
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 
@@ -259,9 +259,5 @@ def test_names_of_a_convention_and_too_long_ones(project: Project) -> None:
         """
     )
     project.revision('op.drop_constraint("a", "t", type_="check")')
-    found = []
-    for online in (True, False):
-        reset(project.database)
-        project.upgrade(online=online, configure={"target_metadata": CONVENTION})
-        found.append(state(project.database))
+    found = both_ways(project, configure={"target_metadata": CONVENTION})
     assert found[0] == found[1]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from databases import Database, dump_schema
 from marks import quick
-from online.project import Fault, Project, Stop, reset, state, versions
+from online.project import Fault, Project, Stop, both_ways, reset, state, versions
 
 from alembic_online import RefusedError
 
@@ -79,12 +79,7 @@ def test_the_names_of_partitions_indexes(project: Project, taken: str) -> None:
         "index": "CREATE INDEX parts_1_a_expr_idx ON parts_1 (id)",
         "table": "CREATE TABLE parts_1_a_expr_idx (a int)",
     }[taken]
-    found = []
-    for online in (True, False):
-        reset(project.database)
-        project.database.execute(setup)
-        project.upgrade(online=online)
-        found.append(indexes(project.database))
+    found = both_ways(project, setup, indexes)
     assert found[0] == found[1]
     assert "parts_1_a_expr_idx1" in str(found)
 
@@ -106,12 +101,11 @@ op.add_column("parts", sa.Column("c", sa.Uuid, server_default=sa.text("gen_rando
 @pytest.mark.parametrize("upgrade", quick(OTHERS, "column", "check", "drop index", "drop table"))
 def test_other_operations(project: Project, upgrade: str) -> None:
     project.revision(upgrade)
-    found = []
-    for online in (True, False):
-        reset(project.database)
-        project.database.execute(f"{SETUP}; CREATE INDEX parts_parent_idx ON parts (parent_id)")
-        project.upgrade(online=online)
-        found.append((state(project.database), dump_schema(project.database)))
+    found = both_ways(
+        project,
+        f"{SETUP}; CREATE INDEX parts_parent_idx ON parts (parent_id)",
+        lambda database: (state(database), dump_schema(database)),
+    )
     assert found[0][0] ^ found[1][0] == set()
     assert found[0][1] == found[1][1]
 

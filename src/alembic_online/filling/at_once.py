@@ -9,8 +9,9 @@ from alembic.operations import Operations
 from alembic_online import catalog
 from alembic_online.filling import MAXIMUM_PASSES
 from alembic_online.filling.operation import BackfillOp
-from alembic_online.filling.rows import by_index, fill_left_over, table_name
+from alembic_online.filling.rows import by_index, fill_left_over
 from alembic_online.log import log
+from alembic_online.render import table_name
 from alembic_online.session import literal
 
 BULK_ROWS = 1000
@@ -45,7 +46,7 @@ def fill_at_once(operations: Operations, operation: BackfillOp) -> int:
     restricted = connection.execute(catalog.ROW_SECURITY).scalar_one()
     # Else rows that a policy hides would stay as they are, without a word.
     connection.exec_driver_sql("SET LOCAL row_security = off")
-    # Deferred triggers of the operator's own have to run before the next ALTER TABLE or CREATE INDEX.
+    # Deferred triggers have to run before the next ALTER TABLE or CREATE INDEX.
     connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
     with by_index(connection, operation), _indexes_rebuilt(connection, operation):
         changed = connection.execute(operation.statement).rowcount
@@ -64,10 +65,10 @@ def fill_at_once(operations: Operations, operation: BackfillOp) -> int:
 def _indexes_rebuilt(connection: sa.Connection, operation: BackfillOp) -> Iterator[None]:
     """Take the secondary indexes of a table away while many of its rows change, and build them again.
 
-    An entry in each index for each row costs eight tenths of a bulk update; building the indexes anew costs
-    next to nothing. The transaction holds the table anyway. Each index comes back from its own definition,
-    the operator's own as well; one that backs a constraint or carries what a definition does not hold
-    stays. Nothing happens when fewer than one row in four would change.
+    An entry in each index for each row costs eight tenths of a bulk update; rebuilding the indexes costs
+    next to nothing. The transaction holds the table anyway. Each index, also one that no revision made, is
+    rebuilt from its own definition. One that backs a constraint, or has properties that its definition does
+    not show, stays. Nothing happens when fewer than one row in four would change.
     """
     table, where = operation.table, operation.statement.whereclause
     if operation.over is not None or where is None:

@@ -13,8 +13,9 @@ from alembic_online.filling import MAXIMUM_PASSES
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.filling.progress import Progress
 from alembic_online.filling.ranges import Keys, Pages, key_of
-from alembic_online.filling.rows import BY_INDEX, fill_left_over, table_name, update
+from alembic_online.filling.rows import BY_INDEX, fill_left_over, update
 from alembic_online.log import log
+from alembic_online.render import table_name
 from alembic_online.session import Session
 from alembic_online.waiting import Holders, delays
 

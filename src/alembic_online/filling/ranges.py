@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import sqlalchemy as sa
 
 from alembic_online.filling.operation import BackfillOp
-from alembic_online.filling.rows import quoted, table_name
+from alembic_online.render import quoted, table_name
 
 _PAGES = sa.text("""
 WITH RECURSIVE parts (part) AS (
@@ -50,8 +50,6 @@ def key_of(connection: sa.Connection, operation: BackfillOp) -> tuple[str, ...] 
 class Pages:
     """Ranges of a table's pages: each page is read once, and no index is needed."""
 
-    by_index: ClassVar[bool] = False
-
     def __init__(self, connection: sa.Connection, operation: BackfillOp) -> None:
         name = table_name(connection.dialect, operation.walked)
         self._end = connection.execute(_PAGES, {"table": name}).scalar() or 0
@@ -86,8 +84,7 @@ class Keys:
         self._types = [self._type(table, name) for name in key]
         # What comes after the key that is the last one now belongs to the next pass.
         self._last = self._row(self._keys().order_by(*(column.desc() for column in self._columns)))
-        name = table_name(connection.dialect, operation.walked)
-        self._total = connection.execute(_ROWS, {"table": name}).scalar() or 1
+        self._total = connection.execute(_ROWS, {"table": table}).scalar() or 1
         self._seen = 0
 
     def _type(self, table: str, column: str) -> str:

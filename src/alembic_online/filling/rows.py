@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from alembic_online.errors import OnlineError
 from alembic_online.filling.operation import BackfillOp
-from alembic_online.render import plain
+from alembic_online.render import quoted, table_name
 
 LEFT_OVER = 1000
 """Rows that are looked at together after the last pass."""
@@ -25,16 +25,6 @@ BY_INDEX = {
 _INSTEAD = sa.text("""
 SELECT EXISTS (
     SELECT FROM pg_rewrite WHERE ev_class = to_regclass(:table) AND ev_type = '2' AND is_instead)""")
-
-
-def table_name(dialect: sa.Dialect, table: sa.TableClause) -> str:
-    """Return the name of a table as SQL writes it."""
-    return plain(dialect, dialect.identifier_preparer.format_table(table))
-
-
-def quoted(dialect: sa.Dialect, identifier: str) -> str:
-    """Return a name as SQL writes it."""
-    return plain(dialect, dialect.identifier_preparer.quote(identifier))
 
 
 def update(

@@ -7,7 +7,8 @@ from alembic.runtime.migration import MigrationContext
 
 from alembic_online.filling import MAXIMUM_PASSES
 from alembic_online.filling.operation import BackfillOp
-from alembic_online.filling.rows import BY_INDEX, quoted, table_name
+from alembic_online.filling.rows import BY_INDEX
+from alembic_online.render import quoted, table_name
 
 
 def write_batches(context: MigrationContext, operation: BackfillOp) -> None:

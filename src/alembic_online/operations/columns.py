@@ -14,7 +14,7 @@ from alembic_online.operations.constraints import add, drop_by_name, set_not_nul
 from alembic_online.operations.indexes import build, drop_concurrently
 from alembic_online.operations.tables import require_no_dependents
 from alembic_online.probe import THE_TABLE, rewritten, type_name
-from alembic_online.render import plain_column
+from alembic_online.render import by_name, plain_column
 from alembic_online.server import Server
 from alembic_online.steps import AS_ALEMBIC_DOES, Default, Fill, Locking, NonBlocking, Step, Validate
 
@@ -36,7 +36,7 @@ def add_column(server: Server, operation: ops.AddColumnOp) -> Iterator[Step]:
         yield Locking(f"add column {table}.{name}", AS_ALEMBIC_DOES, locks)
         return
     keys = list(holder.foreign_key_constraints)
-    indexes = sorted(holder.indexes, key=lambda index: str(index.name))
+    indexes = by_name(holder.indexes)
     # With a key to it at once: PostgreSQL knows that a column of NULLs needs no check.
     inline = bool(
         operation.inline_references

@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from alembic.operations import Operations, ops
 
-from alembic_online.render import plain
+from alembic_online.render import quoted, table_name
+from alembic_online.session import literal
 
 
 @Operations.register_operation("rename_index")
@@ -42,8 +43,7 @@ class RenameIndexOp(ops.MigrateOperation):
 def rename_index(operations: Operations, operation: RenameIndexOp) -> None:
     """Run it, or write it to a script."""
     dialect = operations.migration_context.dialect
-    quote = dialect.identifier_preparer.quote
-    schema = f"{quote(operation.schema)}." if operation.schema is not None else ""
-    names = plain(dialect, f"{schema}{quote(operation.old_name)} RENAME TO {quote(operation.new_name)}")
-    statement = f"ALTER INDEX {'IF EXISTS ' if operation.if_exists else ''}{names}"
-    operations.migration_context.impl.execute(sa.text(statement.replace(":", r"\:")))
+    old = table_name(dialect, sa.table(operation.old_name, schema=operation.schema))
+    exists = "IF EXISTS " if operation.if_exists else ""
+    statement = f"ALTER INDEX {exists}{old} RENAME TO {quoted(dialect, operation.new_name)}"
+    operations.migration_context.impl.execute(literal(statement))

@@ -12,6 +12,7 @@ from alembic_online.log import log
 from alembic_online.operations import handles
 from alembic_online.operations.constraints import drop_by_name
 from alembic_online.operations.indexes import build
+from alembic_online.render import by_name
 from alembic_online.server import Server
 from alembic_online.steps import AS_ALEMBIC_DOES, Locking, NonBlocking, Step
 
@@ -24,7 +25,7 @@ def create_table(server: Server, operation: ops.CreateTableOp) -> Iterator[Step]
     lenient = bool(operation.if_not_exists)
     if lenient and server.exists(name):
         log.debug("%s already exists", name)
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        for index in by_name(table.indexes):
             yield from build(server, server.render.index(index))
         if comments := server.render.statements(lambda alembic: _comment(alembic, table)):
             yield NonBlocking(f"comment on {name}", comments)
