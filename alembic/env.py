@@ -11,10 +11,11 @@ from typing import Any
 from alembic import context
 from sqlalchemy import URL
 
+import alembic_drift.operations
 import alembic_online
-from nexus_schema import autogenerate, legacy, scripts
-from nexus_schema.autogenerate.directives import process_revision_directives
+from nexus_schema import legacy, scripts
 from nexus_schema.database import database_url, migration_url, parse_url
+from nexus_schema.directives import process_revision_directives
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
 from nexus_schema.errors import TerminatedError, one_line_errors
 from nexus_schema.lock import lock_migrations, name_lock_holder
@@ -35,7 +36,7 @@ def configure(**how: Any) -> None:
         process_revision_directives=process_revision_directives,
         autogenerate_plugins=[
             "alembic.autogenerate.*",
-            autogenerate.PLUGIN,
+            alembic_drift.PLUGIN,
         ],
         **how,
     )

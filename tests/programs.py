@@ -49,7 +49,6 @@ _processes = multiprocessing.get_context("forkserver")
 """Forks processes from one that has imported what takes time: a second and a half for each run of Alembic."""
 
 _processes.set_forkserver_preload(
-    # Not nexus_schema.autogenerate: a plugin of Alembic cannot be imported twice.
     [
         "programs",
         "alembic.config",

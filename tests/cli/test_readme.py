@@ -14,8 +14,8 @@ from legacy_databases import KINDS, build
 from programs import ROOT, alembic_program, copy_project, python_program
 from support import insert, operations
 
-from nexus_schema.autogenerate.catalog import Key
-from nexus_schema.autogenerate.ownership import Allowed
+from alembic_drift.catalog import Key
+from alembic_drift.ownership import Allowed
 
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

@@ -64,6 +64,20 @@ def test_the_former_name_of_online_operations() -> None:
     assert "nexus_schema.online is alembic_online now" in run(code)
 
 
+def test_the_former_name_of_autogenerate() -> None:
+    """An env.py of others imports it, and revisions use its operations."""
+    code = """if True:
+        import warnings
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            from nexus_schema.autogenerate import PLUGIN, Difference
+        from alembic import op
+        assert hasattr(op, "create_view") and PLUGIN == "alembic_drift"
+        print(*[warning.message for warning in said])
+    """
+    assert "nexus_schema.autogenerate is alembic_drift now" in run(code)
+
+
 def imported(file: Path) -> set[str]:
     """Return the modules that a file imports, wherever it does."""
     nodes = [*ast.walk(ast.parse(file.read_text()))]

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from psycopg import sql
 from sqlalchemy.exc import DBAPIError
 
-from nexus_schema.errors import SchemaError, describe
+from alembic_drift.errors import DriftError, first_line
 
 
 class Key(NamedTuple):
@@ -38,7 +37,13 @@ _READ = sa.text(Path(__file__).with_name("catalog.sql").read_text(encoding="utf-
 
 def quote(name: str) -> str:
     """Return a name as SQL writes it, quoted always."""
-    return sql.Identifier(name).as_string()
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """Return a text as SQL writes it, whatever standard_conforming_strings says."""
+    quoted = "'" + value.replace("'", "''") + "'"
+    return "E" + quoted.replace("\\", "\\\\") if "\\" in quoted else quoted
 
 
 def qualified(name: str, schema: str | None) -> str:
@@ -52,7 +57,7 @@ def statements_of(metadata: sa.MetaData, schemas: dict[str | None, str], dialect
     :param schemas: the schema to use for each schema that the models name.
     :param dialect: that of the connection: what it writes depends on the server's version.
 
-    Raises :class:`SchemaError` if that cannot be known without a database.
+    Raises :class:`DriftError` if that cannot be known without a database.
     """
     translated = {name: schema for name, schema in schemas.items() if name is not None}
     options = {"schema_translate_map": translated, "render_schema_translate": True} if translated else {}
@@ -67,7 +72,7 @@ def statements_of(metadata: sa.MetaData, schemas: dict[str | None, str], dialect
     try:
         metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", collect), checkfirst=False)
     except (AttributeError, TypeError) as error:
-        raise SchemaError(
+        raise DriftError(
             f"the models cannot be written as SQL, because an event of theirs asks the database ({error});"
             " let it execute DDL only"
         ) from error
@@ -89,13 +94,13 @@ def read_both(
     :param schemas: the schemas to read; None is the first one of the search_path.
     :param ignored: relations that are no part of the schema: Alembic's own.
 
-    Raises :class:`SchemaError` if the models cannot be made.
+    Raises :class:`DriftError` if the models cannot be made.
     """
     schemas = sorted(set(schemas), key=lambda schema: schema or "")
     with _undone(connection):
         path, visible = connection.execute(_WHERE).one()
         if not visible and None in schemas:
-            raise SchemaError(f"no schema of the search_path ({path}) exists; create it, or name another one")
+            raise DriftError(f"no schema of the search_path ({path}) exists; create it, or name another one")
         named = {table.schema for metadata in metadatas for table in metadata.tables.values()}
         names = {schema: str(schema or visible[0]) for schema in {*schemas, *named, None}}
         found = {schema: _read(connection, names[schema], path, ignored) for schema in schemas}
@@ -154,7 +159,7 @@ def _undone(connection: sa.Connection) -> Iterator[None]:
 def _make_scratch(connection: sa.Connection, names: dict[str | None, str]) -> dict[str, str]:
     """Create a scratch schema for each schema; returns their names."""
     tag = uuid.uuid4().hex[:12]
-    scratch = {name: f"nexus_scratch_{tag}_{number:04}" for number, name in enumerate({*names.values()})}
+    scratch = {name: f"drift_scratch_{tag}_{number:04}" for number, name in enumerate({*names.values()})}
     for name in scratch.values():
         connection.exec_driver_sql(f"CREATE SCHEMA {name}")
     return scratch
@@ -168,8 +173,8 @@ def _make(connection: sa.Connection, path: str, statements: list[str]) -> None:
         for statement in statements:
             connection.exec_driver_sql(statement)
     except DBAPIError as error:
-        reason = describe(error) or error.orig
-        raise SchemaError(f"the models cannot be made in a scratch schema: {reason}") from error
+        reason = first_line(error)
+        raise DriftError(f"the models cannot be made in a scratch schema: {reason}") from error
 
 
 def _read(
@@ -208,6 +213,6 @@ def _somebodys(found: re.Match[str]) -> str:
 def _renamed(value: Any, scratch: str, real: str) -> Any:
     if not isinstance(value, str):
         return value
-    value = value.replace(f"'{scratch}'", sql.Literal(real).as_string())  # the search_path of a function
+    value = value.replace(f"'{scratch}'", literal(real))  # the search_path of a function
     plain = real if re.fullmatch("[a-z_][a-z0-9_]*", real) else quote(real)
     return value.replace(scratch, plain)

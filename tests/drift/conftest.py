@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from autogenerate.circle import Project, schema_of
 from databases import Database
+from drift.circle import Project, schema_of
 
 
 @pytest.fixture

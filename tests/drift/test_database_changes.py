@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from autogenerate.circle import Project, few_together, go_round, schema_of, together
+from drift.circle import Project, few_together, go_round, schema_of, together
 from marks import quick
 from support import HEAD
 

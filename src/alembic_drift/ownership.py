@@ -19,11 +19,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 
-from nexus_schema.autogenerate import operations as own_operations
-from nexus_schema.autogenerate.catalog import Key
-from nexus_schema.errors import SchemaError
+from alembic_drift import operations as own_operations
+from alembic_drift.catalog import Key
+from alembic_drift.errors import DriftError
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("alembic.drift")
 
 # Before a statement of a revision that makes again what is the operator's own; so it stays.
 OWN = "/* the operator's own */ "
@@ -212,12 +212,10 @@ class Allowed:
         place = "own_objects of context.configure()"
         if patterns is None:
             file = None if config is None else _pyproject(config)
-            place = "own_objects of [tool.nexus_schema] in pyproject.toml"
+            place = "own_objects of [tool.alembic_drift] in pyproject.toml"
             patterns = [] if file is None else _read(file).get("own_objects", [])
         if not isinstance(patterns, list | tuple) or not all(isinstance(item, str) for item in patterns):
-            raise SchemaError(
-                f'{place} has to be a list of patterns: ["index audit_*", "column orders.note"]'
-            )
+            raise DriftError(f'{place} has to be a list of patterns: ["index audit_*", "column orders.note"]')
         self._patterns = patterns
 
     def __contains__(self, key: Key) -> bool:
@@ -237,14 +235,14 @@ def _pyproject(config: Config) -> Path | None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("nexus_schema", {})
+        found = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("alembic_drift", {})
         if not isinstance(found, dict):
-            raise SchemaError(f"nexus_schema of [tool] in {file.name} has to be a table: [tool.nexus_schema]")
+            raise DriftError(f"alembic_drift in {file.name} has to be a table: [tool.alembic_drift]")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SchemaError(f"{file.name} is not TOML: {error}") from error
+        raise DriftError(f"{file.name} is not TOML: {error}") from error
     unknown = set(found) - {"own_objects"}
     if unknown:
-        raise SchemaError(
-            f"[tool.nexus_schema] of {file.name} knows own_objects, not {', '.join(sorted(unknown))}"
+        raise DriftError(
+            f"[tool.alembic_drift] of {file.name} knows own_objects, not {', '.join(sorted(unknown))}"
         )
     return dict(found)

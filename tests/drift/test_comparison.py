@@ -12,15 +12,16 @@ import sqlalchemy as sa
 from alembic import command, op
 from alembic.config import Config
 from alembic.operations import ops
-from autogenerate.circle import Project, schema_of
 from databases import Database, dump_schema, url_of
+from drift.circle import Project, schema_of
 from marks import quick
 from programs import ROOT, alembic_program
 from servers import own_server
 from support import HEAD, NEXT, operations, run_alembic
 
-from nexus_schema.autogenerate.catalog import Key, read_both
-from nexus_schema.autogenerate.ownership import Allowed, Made
+from alembic_drift.catalog import Key, read_both
+from alembic_drift.errors import DriftError
+from alembic_drift.ownership import Allowed, Made
 from nexus_schema.database import parse_url
 from nexus_schema.errors import SchemaError
 
@@ -55,7 +56,7 @@ def test_nothing_of_it_is_left_or_seen_or_locked(project: Project) -> None:
         if "CREATE TABLE" in statement:  # the models are made, in a transaction that is open
             with psycopg.connect(url_of(project.database, options="-c lock_timeout=100ms")) as other:
                 seen.extend(
-                    other.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'nexus%'").fetchall()
+                    other.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'drift%'").fetchall()
                 )
                 for table in ("api_requests", "streaming_chunks", "conversation_metrics"):
                     other.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")  # all but to read
@@ -200,7 +201,7 @@ def test_an_allowed_object_is_not_told(project: Project, tmp_path: Path, change:
     project.check()
     assert project.said.getvalue() != ""
     file = tmp_path / "pyproject.toml"
-    file.write_text(f'[tool.nexus_schema]\nown_objects = ["nothing", "{pattern}"]\n')
+    file.write_text(f'[tool.alembic_drift]\nown_objects = ["nothing", "{pattern}"]\n')
     project.toml_file = file
     assert project.check() == []
     assert project.said.getvalue() == "No new upgrade operations detected.\n"
@@ -209,15 +210,15 @@ def test_an_allowed_object_is_not_told(project: Project, tmp_path: Path, change:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[tool.nexus_schema]\nown_objects = 'index x'", "has to be a list of patterns"),
-        ("[tool.nexus_schema]\nown = ['index x']", "knows own_objects, not own"),
-        ("[tool.nexus_schema", "is not TOML"),
-        ("[tool]\nnexus_schema = 3", "has to be a table"),
+        ("[tool.alembic_drift]\nown_objects = 'index x'", "has to be a list of patterns"),
+        ("[tool.alembic_drift]\nown = ['index x']", "knows own_objects, not own"),
+        ("[tool.alembic_drift", "is not TOML"),
+        ("[tool]\nalembic_drift = 3", "has to be a table"),
     ],
 )
 def test_a_malformed_allow_list_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
-    with pytest.raises(SchemaError, match=said):
+    with pytest.raises(DriftError, match=said):
         Allowed(Config(tmp_path / "alembic.ini"), None)
 
 
@@ -351,7 +352,7 @@ def test_models_that_cannot_be_made_are_one_line(empty: Database) -> None:
     metadata = sa.MetaData()
     sa.Table("t", metadata, sa.Column("a", sa.Integer, server_default=sa.text("no_such_function()")))
     engine = sa.create_engine(parse_url(url_of(empty)))
-    with engine.connect() as connection, pytest.raises(SchemaError, match="cannot be made.*no_such_function"):
+    with engine.connect() as connection, pytest.raises(DriftError, match="cannot be made.*no_such_function"):
         read_both(connection, [metadata], {None}, set())
     engine.dispose()
 
@@ -367,7 +368,7 @@ def test_a_connection_in_autocommit_leaves_nothing_either(empty: Database) -> No
     assert (name, database) == ("public", {})
     assert {str(key) for key in models} == {"table t", "column t.a"}
     assert dump_schema(empty) == before
-    assert empty.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'nexus%'").fetchone() == (0,)
+    assert empty.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'drift%'").fetchone() == (0,)
 
 
 def test_models_that_ask_the_database_are_one_line(empty: Database) -> None:
@@ -377,7 +378,7 @@ def test_models_that_ask_the_database_are_one_line(empty: Database) -> None:
         table, "after_create", lambda _table, bind, **_: bind.exec_driver_sql("SELECT 1").scalar()
     )
     engine = sa.create_engine(parse_url(url_of(empty)))
-    with engine.connect() as connection, pytest.raises(SchemaError, match="an event of theirs asks"):
+    with engine.connect() as connection, pytest.raises(DriftError, match="an event of theirs asks"):
         read_both(connection, [metadata], {None}, set())
     engine.dispose()
 
@@ -385,7 +386,6 @@ def test_models_that_ask_the_database_are_one_line(empty: Database) -> None:
 ANOTHER_ENV = """
 import os
 from alembic import context
-from nexus_schema import autogenerate
 import sqlalchemy as sa
 from tables import metadata
 
@@ -395,7 +395,7 @@ with engine.connect() as connection:
         connection=connection,
         target_metadata=metadata,
         include_schemas=os.environ["SCHEMAS"] == "all",
-        autogenerate_plugins=["alembic.autogenerate.*", autogenerate.PLUGIN],
+        autogenerate_plugins=["alembic.autogenerate.*", "alembic_drift"],
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -557,6 +557,6 @@ def test_reading_the_revisions_leaves_op_as_it_was(project: Project) -> None:
 
 
 def test_it_knows_nothing_of_our_tables() -> None:
-    for file in (ROOT / "src" / "nexus_schema" / "autogenerate").glob("*.py"):
+    for file in (ROOT / "src" / "alembic_drift").glob("*.py"):
         assert "models import" not in file.read_text(), f"{file.name} knows our tables"
         assert "api_requests" not in file.read_text(), f"{file.name} knows our tables"

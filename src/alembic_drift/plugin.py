@@ -1,20 +1,4 @@
-"""Autogenerate and check that miss nothing: an Alembic plugin for any project on PostgreSQL.
-
-Alembic's comparators see tables, columns and most of their indexes and keys. This plugin has the server
-make the models in a scratch schema, in a transaction that is undone, and reads both catalogs with the same
-queries, so it sees whatever differs. The server says whether something differs; Alembic's own comparators say
-how it is mended where they can, and the operations of this package where they cannot. In env.py::
-
-    from nexus_schema import autogenerate
-
-    context.configure(..., autogenerate_plugins=["alembic.autogenerate.*", autogenerate.PLUGIN])
-
-- catalog: what there is, on both sides.
-- differences: what differs, in words and as operations.
-- operations: views and functions.
-- ownership: what is the operator's own, and left alone.
-- directives: what becomes of a new revision of this project.
-"""
+"""The comparators: what Alembic has found is completed by what the server says."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -22,21 +6,16 @@ from collections.abc import Iterable, Iterator
 import sqlalchemy as sa
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
-from alembic.runtime.plugins import Plugin
-from alembic.util import DispatchPriority, PriorityDispatchResult
+from alembic.util import PriorityDispatchResult
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 
-from nexus_schema.autogenerate.catalog import MAY_NOT_CREATE, Key, read_both
-from nexus_schema.autogenerate.differences import Comparison, Difference, Phase, Plan
-from nexus_schema.autogenerate.operations import ByHandOp, as_text
-from nexus_schema.autogenerate.ownership import Allowed, Made, element, made_by
+from alembic_drift.catalog import MAY_NOT_CREATE, Key, read_both
+from alembic_drift.differences import Comparison, Difference, Phase, Plan
+from alembic_drift.operations import ByHandOp, as_text
+from alembic_drift.ownership import Allowed, Made, element, made_by
 
-__all__ = ["PLUGIN", "Difference"]
-
-PLUGIN = "nexus_schema.autogenerate"
-
-log = logging.getLogger(__name__)
+log = logging.getLogger("alembic.drift")
 
 _LEFT_ALONE = "left alone, because no model has it and no revision made it"
 _NOT_COMPARED = (
@@ -51,7 +30,7 @@ def compare(
     """Complete what Alembic's comparators have found, after them.
 
     Prints a line for each difference, and for each object of the operator's own. ``alembic check`` fails when
-    there is a difference. Raises :class:`SchemaError` where the models cannot be made.
+    there is a difference. Raises :class:`DriftError` where the models cannot be made.
     """
     connection, migration = context.connection, context.migration_context
     assert connection is not None  # noqa: S101 - autogenerate always has one
@@ -200,7 +179,7 @@ _LOGGERS = [
 ]
 
 
-def _begin(
+def begin(
     context: AutogenContext, _upgrade_ops: ops.UpgradeOps, schemas: set[str | None]
 ) -> PriorityDispatchResult:
     """Have Alembic look into every schema of the models, and keep it from telling what it detects.
@@ -226,12 +205,13 @@ def _begin(
 
 
 # Where the options of a context hold why it cannot compare.
-_REASON = "nexus_schema.autogenerate.reason"
+_REASON = "alembic_drift.reason"
 
 
-def _end(
+def end(
     context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[str | None]
 ) -> PriorityDispatchResult:
+    """Compare, or say why that cannot be, and leave what it used as it was."""
     for logger in _LOGGERS:
         logger.removeFilter(_no_detected)
     migration = context.migration_context
@@ -245,11 +225,3 @@ def _end(
     upgrade_ops.ops[:] = list(_without_own(context, upgrade_ops, made))
     log.warning("not compared: %s, because %s", _NOT_COMPARED, migration.opts[_REASON])
     return PriorityDispatchResult.CONTINUE
-
-
-# Alembic keeps plugins by name for the life of the process, and this module is imported once in it.
-_plugin = Plugin(PLUGIN)
-for _comparator, _priority in ((_begin, DispatchPriority.FIRST), (_end, DispatchPriority.LAST)):
-    _plugin.add_autogenerate_comparator(
-        _comparator, "schema", "nexus_schema", qualifier="postgresql", priority=_priority
-    )

@@ -9,7 +9,7 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import render_op
 from alembic.operations import Operations, ops
 
-from nexus_schema.autogenerate.catalog import qualified
+from alembic_drift.catalog import qualified
 
 
 class BothWays(ops.OpContainer):
@@ -195,6 +195,11 @@ def _render_create_primary_key(_context: AutogenContext, operation: ops.CreatePr
     return f"op.create_primary_key(op.f({name!r}), {where}{options})"
 
 
+def _ours(context: AutogenContext) -> None:
+    """Have the revision import this module: an operation is known to ``op`` from then on."""
+    context.imports.add(f"import {__name__}  # noqa: F401")
+
+
 def _literal(text: str) -> str:
     """Return a text as Python writes it, a line of it on a line."""
     lines = text.splitlines(keepends=True)
@@ -206,22 +211,26 @@ def _in_schema(schema: str | None) -> str:
 
 
 @renderers.dispatch_for(_CreateViewOp)
-def _render_create_view(_context: AutogenContext, operation: _CreateViewOp) -> str:
+def _render_create_view(context: AutogenContext, operation: _CreateViewOp) -> str:
+    _ours(context)
     query, schema = _literal(operation.query), _in_schema(operation.schema)
     return f"op.{operation.operation}({operation.name!r}, {query}{schema})"
 
 
 @renderers.dispatch_for(_DropViewOp)
-def _render_drop_view(_context: AutogenContext, operation: _DropViewOp) -> str:
+def _render_drop_view(context: AutogenContext, operation: _DropViewOp) -> str:
+    _ours(context)
     return f"op.{operation.operation}({operation.name!r}{_in_schema(operation.schema)})"
 
 
 @renderers.dispatch_for(ReplaceFunctionOp)
-def _render_replace_function(_context: AutogenContext, operation: ReplaceFunctionOp) -> str:
+def _render_replace_function(context: AutogenContext, operation: ReplaceFunctionOp) -> str:
+    _ours(context)
     path = ", own_search_path=True" if operation.own_search_path else ""
     return f"op.replace_function({operation.signature!r}, {_literal(operation.definition)}{path})"
 
 
 @renderers.dispatch_for(DropFunctionOp)
-def _render_drop_function(_context: AutogenContext, operation: DropFunctionOp) -> str:
+def _render_drop_function(context: AutogenContext, operation: DropFunctionOp) -> str:
+    _ours(context)
     return f"op.drop_function({operation.signature!r})"

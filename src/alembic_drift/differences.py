@@ -11,8 +11,8 @@ from alembic.operations import ops
 from alembic.util import sqla_compat
 from sqlalchemy.sql.elements import conv
 
-from nexus_schema.autogenerate.catalog import Catalog, Facts, Key, qualified, quote
-from nexus_schema.autogenerate.operations import (
+from alembic_drift.catalog import Catalog, Facts, Key, literal, qualified, quote
+from alembic_drift.operations import (
     BothWays,
     CreateMaterializedViewOp,
     CreateViewOp,
@@ -22,7 +22,7 @@ from nexus_schema.autogenerate.operations import (
     ReplaceFunctionOp,
     as_text,
 )
-from nexus_schema.autogenerate.ownership import OWN, Made, element
+from alembic_drift.ownership import OWN, Made, element
 
 
 class Difference(NamedTuple):
@@ -433,7 +433,7 @@ class Comparison:
     def _go_on(self, table: str, column: str, *, sequence: str | None = None) -> ops.MigrateOperation:
         """Let the sequence of a column, or its identity's, go on after the values that there are."""
         name = self._qualified(table)
-        sequence = sequence or f"pg_get_serial_sequence({_text(name)}, {_text(column)})"
+        sequence = sequence or f"pg_get_serial_sequence({literal(name)}, {literal(column)})"
         return _sql(f"SELECT setval({sequence}, coalesce(max({quote(column)}), 0) + 1, false) FROM {name}")  # noqa: S608
 
     def _reflected(self, key: Key) -> Any:
@@ -650,7 +650,7 @@ class Comparison:
                 on = f"ROUTINE {self._signature(key)}"
             case _:
                 on = f"{key.kind.upper()} {self._qualified(key.name)}"
-        return _sql(f"COMMENT ON {on} IS {'NULL' if comment is None else _text(comment)}")
+        return _sql(f"COMMENT ON {on} IS {'NULL' if comment is None else literal(comment)}")
 
     def _qualified(self, name: str) -> str:
         return qualified(name, self._schema)
@@ -799,7 +799,7 @@ class Comparison:
             create = self._create_sequence(key, facts)
             owned: list[ops.MigrateOperation] = []
             if facts["_owner"][0] is not None:
-                owned = [self._owned(name, facts), self._go_on(*facts["_owner"], sequence=_text(name))]
+                owned = [self._owned(name, facts), self._go_on(*facts["_owner"], sequence=literal(name))]
             if models is not None:
                 self._both(Phase.TYPES, create, drop)
                 self._both(Phase.REST, owned, [])
@@ -875,12 +875,6 @@ def _told(facts: Facts | None) -> str | None:
 
 def _default(facts: Facts) -> sa.DefaultClause | None:
     return sa.DefaultClause(sa.text(as_text(facts["default"]))) if "default" in facts else None
-
-
-def _text(value: str) -> str:
-    """Return a text as SQL writes it, whatever standard_conforming_strings says."""
-    quoted = "'" + value.replace("'", "''") + "'"
-    return "E" + quoted.replace("\\", "\\\\") if "\\" in quoted else quoted
 
 
 def _sql(statement: str) -> ops.ExecuteSQLOp:

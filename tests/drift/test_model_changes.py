@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from autogenerate.circle import Project, few_together, go_round, together
+from drift.circle import Project, few_together, go_round, together
 from marks import quick
 from sqlalchemy import (
     CheckConstraint,
