@@ -71,8 +71,8 @@ def test_the_former_name_of_autogenerate() -> None:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             from nexus_schema.autogenerate import PLUGIN, Difference
-        from alembic import op
-        assert hasattr(op, "create_view") and PLUGIN == "alembic_drift"
+        from alembic.operations import Operations
+        assert hasattr(Operations, "create_view") and PLUGIN == "alembic_drift"
         print(*[warning.message for warning in said])
     """
     assert "nexus_schema.autogenerate is alembic_drift now" in run(code)
