@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from alembic.util import DispatchPriority
-
 if TYPE_CHECKING:
     from alembic.runtime.plugins import Plugin
     from alembic.util import PriorityDispatchResult
@@ -28,8 +26,11 @@ PLUGIN = "alembic_drift"
 def setup(plugin: Plugin) -> None:
     """Register the comparators, and no more: Alembic calls this for the entry point, in every project.
 
-    Alembic itself is half imported by then, so the comparators import their modules when they are called.
+    Alembic itself is half imported by then, or this module is what imports it: so nothing of Alembic is
+    imported above, and the comparators import their modules when they are called.
     """
+    from alembic.util import DispatchPriority
+
     for comparator, priority in ((_begin, DispatchPriority.FIRST), (_end, DispatchPriority.LAST)):
         plugin.add_autogenerate_comparator(
             comparator, "schema", PLUGIN, qualifier="postgresql", priority=priority
