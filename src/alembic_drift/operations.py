@@ -1,47 +1,20 @@
-"""Operations for views, materialized views and functions, and how autogenerate writes them."""
+"""Operations for views, functions, types, and names of constraints, and how autogenerate writes them.
 
-import re
-from collections.abc import Sequence
+A revision that uses them imports this module, which makes them known to ``op``.
+"""
+
 from typing import ClassVar
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
-from alembic.autogenerate.render import render_op
 from alembic.operations import Operations, ops
 
-from alembic_drift.catalog import qualified
-
-
-class BothWays(ops.OpContainer):
-    """Operations of an upgrade, and those of its downgrade, where the second are not the first reversed."""
-
-    def __init__(self, up: Sequence[ops.MigrateOperation], down: Sequence[ops.MigrateOperation]) -> None:
-        super().__init__(up)
-        self.down = down
-
-    def reverse(self) -> "BothWays":
-        """Return them for the other direction."""
-        return BothWays(self.down, self.ops)
-
-
-class ByHandOp(ops.MigrateOperation):
-    """Differences that no operation mends: a comment at the top of the revision."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        self.lines = lines
-
-    def reverse(self) -> "ByHandOp":
-        """Return nothing to say: the comment stands in the revision once."""
-        return ByHandOp([])
+from alembic_drift.render import imported, in_schema, text_of
+from alembic_drift.sql import as_text, literal, qualified, quote
 
 
 def _run(operations: Operations, statement: str) -> None:
     operations.execute(as_text(statement))
-
-
-def as_text(statement: str) -> str:
-    """Return SQL as it has to stand in ``text()``, where a colon before a word would be a parameter."""
-    return re.sub(r"(?<![:\w\\]):(?=\w)", r"\:", statement)
 
 
 class _CreateViewOp(ops.MigrateOperation):
@@ -144,6 +117,100 @@ class DropFunctionOp(ops.MigrateOperation):
         operations.invoke(cls(signature))
 
 
+TYPE_DEFINITION = """\
+CASE typtype
+    WHEN 'e' THEN 'ENUM (' || (SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
+        FROM pg_enum WHERE enumtypid = pg_type.oid) || ')'
+    WHEN 'd' THEN concat_ws(' ', format_type(typbasetype, typtypmod),
+        CASE WHEN typcollation <> (SELECT typcollation FROM pg_type AS base
+            WHERE base.oid = pg_type.typbasetype)
+            THEN 'COLLATE ' || typcollation::regcollation END,
+        'DEFAULT ' || typdefault, CASE WHEN typnotnull THEN 'NOT NULL' END,
+        (SELECT string_agg(format('CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), ' '
+            ORDER BY conname)
+            FROM pg_constraint WHERE contypid = pg_type.oid AND contype = 'c'))
+    WHEN 'c' THEN '(' || (SELECT string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', '
+        ORDER BY attnum) FROM pg_attribute
+        WHERE attrelid = typrelid AND attnum > 0 AND NOT attisdropped) || ')'
+    WHEN 'r' THEN (SELECT 'RANGE of ' || format_type(rngsubtype, NULL) FROM pg_range
+        WHERE rngtypid = pg_type.oid)
+    ELSE format('%s %s %s', typinput, typoutput, typlen) END"""
+"""What follows CREATE TYPE … AS or CREATE DOMAIN … AS, of a row of pg_type."""
+
+
+@Operations.register_operation("create_type", "create_type")
+@Operations.register_operation("create_domain", "create_domain")
+class CreateTypeOp(ops.MigrateOperation):
+    """Create an enumerated type or a domain; one of the name is left, if it is the same."""
+
+    def __init__(self, name: str, definition: str, *, kind: str = "type", schema: str | None = None) -> None:
+        self.name, self.definition, self.kind, self.schema = name, definition, kind, schema
+
+    @classmethod
+    def create_type(
+        cls, operations: Operations, name: str, definition: str, *, schema: str | None = None
+    ) -> None:
+        """Create a type, or leave one that is the same; another one of the name is an error.
+
+        :param name: its name.
+        :param definition: what follows AS, as the server writes it: ``ENUM ('new', 'paid')``.
+        :param schema: its schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, definition, schema=schema))
+
+    @classmethod
+    def create_domain(
+        cls, operations: Operations, name: str, definition: str, *, schema: str | None = None
+    ) -> None:
+        """Create a domain, or leave one that is the same; another one of the name is an error.
+
+        :param name: its name.
+        :param definition: what follows AS, as the server writes it.
+        :param schema: its schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, definition, kind="domain", schema=schema))
+
+
+@Operations.register_operation("drop_type", "drop_type")
+@Operations.register_operation("drop_domain", "drop_domain")
+class DropTypeOp(ops.MigrateOperation):
+    """Drop a type or a domain."""
+
+    def __init__(self, name: str, *, kind: str = "type", schema: str | None = None) -> None:
+        self.name, self.kind, self.schema = name, kind, schema
+
+    @classmethod
+    def drop_type(cls, operations: Operations, name: str, *, schema: str | None = None) -> None:
+        """Drop a type, if it is there."""
+        operations.invoke(cls(name, schema=schema))
+
+    @classmethod
+    def drop_domain(cls, operations: Operations, name: str, *, schema: str | None = None) -> None:
+        """Drop a domain, if it is there."""
+        operations.invoke(cls(name, kind="domain", schema=schema))
+
+
+@Operations.register_operation("rename_constraint", "rename")
+class RenameConstraintOp(ops.MigrateOperation):
+    """Give a constraint, and its index if it has one, another name."""
+
+    def __init__(self, table_name: str, old: str, new: str, *, schema: str | None = None) -> None:
+        self.table_name, self.old, self.new, self.schema = table_name, old, new, schema
+
+    @classmethod
+    def rename(
+        cls, operations: Operations, table_name: str, old: str, new: str, *, schema: str | None = None
+    ) -> None:
+        """Rename a constraint, unless it has the new name; one that has neither is an error.
+
+        :param table_name: its table.
+        :param old: its name.
+        :param new: the name that it gets.
+        :param schema: the schema of the table, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(table_name, old, new, schema=schema))
+
+
 @Operations.implementation_for(CreateViewOp)
 @Operations.implementation_for(CreateMaterializedViewOp)
 def _create_view(operations: Operations, operation: _CreateViewOp) -> None:
@@ -170,67 +237,91 @@ def _drop_function(operations: Operations, operation: DropFunctionOp) -> None:
     _run(operations, f"DROP ROUTINE IF EXISTS {operation.signature}")
 
 
-@renderers.dispatch_for(BothWays)
-def _render_both_ways(context: AutogenContext, operation: BothWays) -> list[str]:
-    return [line for inner in operation.ops for line in render_op(context, inner)]
+@Operations.implementation_for(CreateTypeOp)
+def _create_type(operations: Operations, operation: CreateTypeOp) -> None:
+    schema = "current_schema()" if operation.schema is None else literal(operation.schema)
+    name = qualified(operation.name, operation.schema)
+    definition = literal(operation.definition)
+    _run(
+        operations,
+        f"""\
+DO $create$ DECLARE found text; BEGIN
+SELECT {TYPE_DEFINITION} INTO found
+FROM pg_type WHERE typname = {literal(operation.name)} AND typnamespace = CAST({schema} AS regnamespace);
+IF found IS NULL THEN
+    CREATE {operation.kind.upper()} {name} AS {operation.definition};
+ELSIF found <> {definition} THEN
+    RAISE EXCEPTION '{operation.kind} % is there as %, not as %',
+        {literal(operation.name)}, found, {definition};
+END IF;
+END $create$""",  # noqa: S608 - the names are quoted
+    )
 
 
-@renderers.dispatch_for(ByHandOp)
-def _render_by_hand(context: AutogenContext, operation: ByHandOp) -> list[str]:
-    if operation.lines:
-        lines = [
-            "# To settle by hand, because no operation does it:",
-            *(f"# - {line}" for line in operation.lines),
-        ]
-        context.imports.add("\n".join(lines))
-    return []
+@Operations.implementation_for(DropTypeOp)
+def _drop_type(operations: Operations, operation: DropTypeOp) -> None:
+    name = qualified(operation.name, operation.schema)
+    _run(operations, f"DROP {operation.kind.upper()} IF EXISTS {name}")
 
 
-# Alembic's own says that it cannot.
-@renderers.dispatch_for(ops.CreatePrimaryKeyOp, replace=True)
-def _render_create_primary_key(_context: AutogenContext, operation: ops.CreatePrimaryKeyOp) -> str:
-    name, columns = str(operation.constraint_name), list(operation.columns)
-    options = "".join(f", {option}={value!r}" for option, value in operation.kw.items())
-    where = f"{operation.table_name!r}, {columns!r}{_in_schema(operation.schema)}"
-    return f"op.create_primary_key(op.f({name!r}), {where}{options})"
-
-
-def _ours(context: AutogenContext) -> None:
-    """Have the revision import this module: an operation is known to ``op`` from then on."""
-    context.imports.add(f"import {__name__}  # noqa: F401")
-
-
-def _literal(text: str) -> str:
-    """Return a text as Python writes it, a line of it on a line."""
-    lines = text.splitlines(keepends=True)
-    return repr(text) if len(lines) == 1 else "\n".join(["", *(f"    {line!r}" for line in lines)])
-
-
-def _in_schema(schema: str | None) -> str:
-    return f", schema={schema!r}" if schema else ""
+@Operations.implementation_for(RenameConstraintOp)
+def _rename_constraint(operations: Operations, operation: RenameConstraintOp) -> None:
+    table, old, new = qualified(operation.table_name, operation.schema), operation.old, operation.new
+    there = f"EXISTS (SELECT FROM pg_constraint WHERE conrelid = {literal(table)}::regclass AND conname ="
+    _run(
+        operations,
+        f"""\
+DO $rename$ BEGIN
+IF {there} {literal(old)}) THEN
+    ALTER TABLE {table} RENAME CONSTRAINT {quote(old)} TO {quote(new)};
+ELSIF NOT {there} {literal(new)}) THEN
+    RAISE EXCEPTION 'table % has no constraint %', {literal(operation.table_name)}, {literal(old)};
+END IF;
+END $rename$""",
+    )
 
 
 @renderers.dispatch_for(_CreateViewOp)
 def _render_create_view(context: AutogenContext, operation: _CreateViewOp) -> str:
-    _ours(context)
-    query, schema = _literal(operation.query), _in_schema(operation.schema)
+    imported(context)
+    query, schema = text_of(operation.query), in_schema(operation.schema)
     return f"op.{operation.operation}({operation.name!r}, {query}{schema})"
 
 
 @renderers.dispatch_for(_DropViewOp)
 def _render_drop_view(context: AutogenContext, operation: _DropViewOp) -> str:
-    _ours(context)
-    return f"op.{operation.operation}({operation.name!r}{_in_schema(operation.schema)})"
+    imported(context)
+    return f"op.{operation.operation}({operation.name!r}{in_schema(operation.schema)})"
 
 
 @renderers.dispatch_for(ReplaceFunctionOp)
 def _render_replace_function(context: AutogenContext, operation: ReplaceFunctionOp) -> str:
-    _ours(context)
+    imported(context)
     path = ", own_search_path=True" if operation.own_search_path else ""
-    return f"op.replace_function({operation.signature!r}, {_literal(operation.definition)}{path})"
+    return f"op.replace_function({operation.signature!r}, {text_of(operation.definition)}{path})"
 
 
 @renderers.dispatch_for(DropFunctionOp)
 def _render_drop_function(context: AutogenContext, operation: DropFunctionOp) -> str:
-    _ours(context)
+    imported(context)
     return f"op.drop_function({operation.signature!r})"
+
+
+@renderers.dispatch_for(CreateTypeOp)
+def _render_create_type(context: AutogenContext, operation: CreateTypeOp) -> str:
+    imported(context)
+    schema = in_schema(operation.schema)
+    return f"op.create_{operation.kind}({operation.name!r}, {text_of(operation.definition)}{schema})"
+
+
+@renderers.dispatch_for(DropTypeOp)
+def _render_drop_type(context: AutogenContext, operation: DropTypeOp) -> str:
+    imported(context)
+    return f"op.drop_{operation.kind}({operation.name!r}{in_schema(operation.schema)})"
+
+
+@renderers.dispatch_for(RenameConstraintOp)
+def _render_rename_constraint(context: AutogenContext, operation: RenameConstraintOp) -> str:
+    imported(context)
+    names = f"{operation.table_name!r}, {operation.old!r}, {operation.new!r}"
+    return f"op.rename_constraint({names}{in_schema(operation.schema)})"

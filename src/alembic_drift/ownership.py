@@ -20,8 +20,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 
 from alembic_drift import operations as own_operations
-from alembic_drift.catalog import Key
 from alembic_drift.errors import DriftError
+from alembic_drift.objects import Key
 
 log = logging.getLogger("alembic.drift")
 

@@ -4,7 +4,7 @@ import warnings
 
 import alembic_drift.operations  # noqa: F401 - op.create_view and its like, for revisions that use them
 from alembic_drift import PLUGIN
-from alembic_drift.differences import Difference
+from alembic_drift.objects import Difference
 
 __all__ = ["PLUGIN", "Difference"]
 

@@ -14,7 +14,7 @@ from legacy_databases import KINDS, build
 from programs import ROOT, alembic_program, copy_project, python_program
 from support import insert, operations
 
-from alembic_drift.catalog import Key
+from alembic_drift.objects import Key
 from alembic_drift.ownership import Allowed
 
 README = (ROOT / "README.md").read_text()

@@ -19,11 +19,20 @@ from programs import ROOT, alembic_program
 from servers import own_server
 from support import HEAD, NEXT, operations, run_alembic
 
-from alembic_drift.catalog import Key, read_both
 from alembic_drift.errors import DriftError
+from alembic_drift.objects import Catalog, Key
 from alembic_drift.ownership import Allowed, Made
+from alembic_drift.scratch import both_sides
 from nexus_schema.database import parse_url
 from nexus_schema.errors import SchemaError
+
+
+def read_both(connection: sa.Connection, metadata: sa.MetaData) -> tuple[str, Catalog, Catalog]:
+    """Return the name of the first schema, what it holds, and what it would hold if the models made it."""
+    with both_sides(connection, [metadata], {None}, set()) as sides:
+        both = sides[None]
+        assert both.unmade == {}
+        return both.name, both.database, both.models
 
 
 @contextmanager
@@ -125,11 +134,11 @@ def test_the_order_of_options_is_no_difference(project: Project) -> None:
     project.database.execute("CREATE TABLE t (a integer)")
     project.database.execute("CREATE INDEX by_a ON t (a) WITH (deduplicate_items = off, fillfactor = 70)")
     with engine.connect() as connection:
-        _, database, models = read_both(connection, [metadata], {None}, set())[None]
+        _, database, models = read_both(connection, metadata)
         key = Key("index", "t", "by_a")
         assert database[key] == models[key]
         connection.exec_driver_sql("ALTER INDEX by_a SET (fillfactor = 80)")
-        _, database, models = read_both(connection, [metadata], {None}, set())[None]
+        _, database, models = read_both(connection, metadata)
         assert database[key] != models[key]
     engine.dispose()
 
@@ -348,13 +357,24 @@ def test_a_not_null_that_is_not_valid_is_validated(project: Project) -> None:
     assert dump_schema(database) == before
 
 
-def test_models_that_cannot_be_made_are_one_line(empty: Database) -> None:
+def test_what_cannot_be_made_is_named_and_all_else_compared(empty: Database) -> None:
     metadata = sa.MetaData()
     sa.Table("t", metadata, sa.Column("a", sa.Integer, server_default=sa.text("no_such_function()")))
+    sa.Table("u", metadata, sa.Column("a", sa.Integer), sa.Index("nothing"))
     engine = sa.create_engine(parse_url(url_of(empty)))
-    with engine.connect() as connection, pytest.raises(DriftError, match="cannot be made.*no_such_function"):
-        read_both(connection, [metadata], {None}, set())
+    with engine.connect() as connection, both_sides(connection, [metadata], {None}, set()) as sides:
+        assert sides[None].unmade[Key("table", None, "t")] == "function no_such_function() does not exist"
+        assert Key("index", "u", "nothing") in sides[None].unmade
+        assert {str(key) for key in sides[None].models} == {"table u", "column u.a"}
     engine.dispose()
+
+
+def test_what_housekeeping_marks_is_no_difference(project: Project) -> None:
+    project.database.execute(
+        "ALTER TABLE api_requests CLUSTER ON api_requests_pkey;"
+        " ALTER TABLE conversation_metrics CLUSTER ON idx_conversation_metrics_conversation"
+    )
+    assert project.check() == []
 
 
 def test_a_connection_in_autocommit_leaves_nothing_either(empty: Database) -> None:
@@ -363,7 +383,7 @@ def test_a_connection_in_autocommit_leaves_nothing_either(empty: Database) -> No
     engine = sa.create_engine(parse_url(url_of(empty)), isolation_level="AUTOCOMMIT")
     before = dump_schema(empty)
     with engine.connect() as connection:
-        name, database, models = read_both(connection, [metadata], {None}, set())[None]
+        name, database, models = read_both(connection, metadata)
     engine.dispose()
     assert (name, database) == ("public", {})
     assert {str(key) for key in models} == {"table t", "column t.a"}
@@ -379,7 +399,7 @@ def test_models_that_ask_the_database_are_one_line(empty: Database) -> None:
     )
     engine = sa.create_engine(parse_url(url_of(empty)))
     with engine.connect() as connection, pytest.raises(DriftError, match="an event of theirs asks"):
-        read_both(connection, [metadata], {None}, set())
+        read_both(connection, metadata)
     engine.dispose()
 
 

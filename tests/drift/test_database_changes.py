@@ -277,11 +277,6 @@ BY_HAND = [
     ("table conversation_metrics", M + "SET UNLOGGED"),
     ("table api_requests", A + "REPLICA IDENTITY FULL"),
     ("table conversation_metrics", "CREATE TABLE parent (); " + M + "INHERIT parent"),
-    ("constraint api_requests_pkey on api_requests", A + "CLUSTER ON api_requests_pkey"),
-    (
-        "index idx_conversation_metrics_conversation on conversation_metrics",
-        M + "CLUSTER ON idx_conversation_metrics_conversation",
-    ),
     ("column api_requests.body", A + "ALTER body SET STORAGE EXTERNAL"),
     ("column api_requests.body", A + "ALTER body SET COMPRESSION pglz"),
     ("column api_requests.domain", A + "ALTER domain SET STATISTICS 1000"),

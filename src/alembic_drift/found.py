@@ -1,0 +1,160 @@
+"""What Alembic's own comparators have found, kept where the server sees a difference as well."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.operations import ops
+
+from alembic_drift.align import LETTERS
+from alembic_drift.internals import copied, final_name, is_type_bound, reverse_of
+from alembic_drift.kinds import constraints, indexes, sequences
+from alembic_drift.kinds.columns import default
+from alembic_drift.kinds.types import plain
+from alembic_drift.mending import Mending
+from alembic_drift.objects import Key
+from alembic_drift.order import Phase
+
+Found = tuple[int, ops.MigrateOperation]
+"""An operation, and its number among all."""
+
+
+def take_over(mending: Mending, found: Iterable[Found]) -> None:
+    """Plan what is kept: tables and columns that come and go, and what is nobody else's.
+
+    What changes of columns is noted, to be completed. All else is made from the catalogs.
+    """
+    differing = {difference.key for difference in mending.differences if difference.aspect == ""}
+    created: set[str] = set()
+    for number, operation in found:
+        match operation:
+            case ops.CreateTableOp():
+                if Key("table", None, operation.table_name) in differing:
+                    created.add(operation.table_name)
+                    _complete_table(mending, operation, created)
+                    mending.plan(Phase.TABLES, operation, number=number)
+            case ops.DropTableOp():
+                if Key("table", None, operation.table_name) in differing:
+                    _drop_table(mending, operation)
+                    mending.plan(Phase.TABLES, operation, number=number)
+            case ops.AddColumnOp():
+                if Key("column", operation.table_name, operation.column.name) in differing:
+                    operation.column = _plain_column(operation.column)
+                    mending.plan(Phase.TABLES, operation, number=number)
+            case ops.DropColumnOp():
+                if Key("column", operation.table_name, operation.column_name) in differing:
+                    _drop_column(mending, operation)
+                    mending.plan(Phase.TABLES, operation, number=number)
+            case ops.AlterColumnOp():
+                key = Key("column", operation.table_name, operation.column_name)
+                if any(mending.of(key)):
+                    mending.altered[operation.table_name, operation.column_name] = operation
+            case ops.CreateTableCommentOp() | ops.DropTableCommentOp():
+                key = Key("table", None, operation.table_name)
+                if any(difference.aspect == "comment" for difference in mending.of(key)):
+                    mending.plan(Phase.TABLES, operation, number=number)
+            case ops.CreateIndexOp():
+                # Of a new table; what is new on others comes from the catalogs.
+                if Key("table", None, str(operation.table_name)) in differing:
+                    mending.plan(Phase.TABLES, operation, number=number)
+            case ops.DropIndexOp() | ops.AddConstraintOp() | ops.DropConstraintOp():
+                pass
+            case _:
+                mending.plan(Phase.TABLES, operation, number=number)
+
+
+def _plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
+    if plain(column.type) is column.type:
+        return column
+    plainer = copied(column)
+    plainer.type = plain(column.type)
+    return plainer
+
+
+def _complete_table(mending: Mending, operation: ops.CreateTableOp, created: set[str]) -> None:
+    """Add by itself what a new table cannot be created with, or Alembic leaves out of its creation."""
+    table = operation.table_name
+    operation.columns = [
+        _plain_column(item) if isinstance(item, sa.Column) else item
+        for item in operation.columns
+        if not isinstance(item, sa.ForeignKeyConstraint) or not _refers_ahead(mending, item, created)
+    ]
+    within = [
+        item for item in operation.columns if isinstance(item, sa.Constraint) and not is_type_bound(item)
+    ]
+    names = {final_name(item, mending.dialect) for item in within}
+    unnamed = {
+        (LETTERS.get(item.__visit_name__), frozenset(item.columns.keys()))
+        for item in within
+        if isinstance(item, sa.schema.ColumnCollectionConstraint)
+        and final_name(item, mending.dialect) is None
+    }
+    for key, facts in mending.models.items():
+        if key.kind != "constraint" or key.table != table or key.name in names:
+            continue
+        kind = facts["_type"]
+        if (kind, frozenset(facts.get("_columns", ()))) in unnamed:
+            continue
+        if kind == "c" and any(letter == "c" for letter, _ in unnamed):
+            continue
+        constraints.exchange(mending, key)
+
+
+def _refers_ahead(mending: Mending, key: sa.ForeignKeyConstraint, created: set[str]) -> bool:
+    """Return whether a foreign key of a new table refers to a table that is created after it."""
+    referred = key.referred_table
+    ahead = (
+        mending.tables.get(referred.name) is referred
+        and Key("table", None, referred.name) not in mending.database
+        and referred.name not in created
+    )
+    return bool(key.use_alter) or ahead
+
+
+def _drop_table(mending: Mending, operation: ops.DropTableOp) -> None:
+    """Drop what a table has one by one, where the downgrade would not make it as it was.
+
+    Foreign keys come first, because tables that refer to each other go in no order.
+    """
+    for key, facts in mending.database.items():
+        if key.table != operation.table_name:
+            continue
+        if key.kind == "index":
+            create = indexes.create(mending, key, facts)
+            mending.both(Phase.INDEXES_GO, indexes.drop(mending, key, facts), create)
+        elif key.kind == "constraint" and facts["_type"] in {"f", "x"}:
+            add = constraints.add(mending, key, facts)
+            mending.both(Phase.KEYS_GO, constraints.drop(mending, key, facts), add)
+    made = reverse_of(operation)
+    if made is not None:
+        made.columns = [
+            _plain_column(item) if isinstance(item, sa.Column) else item
+            for item in made.columns
+            if not isinstance(item, sa.ForeignKeyConstraint)
+        ]
+    _own_goes(mending, Key("table", None, operation.table_name))
+
+
+def _drop_column(mending: Mending, operation: ops.DropColumnOp) -> None:
+    """Bring the sequence of a column back with it, which Alembic forgets."""
+    added, column = reverse_of(operation), Key("column", operation.table_name, operation.column_name)
+    if added is not None:
+        added.column = _plain_column(added.column)
+    for key, facts in mending.database.items():
+        owned = key.kind == "sequence" and facts["_owner"] == [column.table, column.name]
+        if added is None or not owned or "default" not in mending.database[column]:
+            continue
+        mending.both(Phase.FUNCTIONS_GO, [], sequences.create(mending, key, facts))
+        mending.both(Phase.KEYS_GO, [], [sequences.owned(mending, mending.qualified(key.name), facts)])
+        added.column.server_default = default(mending.database[column])
+    _own_goes(mending, column)
+
+
+def _own_goes(mending: Mending, dropped: Key) -> None:
+    """Note what of the operator's own PostgreSQL drops with a table or column of ours."""
+    table = dropped.table or dropped.name
+    for key in sorted(mending.own, key=str):
+        if key.table == table and (
+            dropped.table is None or dropped.name in mending.database[key].get("_columns", ())
+        ):
+            mending.by_hand.append(f"{key}: no model has it, and it goes with {dropped}")

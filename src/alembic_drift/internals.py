@@ -1,0 +1,47 @@
+"""What this package uses of Alembic and SQLAlchemy that has no public name: all names with an underscore.
+
+Names: a naming convention is applied, and a name that is too long shortened, where a statement is compiled.
+Type-bound checks: those that an Enum or Boolean makes with its column, which Alembic does not render.
+The reverse of a dropped table or column, which a downgrade makes: Alembic keeps it with the operation.
+Copies of columns: a column of SQLAlchemy belongs to one table, and only a table as a whole is copied.
+Defaults: Alembic asks the database whether two are the same, by a query that a quote in one of them breaks.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import ops
+from alembic.runtime.migration import MigrationContext
+from alembic.util import sqla_compat
+
+
+def final_name(constraint: sa.Constraint | sa.Index, dialect: sa.Dialect) -> str | None:
+    """Return the name that a constraint has in the database, or None where the server names it."""
+    name = sqla_compat._get_constraint_final_name(constraint, dialect)
+    return None if name is None else str(name)
+
+
+def is_type_bound(constraint: sa.Constraint) -> bool:
+    """Return whether a check belongs to a column's type."""
+    return bool(sqla_compat._is_type_bound(constraint))
+
+
+def copied(column: "sa.Column[Any]") -> "sa.Column[Any]":
+    """Return a copy of a column, attached to no table."""
+    return sqla_compat._copy(column)
+
+
+def reverse_of(operation: ops.DropTableOp | ops.DropColumnOp) -> Any:
+    """Return the operation that makes again what is dropped, or None."""
+    return operation._reverse
+
+
+def leave_defaults(migration: MigrationContext) -> None:
+    """Keep Alembic from comparing server defaults."""
+    migration._user_compare_server_default = False
+
+
+def has_object_filters(context: AutogenContext) -> bool:
+    """Return whether env.py filters objects: to ask, tables have to be reflected."""
+    return bool(context._object_filters)

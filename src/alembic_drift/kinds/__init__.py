@@ -1,0 +1,36 @@
+"""The kinds of objects, a file each: how they are read, and which operations mend their differences.
+
+A new kind is a new file and a line here.
+"""
+
+from alembic_drift.kinds.columns import COLUMNS
+from alembic_drift.kinds.constraints import CONSTRAINTS
+from alembic_drift.kinds.functions import FUNCTIONS
+from alembic_drift.kinds.indexes import INDEXES
+from alembic_drift.kinds.others import OTHERS
+from alembic_drift.kinds.sequences import SEQUENCES
+from alembic_drift.kinds.statistics import STATISTICS
+from alembic_drift.kinds.tables import TABLES
+from alembic_drift.kinds.triggers import POLICIES, RULES, TRIGGERS
+from alembic_drift.kinds.types import TYPES
+from alembic_drift.kinds.views import VIEWS
+from alembic_drift.mending import Kind
+
+KINDS: tuple[Kind, ...] = (
+    TABLES,
+    COLUMNS,
+    CONSTRAINTS,
+    INDEXES,
+    VIEWS,
+    FUNCTIONS,
+    SEQUENCES,
+    TYPES,
+    TRIGGERS,
+    RULES,
+    POLICIES,
+    STATISTICS,
+    OTHERS,
+)
+
+KIND_OF = {name: kind for kind in KINDS for name in kind.names}
+"""The kind of an object, by what its key calls it."""

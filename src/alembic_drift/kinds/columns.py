@@ -1,0 +1,242 @@
+"""Columns of tables, and of views, which have only comments and defaults of their own."""
+
+from copy import copy
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.operations import ops
+
+from alembic_drift.casts import Cast
+from alembic_drift.kinds.sequences import go_on
+from alembic_drift.kinds.types import Type, plain
+from alembic_drift.mending import Kind, Mending, execute
+from alembic_drift.mending import Operations as Planned
+from alembic_drift.objects import Facts, Key
+from alembic_drift.order import Phase
+from alembic_drift.render import ConvertOp
+from alembic_drift.sql import as_text, quote
+
+_QUERY = """\
+SELECT 'column', heaps.relname, attname, jsonb_build_object(
+    'comment', col_description(attrelid, attnum)) || CASE WHEN heaps.relkind = 'v' THEN jsonb_build_object(
+    'default', pg_get_expr(adbin, adrelid)) ELSE jsonb_build_object(
+    'storage', CASE WHEN attstorage <> typstorage THEN CASE attstorage WHEN 'p' THEN 'plain'
+        WHEN 'e' THEN 'external' WHEN 'm' THEN 'main' ELSE 'extended' END END,
+    'compression', CASE attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4'
+        ELSE nullif(attcompression::text, '') END,
+    'statistics target', nullif(attstattarget, -1),
+    'attribute options', (SELECT string_agg(option, ', ' ORDER BY option) FROM unnest(attoptions) AS option
+        WHERE NOT starts_with(option, 'pg_'))) END
+    || CASE WHEN heaps.relkind IN ('v', 'm') THEN '{}' ELSE jsonb_build_object(
+    'type', format_type(atttypid, atttypmod), '_type', format_type(atttypid, atttypmod),
+    'collation', CASE WHEN attcollation <> typcollation THEN attcollation::regcollation::text END,
+    'not null', CASE WHEN attnotnull THEN concat_ws(' ', 'NOT NULL',
+        CASE WHEN NOT convalidated THEN 'NOT VALID' END,
+        CASE WHEN connoinherit THEN 'NO INHERIT' END) END,
+    'default', CASE WHEN attgenerated = '' THEN pg_get_expr(adbin, adrelid) END,
+    'generated', CASE attgenerated WHEN 's' THEN 'stored ' WHEN 'v' THEN 'virtual ' END
+        || pg_get_expr(adbin, adrelid),
+    'identity', CASE attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END
+        || (SELECT concat(' ', type, ' ', numbers) FROM sequences
+            WHERE owner = attrelid AND owner_column = attnum AND deptype = 'i'),
+    '_identity', (SELECT jsonb_build_array(
+            CASE attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, options)
+        FROM sequences WHERE owner = attrelid AND owner_column = attnum AND deptype = 'i'),
+    'foreign', array_to_string(attfdwoptions, ', '),
+    '_not_null_constraint', conname) END
+FROM heaps
+JOIN pg_attribute ON attrelid = heaps.oid AND attnum > 0 AND NOT attisdropped
+JOIN pg_type ON pg_type.oid = atttypid
+LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+LEFT JOIN pg_constraint ON conrelid = attrelid AND contype = 'n' AND conkey = ARRAY[attnum]"""
+
+_ALTERED = {"type", "collation", "not null", "default", "identity", "comment"}
+"""What a column can be altered to; the rest of it is settled by hand."""
+
+
+def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
+    database, models = mending.sides(key)
+    if mending.view_of(key.table) is not None:
+        if "comment" in aspects and not mending.is_rebuilt(key.table):
+            mending.comment(key)
+        return aspects - {"comment", ""}
+    if models is None and database is not None:
+        _hint(mending, key, database)
+    if database is None or models is None:
+        return set()  # Alembic has found it
+    return (aspects - _ALTERED) | _alter(mending, key, aspects, database, models)
+
+
+def _hint(mending: Mending, dropped: Key, facts: Facts) -> None:
+    """Say that a column may have been renamed, which nobody can know."""
+    for key, added in mending.models.items():
+        if (
+            key.kind == "column"
+            and key.table == dropped.table
+            and key not in mending.database
+            and added.get("type") == facts.get("type")
+        ):
+            mending.hints.append(
+                f"dropped {dropped.name} and added {key.name} have the same type: if this is a rename, use"
+                f" op.alter_column({key.table!r}, {dropped.name!r}, new_column_name={key.name!r})"
+            )
+
+
+def _alter(mending: Mending, key: Key, aspects: set[str], database: Facts, models: Facts) -> set[str]:
+    """Complete what Alembic has found of a column, or find it; return what it cannot alter."""
+    left: set[str] = set()
+    operation = mending.altered.setdefault(
+        (str(key.table), key.name), ops.AlterColumnOp(str(key.table), key.name, schema=mending.schema)
+    )
+    operation.kw.pop("autoincrement", None)  # which is for MySQL
+    operation.existing_type = _existing_type(mending, key, database, operation)
+    operation.modify_type = None
+    operation.modify_server_default = False
+    if "identity" in aspects and "default" in aspects:  # from a sequence of its own, or to one
+        left |= {"identity", "default"}
+    elif "identity" in aspects:
+        _exchange_identity(mending, key)
+    elif "default" in aspects and not {"type", "collation"} & aspects:
+        operation.modify_server_default = default(models)
+    operation.existing_server_default = False if "default" not in database else default(database)
+    if "default" in aspects and operation.modify_server_default is not False:
+        operation.existing_server_default = default(database)
+    if {"type", "collation"} & aspects:
+        left |= _retype(mending, key, operation, aspects - left)
+    operation.existing_nullable = "not null" not in database
+    operation.modify_nullable = None
+    if "not null" in aspects:
+        left |= _null(mending, key, operation, database, models)
+    operation.existing_comment = database.get("comment")
+    operation.modify_comment = models.get("comment") if "comment" in aspects else False
+    return left
+
+
+def _existing_type(mending: Mending, key: Key, database: Facts, found: ops.AlterColumnOp) -> Any:
+    type_ = found.existing_type
+    if type_ is None:
+        type_ = next(
+            column["type"] for column in mending.columns(str(key.table)) if column["name"] == key.name
+        )
+    type_ = copy(plain(type_))
+    if "collation" in database and hasattr(type_, "collation"):
+        type_.collation = database["collation"].strip('"')
+    return type_
+
+
+def _retype(mending: Mending, key: Key, operation: ops.AlterColumnOp, aspects: set[str]) -> set[str]:
+    """Plan another type: with its default dropped and set anew where the old one cannot go along.
+
+    Returns what cannot be done: where a type is unknown to SQLAlchemy, or the server has no cast.
+    """
+    database, models = mending.database[key], mending.models[key]
+    wanted = plain(mending.tables[str(key.table)].c[key.name].type)
+    existing: Any = operation.existing_type
+    there = mending.casts.find(key.name, database["_type"], models["_type"], database.get("default"))
+    back = mending.casts.find(key.name, models["_type"], database["_type"], models.get("default"))
+    if (
+        there is None
+        or isinstance(existing, sa.types.NullType)
+        or ("collation" in aspects and not hasattr(existing, "collation"))
+    ):
+        return {"type", "collation", "default"} & aspects
+    back = back or Cast(f"{quote(key.name)}::text::{database['_type']}", keeps_default=False)
+    if "storage" in database:
+        # Another type has its own storage; the downgrade brings back what was set, after the type.
+        stored = f"ALTER TABLE {mending.qualified(str(key.table))} ALTER COLUMN {quote(key.name)} SET STORAGE"
+        mending.both(Phase.TABLES, [], [execute(f"{stored} {database['storage'].upper()}")], number=9_500)
+    simple = there == back == Cast(None, keeps_default=True)
+    if simple and ("default" not in aspects or not {"default"} & (set(database) | set(models))):
+        operation.modify_type = wanted
+        return set()
+    mending.both(
+        Phase.TABLES,
+        _in_steps(mending, key, (existing, database), (wanted, models), there),
+        _in_steps(mending, key, (wanted, models), (existing, database), back),
+        number=9_400,
+    )
+    operation.existing_type = wanted
+    operation.existing_server_default = default(models) if "default" in models else False
+    return set()
+
+
+def _in_steps(
+    mending: Mending, key: Key, old: tuple[Type, Facts], new: tuple[Type, Facts], cast: Cast
+) -> Planned:
+    """Return the change of a type, and of the default around it where that does not go along."""
+    kept = cast.keeps_default and ("default" in old[1]) == ("default" in new[1])
+    kept = kept and old[1].get("default") == new[1].get("default")
+
+    def alter(**options: Any) -> ops.AlterColumnOp:
+        return ops.AlterColumnOp(str(key.table), key.name, schema=mending.schema, **options)
+
+    steps: Planned = []
+    if "default" in old[1] and not kept:
+        steps.append(alter(modify_server_default=None, existing_type=old[0]))
+    if cast.using is None:
+        steps.append(alter(modify_type=new[0], existing_type=old[0]))
+    else:
+        steps.append(
+            ConvertOp(
+                str(key.table),
+                key.name,
+                schema=mending.schema,
+                modify_type=new[0],
+                existing_type=old[0],
+                using=cast.using,
+            )
+        )
+    if "default" in new[1] and not kept:
+        steps.append(alter(modify_server_default=default(new[1]), existing_type=new[0]))
+    return steps
+
+
+def _null(
+    mending: Mending, key: Key, operation: ops.AlterColumnOp, database: Facts, models: Facts
+) -> set[str]:
+    if ("not null" in database) != ("not null" in models):
+        operation.modify_nullable = "not null" not in models
+    elif database["not null"].endswith("NOT VALID"):
+        table, column = mending.qualified(str(key.table)), quote(key.name)
+        name = quote(database["_not_null_constraint"])
+        mending.both(
+            Phase.REST,
+            [execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")],
+            [
+                execute(f"ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL"),
+                execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} NOT NULL {column} NOT VALID"),
+            ],
+        )
+    else:
+        return {"not null"}
+    return set()
+
+
+def _exchange_identity(mending: Mending, key: Key) -> None:
+    database, models = (facts.get("_identity") for facts in (mending.database[key], mending.models[key]))
+    alter = f"ALTER TABLE {mending.qualified(str(key.table))} ALTER COLUMN {quote(key.name)}"
+
+    def way(found: Any, wanted: Any) -> Planned:
+        if wanted is None:
+            return [execute(f"{alter} DROP IDENTITY IF EXISTS")]
+        generated, options = wanted
+        if found is None:
+            return [
+                execute(f"{alter} ADD GENERATED {generated} AS IDENTITY ({' '.join(options)})"),
+                go_on(mending, str(key.table), key.name),
+            ]
+        return [
+            execute(f"{alter} SET GENERATED {generated} {' '.join(f'SET {option}' for option in options)}")
+        ]
+
+    # An identity needs NOT NULL: it comes after and goes before.
+    number = 9_000 if models is None else 20_000
+    mending.both(Phase.TABLES, way(database, models), way(models, database), number=number)
+
+
+def default(facts: Facts) -> sa.DefaultClause | None:
+    """Return the default of a column as a revision says it."""
+    return sa.DefaultClause(sa.text(as_text(facts["default"]))) if "default" in facts else None
+
+
+COLUMNS = Kind(("column",), _QUERY, _mend, may_be_own=True)

@@ -1,0 +1,200 @@
+"""Keys, unique, check and exclusion constraints. NOT NULL is a part of its column."""
+
+import re
+from typing import Any
+
+from alembic.ddl.postgresql import CreateExcludeConstraintOp
+from alembic.operations import ops
+from sqlalchemy import ColumnClause, column, literal_column, text
+from sqlalchemy.sql.elements import conv
+
+from alembic_drift.mending import Kind, Mending, execute
+from alembic_drift.mending import Operations as Planned
+from alembic_drift.objects import NAME, Facts, Key
+from alembic_drift.operations import RenameConstraintOp
+from alembic_drift.order import Phase
+from alembic_drift.sql import as_text, quote
+
+# What a partition has of its table, and a child of its parent, comes and goes with that.
+_QUERY = """\
+SELECT 'constraint', heaps.relname, conname, jsonb_build_object(
+    'definition', pg_get_constraintdef(pg_constraint.oid),
+    'triggers', CASE contype WHEN 'f' THEN CASE WHEN EXISTS (SELECT FROM pg_trigger
+        WHERE tgconstraint = pg_constraint.oid AND tgenabled <> 'O') THEN 'disabled' ELSE 'enabled' END END,
+    'index', nullif(concat_ws(', ', CASE WHEN NOT indisvalid THEN 'invalid' END,
+        CASE WHEN indisreplident THEN 'replica identity' END,
+        array_to_string(indexes.parameters, ', '), indexes.tablespace), ''),
+    'comment', obj_description(pg_constraint.oid, 'pg_constraint'),
+    '_type', contype, '_with', array_to_string(indexes.parameters, ', '),
+    '_columns', (SELECT jsonb_agg(attname ORDER BY place)
+        FROM unnest(conkey) WITH ORDINALITY AS keys (key, place)
+        JOIN pg_attribute ON attrelid = conrelid AND attnum = key),
+    '_include', (SELECT jsonb_agg(attname ORDER BY place)
+        FROM unnest(indkey::int2[]) WITH ORDINALITY AS keys (key, place)
+        JOIN pg_attribute ON attrelid = conrelid AND attnum = key WHERE place > indnkeyatts),
+    '_nulls_equal', nulls_equal, '_deferrable', condeferrable, '_deferred', condeferred,
+    '_validated', convalidated, '_no_inherit', connoinherit,
+    '_enforced', coalesce((to_jsonb(pg_constraint) ->> 'conenforced')::boolean, true),
+    '_expression', pg_get_expr(conbin, conrelid), '_method', amname, '_where', pg_get_expr(indpred, indrelid),
+    '_elements', (SELECT jsonb_agg(jsonb_build_array(pg_get_indexdef(conindid, place::int, false),
+            (SELECT oprname FROM pg_operator WHERE oid = operator)) ORDER BY place)
+        FROM unnest(conexclop) WITH ORDINALITY AS keys (operator, place)),
+    '_referred', referred.relname, '_referred_schema', referred_schema.nspname,
+    '_referred_columns', (SELECT jsonb_agg(attname ORDER BY place)
+        FROM unnest(confkey) WITH ORDINALITY AS keys (key, place)
+        JOIN pg_attribute ON attrelid = confrelid AND attnum = key),
+    '_match', confmatchtype, '_on_update', confupdtype, '_on_delete', confdeltype,
+    '_set_columns', (SELECT jsonb_agg(attname) FROM jsonb_array_elements(
+        nullif(to_jsonb(pg_constraint) -> 'confdelsetcols', 'null')) AS set
+        JOIN pg_attribute ON attrelid = conrelid AND attnum = set::int))
+FROM heaps JOIN pg_constraint ON conrelid = heaps.oid
+LEFT JOIN indexes ON of_constraint = pg_constraint.oid
+LEFT JOIN pg_class AS referred ON referred.oid = confrelid
+LEFT JOIN pg_namespace AS referred_schema ON referred_schema.oid = referred.relnamespace
+WHERE contype IN ('p', 'u', 'f', 'c', 'x') AND conparentid = 0 AND (contype <> 'c' OR conislocal)"""
+
+_WORDS = {"p": "primary", "u": "unique", "f": "foreignkey", "c": "check", "x": None}
+_PHASES = {"f": Phase.CONSTRAINTS, "c": Phase.CONSTRAINTS}
+_ACTIONS = {"r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+
+
+def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
+    database, models = mending.sides(key)
+    if database is None or models is None or "definition" in aspects:
+        exchange(mending, key)
+        return set()
+    if NAME in aspects:
+        old, new = database[NAME], models[NAME]
+        rename = [
+            RenameConstraintOp(str(key.table), a, b, schema=mending.schema)
+            for a, b in ((old, new), (new, old))
+        ]
+        mending.both(Phase.NAMES, rename[:1], rename[1:])
+    mending.comment(key)
+    return aspects - {"comment", NAME}
+
+
+def exchange(mending: Mending, key: Key) -> None:
+    """Plan that a constraint goes and comes: on either side, or as another one."""
+    database, models = mending.sides(key)
+    if database is not None:
+        gone = Phase.KEYS_GO if database["_type"] == "f" else Phase.CONSTRAINTS_GO
+        mending.both(gone, drop(mending, key, database), add(mending, key, database))
+    if models is not None:
+        phase = _PHASES.get(models["_type"], Phase.KEYED)
+        mending.both(phase, add(mending, key, models), drop(mending, key, models))
+
+
+def drop(mending: Mending, key: Key, facts: Facts) -> Planned:
+    """Return what drops a constraint."""
+    name, kind = facts.get(NAME, key.name), _WORDS[facts["_type"]]
+    return [ops.DropConstraintOp(conv(name), str(key.table), type_=kind, schema=mending.schema)]
+
+
+def add(mending: Mending, key: Key, facts: Facts) -> Planned:
+    """Return what adds a constraint: an operation of Alembic's, where there is one that says all of it."""
+    name, with_ = facts.get(NAME, key.name), facts.get("_with")
+    operation = _operation(mending, str(key.table), name, facts)
+    if operation is not None:
+        added: Planned = [operation]
+    else:
+        table, quoted = mending.qualified(str(key.table)), quote(name)
+        definition = facts["definition"]
+        added = [execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {quoted}")]
+        if "_include" in facts:  # which is built beside others as an index
+            index, definition = _index(mending, str(key.table), name, facts)
+            added.append(index)
+        added.append(execute(f"ALTER TABLE {table} ADD CONSTRAINT {quoted} {definition}"))
+    if with_:
+        added.append(execute(f"ALTER INDEX {mending.qualified(name)} SET ({with_})"))
+    return [*added, *mending.comment_of(key, facts)]
+
+
+def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:
+    if not facts["_enforced"] or " WITHOUT OVERLAPS" in facts["definition"]:
+        return None
+    options: dict[str, Any] = {}
+    if facts["_deferrable"]:
+        options["deferrable"] = True
+    if facts["_deferred"]:
+        options["initially"] = "DEFERRED"
+    match facts["_type"]:
+        case "p" | "u" if "_include" not in facts:  # Alembic's own table lacks the columns
+            if facts["_nulls_equal"]:
+                options["postgresql_nulls_not_distinct"] = True
+            make = ops.CreatePrimaryKeyOp if facts["_type"] == "p" else ops.CreateUniqueConstraintOp
+            return make(conv(name), table, facts["_columns"], schema=mending.schema, **options)
+        case "f" if " PERIOD " not in facts["definition"]:
+            return _foreign_key(mending, table, name, facts, options)
+        case "c" if not facts["_no_inherit"]:
+            if not facts["_validated"]:
+                options["postgresql_not_valid"] = True
+            expression = text(as_text(facts["_expression"]))
+            return ops.CreateCheckConstraintOp(
+                conv(name), table, expression, schema=mending.schema, **options
+            )
+        case "x":
+            return _exclusion(mending, table, name, facts)
+    return None
+
+
+def _index(mending: Mending, table: str, name: str, facts: Facts) -> tuple[ops.CreateIndexOp, str]:
+    """Return the index of a key that includes columns, and the definition of the key that takes it over."""
+    options: dict[str, Any] = {"postgresql_include": facts["_include"]}
+    if facts["_nulls_equal"]:
+        options["postgresql_nulls_not_distinct"] = True
+    index = ops.CreateIndexOp(name, table, facts["_columns"], schema=mending.schema, unique=True, **options)
+    definition = f"{'PRIMARY KEY' if facts['_type'] == 'p' else 'UNIQUE'} USING INDEX {quote(name)}"
+    definition += " DEFERRABLE" if facts["_deferrable"] else ""
+    return index, definition + (" INITIALLY DEFERRED" if facts["_deferred"] else "")
+
+
+def _foreign_key(
+    mending: Mending, table: str, name: str, facts: Facts, options: dict[str, Any]
+) -> ops.CreateForeignKeyOp:
+    if facts["_on_update"] in _ACTIONS:
+        options["onupdate"] = _ACTIONS[facts["_on_update"]]
+    if facts["_on_delete"] in _ACTIONS:
+        columns = ", ".join(map(quote, facts.get("_set_columns", ())))
+        options["ondelete"] = _ACTIONS[facts["_on_delete"]] + (f" ({columns})" if columns else "")
+    if facts["_match"] == "f":
+        options["match"] = "FULL"
+    if not facts["_validated"]:
+        options["postgresql_not_valid"] = True
+    referred = mending.in_operations(facts["_referred_schema"])
+    return ops.CreateForeignKeyOp(
+        conv(name),
+        table,
+        facts["_referred"],
+        facts["_columns"],
+        facts["_referred_columns"],
+        **({"source_schema": mending.schema} if mending.schema else {}),
+        **({"referent_schema": referred} if referred else {}),
+        **options,
+    )
+
+
+def _exclusion(mending: Mending, table: str, name: str, facts: Facts) -> CreateExcludeConstraintOp | None:
+    """Return the operation, if it can say what the server does: it knows no operator classes."""
+    elements = ", ".join(f"{expression} WITH {operator}" for expression, operator in facts["_elements"])
+    where = f" WHERE ({facts['_where']})" if "_where" in facts else ""
+    if facts["definition"] != f"EXCLUDE USING {facts['_method']} ({elements}){where}":
+        return None
+    return CreateExcludeConstraintOp(
+        conv(name),
+        table,
+        [(_element(expression), operator) for expression, operator in facts["_elements"]],
+        where=text(as_text(facts["_where"])) if "_where" in facts else None,  # type: ignore[arg-type]
+        schema=mending.schema,
+        using=facts["_method"],
+    )
+
+
+def _element(expression: str) -> ColumnClause[Any]:
+    """Return a column or expression of an exclusion; Alembic's operation takes no ``text()``."""
+    if re.fullmatch(r'"(?:[^"]|"")+"', expression):
+        return column(expression[1:-1].replace('""', '"'))
+    return column(expression) if re.fullmatch(r"[a-z_][a-z0-9_]*", expression) else literal_column(expression)
+
+
+CONSTRAINTS = Kind(("constraint",), _QUERY, _mend)

@@ -1,0 +1,79 @@
+"""Functions and procedures. Aggregates are told."""
+
+from alembic_drift.mending import Kind, Mending
+from alembic_drift.mending import Operations as Planned
+from alembic_drift.objects import Facts, Key
+from alembic_drift.operations import DropFunctionOp, ReplaceFunctionOp
+from alembic_drift.order import Phase
+from alembic_drift.sql import quote
+
+_QUERY = """\
+SELECT CASE prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END, NULL,
+    format('%I(%s)', proname, pg_get_function_identity_arguments(pg_proc.oid)), jsonb_build_object(
+    'definition', CASE WHEN prokind <> 'a' THEN pg_get_functiondef(pg_proc.oid)
+        ELSE format('%s %s %s %s %s', aggtransfn, format_type(aggtranstype, NULL), aggfinalfn, aggcombinefn,
+            agginitval) END,
+    'comment', obj_description(pg_proc.oid, 'pg_proc'), '_name', proname,
+    '_result', pg_get_function_result(pg_proc.oid), '_search_path', (
+        SELECT setting FROM unnest(proconfig) AS setting WHERE setting LIKE 'search\\_path=%'),
+    '_uses', (SELECT coalesce(jsonb_agg(DISTINCT relname), '[]') FROM pg_depend
+        JOIN relations ON relations.oid = refobjid OR (relations.reltype = refobjid AND reltype <> 0)
+            OR (refobjid = (SELECT typarray FROM pg_type WHERE pg_type.oid = relations.reltype)
+                AND reltype <> 0)
+        WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid))
+FROM pg_proc LEFT JOIN pg_aggregate ON aggfnoid = pg_proc.oid
+WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
+  AND ('pg_proc'::regclass, pg_proc.oid) NOT IN (TABLE extensions)
+  AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid
+      AND deptype = 'i')"""
+
+
+def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
+    if key.kind == "aggregate":
+        return aspects
+    database, models = mending.sides(key)
+    dropped: Planned = [DropFunctionOp(_signature(mending, key))]
+    if aspects == {"comment"}:
+        mending.comment(key)
+    elif database is None and models is not None:
+        mending.both(_phase(mending, models), _create(mending, key, models), dropped)
+    elif models is None and database is not None:
+        mending.both(Phase.FUNCTIONS_GO, dropped, _create(mending, key, database))
+    elif database is not None and models is not None:
+        up, down = _create(mending, key, models), _create(mending, key, database)
+        if database.get("_result") != models.get("_result"):  # which CREATE OR REPLACE does not change
+            up, down = [*dropped, *up], [*dropped, *down]
+        elif database.get("comment") != models.get("comment"):
+            up = [up[0], mending.comment_op(key, models.get("comment"))]
+            down = [down[0], mending.comment_op(key, database.get("comment"))]
+        mending.both(_phase(mending, models), up, down)
+    return set()
+
+
+def _phase(mending: Mending, facts: Facts) -> Phase:
+    if any(mending.view_of(name) for name in facts["_uses"]):
+        return Phase.FUNCTIONS_OF_VIEWS
+    return Phase.FUNCTIONS if facts["_uses"] else Phase.TYPES
+
+
+def _signature(mending: Mending, key: Key) -> str:
+    return key.name if mending.schema is None else f"{quote(mending.schema)}.{key.name}"
+
+
+def _create(mending: Mending, key: Key, facts: Facts) -> Planned:
+    definition, own_path = facts["definition"], False
+    if mending.schema is None and facts.get("_search_path") in {
+        f"search_path={mending.name}",
+        f"search_path={quote(mending.name)}",
+    }:
+        lines = definition.split("\n")
+        line = next((text for text in lines if text.startswith(" SET search_path TO ")), None)
+        if line is not None:
+            lines.remove(line)
+            definition, own_path = "\n".join(lines), True
+    definition = mending.unqualified(definition).rstrip("\n")
+    replaced = ReplaceFunctionOp(_signature(mending, key), definition, own_search_path=own_path)
+    return [replaced, *mending.comment_of(key, facts)]
+
+
+FUNCTIONS = Kind(("function", "procedure", "aggregate"), _QUERY, _mend)

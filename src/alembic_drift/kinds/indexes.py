@@ -1,0 +1,118 @@
+"""Indexes, but those of constraints."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.operations import ops
+
+from alembic_drift.mending import Kind, Mending, execute
+from alembic_drift.mending import Operations as Planned
+from alembic_drift.objects import NAME, Facts, Key
+from alembic_drift.order import Phase
+from alembic_drift.sql import as_text, quote
+
+_QUERY = """\
+SELECT 'index', on_table, relname, jsonb_build_object(
+    'definition', pg_get_indexdef(indexrelid), 'tablespace', tablespace,
+    'validity', CASE WHEN NOT (indisvalid AND indisready) THEN 'invalid' END,
+    'replica identity', CASE WHEN indisreplident THEN 'yes' END,
+    'statistics target', (SELECT string_agg(format('%s: %s', attname, attstattarget), ', ' ORDER BY attnum)
+        FROM pg_attribute WHERE attrelid = indexrelid AND attstattarget >= 0),
+    'comment', comment,
+    '_named', format(' INDEX %I ON ', relname),
+    '_columns', (SELECT jsonb_agg(DISTINCT attname) FROM pg_depend
+        JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+        WHERE classid = 'pg_class'::regclass AND objid = indexrelid AND refobjid = indrelid),
+    '_unique', indisunique, '_using', amname, '_where', pg_get_expr(indpred, indrelid),
+    '_with', to_jsonb(parameters), '_nulls_equal', nulls_equal,
+    '_include', (SELECT jsonb_agg(attname ORDER BY place)
+        FROM unnest(indkey::int2[]) WITH ORDINALITY AS keys (attnum, place)
+        JOIN pg_attribute AS of_table ON attrelid = indrelid AND of_table.attnum = keys.attnum
+        WHERE place > indnkeyatts),
+    '_keys', (SELECT jsonb_agg(jsonb_build_array(of_table.attname,
+            pg_get_indexdef(indexrelid, place::int, false)
+            || CASE WHEN indcollation[place - 1] <> coalesce(of_table.attcollation, 100)
+                AND indcollation[place - 1] <> 0
+                THEN ' COLLATE ' || indcollation[place - 1]::regcollation ELSE '' END
+            || CASE WHEN opcdefault AND operator_class.options IS NULL THEN '' ELSE ' ' || CASE
+                WHEN pg_opclass_is_visible(pg_opclass.oid) THEN quote_ident(opcname)
+                ELSE format('%I.%I', opcnamespace::regnamespace::text, opcname) END
+                || coalesce('(' || operator_class.options || ')', '') END
+            || CASE WHEN NOT pg_indexam_has_property(opcmethod, 'can_order') THEN ''
+                ELSE CASE indoption[place - 1] & 3 WHEN 1 THEN ' DESC NULLS LAST' WHEN 2 THEN ' NULLS FIRST'
+                    WHEN 3 THEN ' DESC' ELSE '' END END) ORDER BY place)
+        FROM unnest(indkey::int2[]) WITH ORDINALITY AS keys (attnum, place)
+        JOIN pg_opclass ON pg_opclass.oid = indclass[place - 1]
+        JOIN pg_attribute AS of_index ON of_index.attrelid = indexrelid AND of_index.attnum = place
+        CROSS JOIN LATERAL (SELECT string_agg(option, ', ' ORDER BY option) AS options
+            FROM unnest(of_index.attoptions) AS option
+            WHERE NOT starts_with(option, 'pg_')) AS operator_class
+        LEFT JOIN pg_attribute AS of_table ON of_table.attrelid = indrelid AND of_table.attnum = keys.attnum
+            AND keys.attnum <> 0
+        WHERE place <= indnkeyatts))
+FROM indexes WHERE of_constraint IS NULL"""
+
+_MADE_AGAIN = {"", "definition", "tablespace", "validity"}
+
+
+def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
+    database, models = mending.sides(key)
+    if mending.is_rebuilt(key.table):
+        return set()
+    if aspects & _MADE_AGAIN:
+        if database is not None:
+            mending.both(Phase.INDEXES_GO, drop(mending, key, database), create(mending, key, database))
+        if models is not None:
+            mending.both(Phase.INDEXES, create(mending, key, models), drop(mending, key, models))
+        return aspects & {"replica identity", "statistics target"}
+    if NAME in aspects and database is not None and models is not None:
+        rename(mending, "INDEX", database[NAME], models[NAME])
+    mending.comment(key)
+    return aspects - {"comment", NAME}
+
+
+def rename(mending: Mending, kind: str, old: str, new: str) -> None:
+    """Plan that an index or sequence gets another name."""
+    up, down = (
+        execute(f"ALTER {kind} IF EXISTS {mending.qualified(left)} RENAME TO {quote(right)}")
+        for left, right in ((old, new), (new, old))
+    )
+    mending.both(Phase.NAMES, [up], [down])
+
+
+def drop(mending: Mending, key: Key, facts: Facts) -> Planned:
+    """Return what drops an index."""
+    return [ops.DropIndexOp(facts.get(NAME, key.name), str(key.table), schema=mending.schema)]
+
+
+def create(mending: Mending, key: Key, facts: Facts) -> Planned:
+    """Return what creates an index as the server has it."""
+    options: dict[str, Any] = {}
+    if facts["_using"] != "btree":
+        options["postgresql_using"] = facts["_using"]
+    if "_where" in facts:
+        options["postgresql_where"] = sa.text(as_text(facts["_where"]))
+    if "_include" in facts:
+        options["postgresql_include"] = facts["_include"]
+    if "_with" in facts:
+        options["postgresql_with"] = dict(option.split("=", 1) for option in facts["_with"])
+    if facts["_nulls_equal"]:
+        options["postgresql_nulls_not_distinct"] = True
+    if "tablespace" in facts:
+        options["postgresql_tablespace"] = facts["tablespace"]
+    columns = [
+        name if name and text in {name, quote(name)} else sa.text(as_text(text))
+        for name, text in facts["_keys"]
+    ]
+    created = ops.CreateIndexOp(
+        facts.get(NAME, key.name),
+        str(key.table),
+        columns,
+        schema=mending.schema,
+        unique=facts["_unique"],
+        **options,
+    )
+    return [created, *mending.comment_of(key, facts)]
+
+
+INDEXES = Kind(("index",), _QUERY, _mend, may_be_own=True)

@@ -1,0 +1,11 @@
+"""Extended statistics: told, and settled by hand."""
+
+from alembic_drift.mending import Kind, nothing
+
+_QUERY = """\
+SELECT 'statistics', heaps.relname, stxname, jsonb_build_object(
+    'definition', pg_get_statisticsobjdef(pg_statistic_ext.oid),
+    'target', nullif(stxstattarget, -1), 'comment', obj_description(pg_statistic_ext.oid, 'pg_statistic_ext'))
+FROM heaps JOIN pg_statistic_ext ON stxrelid = heaps.oid"""
+
+STATISTICS = Kind(("statistics",), _QUERY, nothing, may_be_own=True, apart=True)

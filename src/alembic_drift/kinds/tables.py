@@ -1,0 +1,50 @@
+"""Tables: settings of their own. That they are there, and their comments, Alembic sees."""
+
+from alembic_drift.mending import Kind, Mending
+from alembic_drift.objects import Difference, Key
+from alembic_drift.order import Phase
+
+_QUERY = """\
+SELECT kind, CAST(NULL AS text) AS "table", relname::text AS name, jsonb_build_object(
+    'kind', CASE relkind WHEN 'p' THEN 'partitioned' WHEN 'f' THEN 'foreign' END,
+    'persistence', CASE relpersistence WHEN 'u' THEN 'unlogged' ELSE 'logged' END,
+    'access method', access_method, 'tablespace', tablespace,
+    'storage parameters', nullif(concat_ws(', ', parameters, (
+        SELECT 'toast: ' || array_to_string(toast.parameters, ', ') FROM storage AS toast
+        WHERE toast.oid = reltoastrelid)), ''),
+    'row security', nullif(concat_ws(', ', CASE WHEN relrowsecurity THEN 'enabled' END,
+        CASE WHEN relforcerowsecurity THEN 'forced' END), ''),
+    'replica identity', CASE relreplident WHEN 'f' THEN 'full' WHEN 'n' THEN 'nothing'
+        WHEN 'i' THEN 'index' END,
+    'partition key', CASE relkind WHEN 'p' THEN pg_get_partkeydef(oid) END,
+    'type', CASE WHEN reloftype <> 0 THEN format_type(reloftype, NULL) END,
+    'inherits', (SELECT string_agg(inhparent::regclass::text, ', ' ORDER BY inhseqno) FROM pg_inherits
+        WHERE inhrelid = oid),
+    'foreign', (SELECT format('%s %s', srvname, ftoptions) FROM pg_foreign_table
+        JOIN pg_foreign_server ON pg_foreign_server.oid = ftserver WHERE ftrelid = relations.oid),
+    'comment', comment) AS facts
+FROM relations WHERE kind = 'table'"""
+
+
+_APART = ("row security", "replica identity")
+"""What is not made with a table."""
+
+
+def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
+    database, models = mending.sides(key)
+    if database is None and models is not None:
+        _comments_of(mending, key)
+        mending.by_hand += [
+            str(Difference(key, apart, None, models[apart])) for apart in _APART if apart in models
+        ]
+    return aspects - {"", "comment"}
+
+
+def _comments_of(mending: Mending, table: Key) -> None:
+    """Comment on what belongs to a new table and gets no comment with it."""
+    for key, facts in mending.models.items():
+        if key.table == table.name and key.kind in {"constraint", "index"}:
+            mending.both(Phase.REST, mending.comment_of(key, facts), [])
+
+
+TABLES = Kind(("table",), _QUERY, _mend)

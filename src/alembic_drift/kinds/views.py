@@ -1,0 +1,109 @@
+"""Views and materialized views: made again where they differ, or what they read changes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from alembic_drift.kinds import indexes
+from alembic_drift.mending import Kind, Mending, execute
+from alembic_drift.mending import Operations as Planned
+from alembic_drift.objects import Key
+from alembic_drift.operations import (
+    CreateMaterializedViewOp,
+    CreateViewOp,
+    DropMaterializedViewOp,
+    DropViewOp,
+)
+from alembic_drift.order import Phase
+from alembic_drift.ownership import OWN
+
+_QUERY = """\
+SELECT kind, NULL, relname, jsonb_build_object(
+    'query', rtrim(pg_get_viewdef(oid), ';'), 'storage parameters', parameters,
+    'access method', access_method, 'tablespace', tablespace, 'comment', comment,
+    '_reads', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(read.relname, attname)), '[]')
+        FROM pg_rewrite JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
+        JOIN pg_class AS read ON read.oid = refobjid
+        LEFT JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid AND attnum > 0
+        WHERE ev_class = relations.oid AND refobjid <> ev_class AND refclassid = 'pg_class'::regclass))
+FROM relations WHERE kind IN ('view', 'materialized view')"""
+
+
+def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
+    if "comment" in aspects and key not in mending.rebuilt:
+        mending.comment(key)
+    return aspects - {"", "query", "comment"}
+
+
+def to_rebuild(mending: Mending) -> list[Key]:
+    """Return the views that differ, or read what changes, those first that others read."""
+    changed = {
+        (str(key.table), key.name)
+        for key, aspect, _, _ in mending.differences
+        if key.kind == "column" and aspect in {"", "type", "collation", "generated"}
+    }
+    views = {
+        key
+        for key in (*mending.database, *mending.models)
+        if key.kind in VIEWS.names and key.name not in mending.clashing
+    }
+    rebuilt = {d.key for d in mending.differences if d.key in views and d.aspect in {"", "query"}}
+
+    def reads_what_changes(view: Key) -> bool:
+        gone = {key.name for key in rebuilt}
+        return any(tuple(read) in changed or read[0] in gone for read in _reads(mending, view))
+
+    while more := {view for view in views - rebuilt - mending.own if reads_what_changes(view)}:
+        rebuilt |= more
+    for view in sorted(views & mending.own, key=str):
+        if reads_what_changes(view):
+            mending.by_hand.append(f"{view}: no model has it, and it reads what changes; drop it before")
+    return _ordered(mending, rebuilt)
+
+
+def _ordered(mending: Mending, views: set[Key]) -> list[Key]:
+    ordered: list[Key] = []
+    while views:
+        names = {view.name for view in views}
+        ready = sorted(
+            view for view in views if not names & {read[0] for read in _reads(mending, view)} - {view.name}
+        )
+        ordered += ready or sorted(views)
+        views -= set(ordered)
+    return ordered
+
+
+def _reads(mending: Mending, view: Key) -> Iterator[Sequence[str]]:
+    for catalog in (mending.database, mending.models):
+        yield from catalog.get(view, {}).get("_reads", ())
+
+
+def rebuild(mending: Mending) -> None:
+    """Plan that the views go before what they read changes, and come after it."""
+    for place, view in enumerate(mending.rebuilt):
+        drop: Any = DropMaterializedViewOp if view.kind == "materialized view" else DropViewOp
+        dropped: Planned = [drop(view.name, schema=mending.schema)]
+        if view in mending.database:
+            mending.both(Phase.VIEWS_GO, dropped, _create(mending, view, of_models=False), number=-place)
+        if view in mending.models:
+            mending.both(Phase.VIEWS, _create(mending, view, of_models=True), dropped, number=place)
+
+
+def _create(mending: Mending, view: Key, *, of_models: bool) -> Planned:
+    """Return what makes a view with its indexes and comments, and the operator's own indexes."""
+    create: Any = CreateMaterializedViewOp if view.kind == "materialized view" else CreateViewOp
+    catalog = mending.models if of_models else mending.database
+    made: Planned = [create(view.name, catalog[view]["query"].strip(), schema=mending.schema)]
+    made += mending.comment_of(view, catalog[view])
+    for key, facts in catalog.items():
+        if key.table == view.name and key.kind == "index" and key not in mending.own:
+            made += indexes.create(mending, key, facts)
+        elif key.table == view.name and key.kind == "column":
+            made += mending.comment_of(key, facts)
+    return made + [
+        execute(OWN + mending.unqualified(facts["definition"]))
+        for key, facts in mending.database.items()
+        if key in mending.own and key.kind == "index" and key.table == view.name
+    ]
+
+
+VIEWS = Kind(("view", "materialized view"), _QUERY, _mend)

@@ -1,0 +1,105 @@
+"""How autogenerate writes what Alembic has no operation or no renderer for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.autogenerate.render import render_op
+from alembic.operations import ops
+from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
+
+from alembic_drift.sql import as_text
+
+
+class BothWays(ops.OpContainer):
+    """Operations of an upgrade, and those of its downgrade, where the second are not the first reversed."""
+
+    def __init__(self, up: Sequence[ops.MigrateOperation], down: Sequence[ops.MigrateOperation]) -> None:
+        super().__init__(up)
+        self.down = down
+
+    def reverse(self) -> "BothWays":
+        """Return them for the other direction."""
+        return BothWays(self.down, self.ops)
+
+
+class ByHandOp(ops.MigrateOperation):
+    """Differences that no operation mends, and hints: comments at the top of the revision."""
+
+    def __init__(self, lines: Sequence[str], hints: Sequence[str]) -> None:
+        self.lines, self.hints = lines, hints
+
+    def reverse(self) -> "ByHandOp":
+        """Return nothing to say: the comment stands in the revision once."""
+        return ByHandOp([], [])
+
+
+class RevisionCompiler(PGCompiler_psycopg):
+    """Renders the expressions of a revision: check constraints, defaults, predicates."""
+
+    def __str__(self) -> str:
+        return as_text(super().__str__())
+
+
+def text_of(text: str) -> str:
+    """Return a text as Python writes it, a line of it on a line."""
+    lines = text.splitlines(keepends=True)
+    return repr(text) if len(lines) == 1 else "\n".join(["", *(f"    {line!r}" for line in lines)])
+
+
+def in_schema(schema: str | None) -> str:
+    """Return the argument that names a schema, if it is given."""
+    return f", schema={schema!r}" if schema else ""
+
+
+def imported(context: AutogenContext) -> None:
+    """Have the revision import our operations: they are known to ``op`` from then on."""
+    context.imports.add("import alembic_drift.operations  # noqa: F401")
+
+
+@renderers.dispatch_for(BothWays)
+def _render_both_ways(context: AutogenContext, operation: BothWays) -> list[str]:
+    return [line for inner in operation.ops for line in _lines(render_op(context, inner))]
+
+
+def _lines(rendered: Sequence[str] | str) -> Sequence[str]:
+    return [rendered] if isinstance(rendered, str) else rendered
+
+
+@renderers.dispatch_for(ByHandOp)
+def _render_by_hand(context: AutogenContext, operation: ByHandOp) -> list[str]:
+    lines = [f"# {hint}" for hint in operation.hints]
+    if operation.lines:
+        lines += [
+            "# To settle by hand, because no operation does it:",
+            *(f"# - {line}" for line in operation.lines),
+        ]
+    if lines:
+        context.imports.add("\n".join(lines))
+    return []
+
+
+# Alembic's own says that it cannot.
+@renderers.dispatch_for(ops.CreatePrimaryKeyOp, replace=True)
+def _render_create_primary_key(_context: AutogenContext, operation: ops.CreatePrimaryKeyOp) -> str:
+    name, columns = str(operation.constraint_name), list(operation.columns)
+    options = "".join(f", {option}={value!r}" for option, value in operation.kw.items())
+    where = f"{operation.table_name!r}, {columns!r}{in_schema(operation.schema)}"
+    return f"op.create_primary_key(op.f({name!r}), {where}{options})"
+
+
+class ConvertOp(ops.AlterColumnOp):
+    """Another type of a column, with the expression that converts what there is."""
+
+    def __init__(self, *arguments: Any, using: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.using = using
+
+
+@renderers.dispatch_for(ConvertOp)
+def _render_convert(context: AutogenContext, operation: ConvertOp) -> str:
+    # Alembic renders no options of a dialect here.
+    plain = ops.AlterColumnOp(operation.table_name, operation.column_name)
+    rendered: str = renderers.dispatch(plain)(context, operation)
+    return f"{rendered.rstrip().removesuffix(')')}, postgresql_using={operation.using!r})"
