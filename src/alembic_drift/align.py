@@ -32,7 +32,7 @@ def match_unnamed(
     named = {
         (name, final_name(constraint, dialect))
         for name, table in tables.items()
-        for constraint in table.constraints
+        for constraint in _constraints(table)
     }
     unnamed = {
         (name, letter, columns)
@@ -54,8 +54,14 @@ def match_unnamed(
     return {taken.get(key, key): facts for key, facts in models.items()}
 
 
+def _constraints(table: sa.Table) -> Iterator[sa.Constraint]:
+    yield from table.constraints
+    for column in table.columns:  # checks that are written with their column
+        yield from column.constraints
+
+
 def _unnamed(table: sa.Table, dialect: sa.Dialect) -> Iterator[tuple[str, frozenset[str] | None]]:
-    for constraint in table.constraints:
+    for constraint in _constraints(table):
         letter = LETTERS.get(constraint.__visit_name__)
         if letter is not None and final_name(constraint, dialect) is None:
             known = letter in "puf" and isinstance(constraint, sa.schema.ColumnCollectionConstraint)

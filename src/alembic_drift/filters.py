@@ -52,7 +52,13 @@ class Filters:
             type_ = "table"
         if type_ is None:
             return False
+        if key.kind in {"column", "constraint"} and not self._is_on_both_sides(key, database, models):
+            return False  # it comes and goes with its table
         return not self._includes(key, type_, there=key in database)
+
+    def _is_on_both_sides(self, key: Key, database: Catalog, models: Catalog) -> bool:
+        table = Key("table", None, str(key.table))
+        return table in database and table in models
 
     def _includes(self, key: Key, type_: Any, *, there: bool) -> bool:
         parents: Any = {"schema_name": self._schema}

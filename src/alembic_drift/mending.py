@@ -9,11 +9,12 @@ from alembic.operations import ops
 
 from alembic_drift.casts import Casts
 from alembic_drift.objects import Catalog, Difference, Facts, Key
-from alembic_drift.order import Phase, Plan
+from alembic_drift.order import Phase, Plan, free_names
 from alembic_drift.render import BothWays
 from alembic_drift.sql import as_text, literal, qualified, quote
 
 Operations = list[ops.MigrateOperation]
+Rename = Callable[[str, str], ops.MigrateOperation]
 Columns = dict[tuple[str, str], ops.AlterColumnOp]
 """What Alembic has found of columns that change, by table and name."""
 
@@ -64,6 +65,8 @@ class Mending:
     planned: list[Plan] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
     """Lines of what no operation mends."""
+    renames: list[tuple[Rename, str, str]] = field(default_factory=list)
+    """What gets another name: the operation for two names, the old one and the new one."""
     hints: list[str] = field(default_factory=list)
     """Lines of what may be meant otherwise."""
 
@@ -82,6 +85,12 @@ class Mending:
         """Plan operations, and those of the downgrade."""
         if up or down:
             self.plan(phase, BothWays(up, down), number=number)
+
+    def plan_renames(self) -> None:
+        """Plan the new names in an order in which each is free."""
+        for number, old, new in free_names([names for _, *names in self.renames]):
+            rename = self.renames[number][0]
+            self.both(Phase.NAMES, [rename(old, new)], [rename(new, old)])
 
     def of(self, key: Key) -> Iterator[Difference]:
         """Yield the differences of an object."""

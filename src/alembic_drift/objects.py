@@ -45,7 +45,7 @@ class Difference(NamedTuple):
 
     def __repr__(self) -> str:
         """Return its name, which is what the message of ``alembic check`` lists."""
-        return f"{self.key}" + (f" ({self.aspect})" if self.aspect else "")
+        return f"{self.key}" + (f" ({self.aspect})" if self.aspect not in {"", UNMADE} else "")
 
 
 UNMADE = "the models cannot make it"

@@ -1,5 +1,6 @@
 """In which order the operations of a revision stand."""
 
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -32,3 +33,23 @@ class Plan(NamedTuple):
     phase: Phase
     number: int
     operation: ops.MigrateOperation
+
+
+def free_names(renames: Sequence[Sequence[str]]) -> Iterator[tuple[int, str, str]]:
+    """Yield renames in an order in which each new name is free: number, old and new name.
+
+    Names that are exchanged go by way of a third one.
+
+    :param renames: pairs of an old and a new name.
+    """
+    waiting = {number: (old, new) for number, (old, new) in enumerate(renames)}
+    while waiting:
+        taken = {old for old, _ in waiting.values()}
+        ready = [number for number, (_, new) in waiting.items() if new not in taken]
+        for number in ready:
+            yield number, *waiting.pop(number)
+        if not ready:
+            number, (old, new) = next(iter(waiting.items()))
+            between = f"{old[:50]}_to_rename"
+            yield number, old, between
+            waiting[number] = (between, new)

@@ -164,6 +164,7 @@ def _plan(mending: Mending) -> None:
         if key.name not in mending.clashing and UNMADE not in aspects:
             left = set(KIND_OF[key.kind].mend(mending, key, aspects))
         mending.by_hand += [str(difference) for difference in mending.of(key) if difference.aspect in left]
+    mending.plan_renames()
     views.rebuild(mending)
     for number, operation in enumerate(mending.altered.values()):
         if operation.has_changes():

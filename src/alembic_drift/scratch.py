@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.sql.ddl import CreateView
 
 from alembic_drift.casts import Casts
 from alembic_drift.catalog import SET_PATH, read
@@ -48,12 +49,10 @@ class Both:
 def statements_of(
     metadata: sa.MetaData, schemas: dict[str | None, str], dialect: sa.Dialect
 ) -> list[Statement]:
-    """Return the SQL by which ``create_all`` would make the models.
+    """Return the SQL by which ``create_all`` would make the models; an error, if an event asks a database.
 
     :param schemas: the schema to use for each schema that the models name.
     :param dialect: that of the connection: what it writes depends on the server's version.
-
-    Raises :class:`DriftError` if that cannot be known without a database.
     """
     translated = {name: schema for name, schema in schemas.items() if name is not None}
     options = {"schema_translate_map": translated, "render_schema_translate": True} if translated else {}
@@ -64,20 +63,17 @@ def statements_of(
         try:
             text = str(statement.compile(dialect=dialect, **options)).strip()
         except Exception as error:  # noqa: BLE001 - whatever stops SQLAlchemy stops this object alone
-            statements.append(Statement(key, "", str(error).partition("\n")[0]))
+            said = str(error).partition("\n")[0]
+            if not isinstance(error, SQLAlchemyError):
+                said = f"SQLAlchemy cannot write it; give its default, check or expression as SQL ({said})"
+            statements.append(Statement(key, "", said))
             return
         # The scratch schema is made in a transaction, and nobody reads its views.
         text = re.sub(r"\A(CREATE (?:UNIQUE )?INDEX) CONCURRENTLY", r"\1", text)
         text += " WITH NO DATA" if text.startswith("CREATE MATERIALIZED VIEW") else ""
         statements.append(Statement(key, text))
 
-    try:
-        metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", collect), checkfirst=False)
-    except (AttributeError, TypeError) as error:
-        raise DriftError(
-            f"the models cannot be written as SQL, because an event of theirs asks the database ({error});"
-            " let it execute DDL only"
-        ) from error
+    metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", collect), checkfirst=False)
     return statements
 
 
@@ -87,6 +83,9 @@ def _key_of(statement: Any) -> Key:
     name = getattr(of, "name", None)
     table = getattr(getattr(of, "table", None), "name", None)
     match of:
+        case sa.Table() if isinstance(statement, CreateView):
+            kind = "materialized view" if statement.materialized else "view"
+            return Key(kind, None, of.name)
         case sa.Table():
             return Key("table", None, of.name)
         case sa.Column():
@@ -131,8 +130,14 @@ def both_sides(
         # with its schema, and both sides have to be written alike.
         scratch_path = ", ".join([*(scratch[name] for name in visible if name in scratch), path])
         places = {schema: scratch[names[schema]] for schema in names}
-        statements = [s for m in metadatas for s in statements_of(m, places, connection.dialect)]
-        unmade = _make(connection, scratch_path, statements)
+        connection.execute(SET_PATH, {"path": scratch_path})
+        try:
+            statements = [s for m in metadatas for s in statements_of(m, places, connection.dialect)]
+        except (AttributeError, TypeError):  # an event of the models asks the database
+            unmade: dict[Key, str] = {}
+            _create_all(connection, metadatas, places)
+        else:
+            unmade = _make(connection, statements)
         rename = {place: (name, written[name]) for name, place in scratch.items()}
         made = {
             schema: read(connection, places[schema], scratch_path, ignored, rename=rename)
@@ -198,12 +203,29 @@ def _make_scratch(
     )
 
 
-def _make(connection: sa.Connection, path: str, statements: list[Statement]) -> dict[Key, str]:
+def _create_all(
+    connection: sa.Connection, metadatas: Sequence[sa.MetaData], schemas: dict[str | None, str]
+) -> None:
+    """Make the models as ``create_all`` does, with the database at hand."""
+    translated = {name: schema for name, schema in schemas.items() if name is not None}
+    before = connection.get_execution_options().get("schema_translate_map")
+    connection.execution_options(schema_translate_map=translated)
+    try:
+        for metadata in metadatas:
+            metadata.create_all(connection, checkfirst=False)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        raise DriftError(f"the models cannot be made in a scratch schema: {first_line(error)}") from error
+    finally:
+        connection.execution_options(schema_translate_map=before)
+
+
+def _make(connection: sa.Connection, statements: list[Statement]) -> dict[Key, str]:
     """Execute what makes the models; returns what could not be made, and why.
 
     All at once, where the driver takes that; one by one after a failure.
     """
-    connection.execute(SET_PATH, {"path": path})
     unmade = {statement.key: statement.error for statement in statements if statement.error is not None}
     wanted = [statement for statement in statements if statement.error is None]
     if not unmade and takes_several_statements(connection):

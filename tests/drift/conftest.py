@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from databases import Database
 from drift.circle import Project, schema_of
+from drift.stock import Stock
 
 
 @pytest.fixture
@@ -19,3 +20,9 @@ def schema_at_head(clones: Callable[[str], AbstractContextManager[Database]]) ->
     """The schema of a database at head, at which check is clean."""
     with clones("head") as database:
         return schema_of(database)
+
+
+@pytest.fixture
+def stock(empty: Database, tmp_path: Path) -> Stock:
+    """A project of Alembic's generic template, with psycopg."""
+    return Stock(tmp_path, empty)

@@ -391,15 +391,24 @@ def test_a_connection_in_autocommit_leaves_nothing_either(empty: Database) -> No
     assert empty.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'drift%'").fetchone() == (0,)
 
 
-def test_models_that_ask_the_database_are_one_line(empty: Database) -> None:
+def test_models_that_ask_the_database(empty: Database) -> None:
     metadata = sa.MetaData()
     table = sa.Table("t", metadata, sa.Column("a", sa.Integer))
+    asked: list[Any] = []
     sa.event.listen(
-        table, "after_create", lambda _table, bind, **_: bind.exec_driver_sql("SELECT 1").scalar()
+        table,
+        "after_create",
+        lambda _table, bind, **_: asked.append(bind.exec_driver_sql("SELECT count(*) FROM t").scalar()),
     )
     engine = sa.create_engine(parse_url(url_of(empty)))
-    with engine.connect() as connection, pytest.raises(DriftError, match="an event of theirs asks"):
-        read_both(connection, metadata)
+    with engine.connect() as connection:
+        _, database, models = read_both(connection, metadata)
+        assert (database, asked) == ({}, [0])
+        assert {str(key) for key in models} == {"table t", "column t.a"}
+        assert not sa.inspect(connection).get_table_names()
+        table.append_column(sa.Column("b", sa.Integer, server_default=sa.text("no_such_function()")))
+        with pytest.raises(DriftError, match="cannot be made.*no_such_function"):
+            read_both(connection, metadata)
     engine.dispose()
 
 

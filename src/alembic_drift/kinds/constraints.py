@@ -64,12 +64,14 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         exchange(mending, key)
         return set()
     if NAME in aspects:
-        old, new = database[NAME], models[NAME]
-        rename = [
-            RenameConstraintOp(str(key.table), a, b, schema=mending.schema)
-            for a, b in ((old, new), (new, old))
-        ]
-        mending.both(Phase.NAMES, rename[:1], rename[1:])
+        table = str(key.table)
+        mending.renames.append(
+            (
+                lambda a, b: RenameConstraintOp(table, a, b, schema=mending.schema),
+                database[NAME],
+                models[NAME],
+            )
+        )
     mending.comment(key)
     return aspects - {"comment", NAME}
 

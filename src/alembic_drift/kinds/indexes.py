@@ -73,11 +73,10 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 
 def rename(mending: Mending, kind: str, old: str, new: str) -> None:
     """Plan that an index or sequence gets another name."""
-    up, down = (
-        execute(f"ALTER {kind} IF EXISTS {mending.qualified(left)} RENAME TO {quote(right)}")
-        for left, right in ((old, new), (new, old))
+    alter = f"ALTER {kind} IF EXISTS"
+    mending.renames.append(
+        (lambda a, b: execute(f"{alter} {mending.qualified(a)} RENAME TO {quote(b)}"), old, new)
     )
-    mending.both(Phase.NAMES, [up], [down])
 
 
 def drop(mending: Mending, key: Key, facts: Facts) -> Planned:

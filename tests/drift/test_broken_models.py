@@ -1,0 +1,139 @@
+"""What the server cannot make of the models: the object is named, and all else is compared."""
+
+import re
+
+import pytest
+from drift.stock import Case, Stock, params
+
+_T = 'sa.Table("t", metadata, sa.Column("a", sa.Integer))\n'
+_MADE = "op.execute('CREATE TABLE t (a int)')"
+# The difference that is found all the same.
+_ELSE = 'sa.Table("other", metadata, sa.Column("a", sa.Integer), sa.Column("b", sa.Integer))\n'
+_MADE_ELSE = "op.execute('CREATE TABLE other (a int)')"
+
+
+def _broken(models: str, named: str, why: str, *expected: str) -> tuple[str, str, str, list[str]]:
+    return models, named, why, [*expected, "column other.b"]
+
+
+BROKEN = {
+    "06-index-without-columns": _broken(
+        'sa.Table("t", metadata, sa.Column("a", sa.Integer), sa.Index("i"))', r"index i on t", r"syntax error"
+    ),
+    "06-index-of-no-function": _broken(
+        'sa.Table("t", metadata, sa.Column("a", sa.Integer), sa.Index("i", sa.text("no_such(a)")))',
+        r"index i on t",
+        r"no_such",
+    ),
+    "06-default-of-no-function": _broken(
+        'sa.Table("t", metadata, sa.Column("a", sa.Integer, server_default=sa.text("no_such()")))',
+        r"(table t|column t\.a)\b",
+        r"no_such",
+    ),
+    "06-check-with-a-syntax-error": _broken(
+        'sa.Table("t", metadata, sa.Column("a", sa.Integer), sa.CheckConstraint("a >", name="c"))',
+        r"(table t|constraint c on t)\b",
+        r"syntax error",
+    ),
+    "06-unknown-type": _broken(
+        "class Money2(sa.types.UserDefinedType):\n"
+        "    cache_ok = True\n"
+        '    def get_col_spec(self, **_): return "money2"\n'
+        'sa.Table("t", metadata, sa.Column("a", Money2()))',
+        r"(table t|column t\.a)\b",
+        r"money2",
+    ),
+    "06-view-over-a-missing-table": _broken(
+        _T + "from sqlalchemy.sql.ddl import CreateView\n"
+        'CreateView(sa.select(sa.column("x")).select_from(sa.table("missing")), "v", metadata=metadata)',
+        r"view v\b",
+        r"missing",
+    ),
+    "06-foreign-key-without-a-unique": _broken(
+        _T + 'sa.Table("child", metadata, sa.Column("up", sa.ForeignKey("t.a")))',
+        r"(table child|constraint \S+ on child)\b",
+        r"unique constraint",
+    ),
+    "06-statement-of-an-event": _broken(
+        _T + 'sa.event.listen(metadata, "after_create", sa.DDL("CREATE TRIGGER g no_trigger"))',
+        r"CREATE TRIGGER g",
+        r"syntax error",
+    ),
+}
+
+
+@pytest.mark.parametrize(("models", "named", "why", "expected"), params(BROKEN))
+def test_what_cannot_be_made_is_named(
+    stock: Stock, models: str, named: str, why: str, expected: list[str]
+) -> None:
+    """In a line of its own; check is not clean, even where nothing else differs."""
+    stock.write_models(models + "\n" + _ELSE)
+    for revision in (_MADE, _MADE_ELSE):
+        stock.write_revision(revision)
+    stock.upgrade()
+    found = stock.check()
+    assert set(expected) <= set(found)
+    line = next(
+        line for line in [*stock.said, *stock.warned] if re.search(named, line) and "other" not in line
+    )
+    assert re.search(why, line), line
+    assert not any("not in the models" in said for said in stock.said)  # nothing of it would be dropped
+    text = stock.autogenerate()
+    assert re.search(rf"#.*{named}.*{why}", text), text
+    stock.upgrade()
+    assert len(stock.check()) == len(set(found) - {"column other.b"}) > 0
+    stock.downgrade()
+
+
+_EVENT = """
+sa.event.listen(sa.Table("t", metadata, sa.Column("a", sa.Integer)), "after_create",
+    lambda table, bind, **_: bind.exec_driver_sql("SELECT 1").scalar())
+"""
+
+TWO = {
+    "06-two-at-once": Case(
+        'sa.Table("t", metadata, sa.Column("a", sa.Integer),'
+        ' sa.Index("i"), sa.Index("j"), sa.Index("k", "a"))',
+        revisions=[_MADE],
+        expected=["index i on t", "index j on t", "index k on t"],
+        equal=False,
+        by_hand=True,
+    ),
+    # A domain's default that is no SQL expression: SQLAlchemy takes no number.
+    "06-domain-with-a-number": Case(
+        'sa.Table("t", metadata, sa.Column("a", pg.DOMAIN("d", sa.Integer, default=1)))\n' + _ELSE,
+        revisions=[_MADE_ELSE],
+        expected=["domain d", "column other.b"],
+        said=[r"domain d\b.*default"],
+        never=[r"asks the database"],
+        equal=False,
+        by_hand=True,
+    ),
+    "06-event-that-asks": Case(
+        _EVENT + _ELSE,
+        revisions=[_MADE, _MADE_ELSE],
+        expected=["column other.b"],
+        never=["settle by hand"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", params(TWO))
+def test_what_cannot_be_made_beside_others(stock: Stock, case: Case) -> None:
+    stock.prepare(case)
+    assert set(case.expected) <= set(stock.check())
+    told = "\n".join([*stock.said, *stock.warned])
+    for pattern in case.said:
+        assert re.search(pattern, told), told
+    for pattern in case.never:
+        assert not re.search(pattern, told), told
+
+
+# What is made with another, so it cannot be said to be right.
+def test_all_is_right(stock: Stock) -> None:
+    """The same project with nothing broken in it is clean: no line is left over."""
+    stock.write_models(_T + _ELSE)
+    stock.write_revision("op.execute('CREATE TABLE t (a int); CREATE TABLE other (a int, b int)')")
+    stock.upgrade()
+    assert stock.check() == []
+    assert stock.warned == []
