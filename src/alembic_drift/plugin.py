@@ -17,8 +17,9 @@ from alembic_drift.kinds import KIND_OF, views
 from alembic_drift.mending import Mending
 from alembic_drift.objects import UNMADE, Key
 from alembic_drift.order import Phase, Plan
-from alembic_drift.ownership import Allowed, Made, made_by
+from alembic_drift.ownership import Allowed
 from alembic_drift.render import ByHandOp, RevisionCompiler
+from alembic_drift.revisions.managed import Managed, managed_by
 from alembic_drift.scratch import MAY_NOT_CREATE, Both, both_sides
 
 log = logging.getLogger("alembic.drift")
@@ -70,18 +71,17 @@ def end(
     dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
     dialect.statement_compiler = RevisionCompiler
     migration.impl.dialect = dialect
-    made = Made() if migration.script is None else made_by(migration.script, migration)
     if _REASON in migration.opts:
-        upgrade_ops.ops[:] = list(_without_own(context, upgrade_ops, made))
+        assert context.connection is not None  # noqa: S101 - autogenerate always has one
+        managed = _managed(context, context.connection.dialect.default_schema_name)
+        upgrade_ops.ops[:] = list(_without_own(context, upgrade_ops, managed))
         log.warning("not compared: %s, because %s", _NOT_COMPARED, migration.opts[_REASON])
     else:
-        _compare(context, upgrade_ops, schemas, made)
+        _compare(context, upgrade_ops, schemas)
     return PriorityDispatchResult.CONTINUE
 
 
-def _compare(
-    context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[str | None], made: Made
-) -> None:
+def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[str | None]) -> None:
     """Complete what Alembic's comparators have found.
 
     Prints a line for each difference, and for each object of the operator's own. ``alembic check`` fails when
@@ -91,13 +91,14 @@ def _compare(
     assert connection is not None  # noqa: S101 - autogenerate always has one
     assert context.metadata is not None  # noqa: S101 - so it does metadata
     metadatas = [context.metadata] if isinstance(context.metadata, sa.MetaData) else list(context.metadata)
-    allowed = Allowed(migration.config, migration.opts.get("own_objects"))
+    allowed = Allowed(migration.config, migration.opts.get("own_objects"), KIND_OF)
     ignored = {migration.version_table, f"{migration.version_table}_journal"}
     found = list(enumerate(_flat(upgrade_ops.ops)))
     mendings: list[Mending] = []
     with both_sides(connection, metadatas, schemas, ignored) as sides:
+        managed = _managed(context, next((both.default for both in sides.values()), None))
         for schema, both in sides.items():
-            mending, own = _mend(context, both, schema, made, allowed)
+            mending, own = _mend(context, both, schema, managed, allowed)
             mendings.append(mending)
             for key in own:
                 _tell(context, f"{_LEFT_ALONE}: {key}")
@@ -106,6 +107,8 @@ def _compare(
     differences = [difference for mending in mendings for difference in mending.differences]
     for difference in differences:
         _tell(context, str(difference))
+    for line in allowed.idle():
+        log.warning("%s", line)
     hints = [hint for mending in mendings for hint in mending.hints]
     for hint in hints:
         log.warning("%s", hint)
@@ -120,7 +123,7 @@ def _compare(
 
 
 def _mend(
-    context: AutogenContext, both: Both, schema: str | None, made: Made, allowed: Allowed
+    context: AutogenContext, both: Both, schema: str | None, managed: Managed, allowed: Allowed
 ) -> tuple[Mending, list[Key]]:
     """Compare one schema; returns what its differences are mended with, and what is the operator's own."""
     assert context.connection is not None  # noqa: S101 - autogenerate always has one
@@ -135,7 +138,7 @@ def _mend(
         both,
         tables,
         dialect,
-        made.__contains__,
+        managed.of(schema).__contains__,
         lambda key, database, models: key in allowed or filters.hide(key, database, models),
     )
     mending = Mending(
@@ -188,8 +191,13 @@ def _tell(context: AutogenContext, line: str) -> None:
     (log.info if config is None else config.print_stdout)(line.replace("%", "%%") if config is None else line)
 
 
+def _managed(context: AutogenContext, default: str | None) -> Managed:
+    script = context.migration_context.script
+    return Managed() if script is None else managed_by(script, default)
+
+
 def _without_own(
-    context: AutogenContext, upgrade_ops: ops.UpgradeOps, made: Made
+    context: AutogenContext, upgrade_ops: ops.UpgradeOps, managed: Managed
 ) -> Iterator[ops.MigrateOperation]:
     """Yield what Alembic has found without what would drop the operator's own, or make a view a table.
 
@@ -198,22 +206,21 @@ def _without_own(
     of_views = {(table.schema, table.name) for table in context.sorted_tables if table.is_view}
     for operation in upgrade_ops.ops:
         for inner in operation.ops if isinstance(operation, ops.ModifyTableOps) else [operation]:
-            key = _dropped_by(inner)
-            if key is not None and key not in made:
-                _tell(context, f"{_LEFT_ALONE}: {key}")
+            if _drops_own(inner, managed):
+                _tell(context, f"{_LEFT_ALONE}: {_dropped_by(inner)}")
         if isinstance(operation, ops.ModifyTableOps):
-            operation.ops = [inner for inner in operation.ops if not _drops_own(inner, made)]
+            operation.ops = [inner for inner in operation.ops if not _drops_own(inner, managed)]
             if operation.ops and (operation.schema, operation.table_name) not in of_views:
                 yield operation
-        elif not _drops_own(operation, made) and not (
+        elif not _drops_own(operation, managed) and not (
             isinstance(operation, ops.CreateTableOp) and (operation.schema, operation.table_name) in of_views
         ):
             yield operation
 
 
-def _drops_own(operation: ops.MigrateOperation, made: Made) -> bool:
+def _drops_own(operation: ops.MigrateOperation, managed: Managed) -> bool:
     key = _dropped_by(operation)
-    return key is not None and key not in made
+    return key is not None and key not in managed.of(_schema_of(operation))
 
 
 def _dropped_by(operation: ops.MigrateOperation) -> Key | None:

@@ -14,6 +14,7 @@ from legacy_databases import KINDS, build
 from programs import ROOT, alembic_program, copy_project, python_program
 from support import insert, operations
 
+from alembic_drift.kinds import KIND_OF
 from alembic_drift.objects import Key
 from alembic_drift.ownership import Allowed
 
@@ -129,7 +130,7 @@ def test_its_operations_for_views_and_functions_run(head: Database) -> None:
 def test_its_allow_list_works(tmp_path: Path) -> None:
     [toml] = re.findall(r"```toml\n(.*?)```", README.partition("### What check")[2], re.DOTALL)
     (tmp_path / "pyproject.toml").write_text(textwrap.dedent(toml))
-    allowed = Allowed(Config(tmp_path / "alembic.ini"), None)
+    allowed = Allowed(Config(tmp_path / "alembic.ini"), None, KIND_OF)
     assert Key("index", "api_requests", "audit_1") in allowed
     assert Key("column", "api_requests", "note") in allowed
     assert Key("trigger", "api_requests", "notify") in allowed

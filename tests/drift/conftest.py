@@ -1,13 +1,19 @@
 """What the tests of autogenerate share."""
 
+import importlib
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from databases import Database
 from drift.circle import Project, schema_of
 from drift.stock import Stock
+
+import nexus_schema.models
 
 
 @pytest.fixture
@@ -26,3 +32,14 @@ def schema_at_head(clones: Callable[[str], AbstractContextManager[Database]]) ->
 def stock(empty: Database, tmp_path: Path) -> Stock:
     """A project of Alembic's generic template, with psycopg."""
     return Stock(tmp_path, empty)
+
+
+@pytest.fixture
+def copy(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The models, loaded anew, in the place of the others: the tables by their names, and .metadata."""
+    monkeypatch.setattr(nexus_schema, "models", nexus_schema.models)
+    for name in [name for name in sys.modules if name.startswith("nexus_schema.models")]:
+        monkeypatch.delitem(sys.modules, name)
+    models = importlib.import_module("nexus_schema.models")
+    metadata = models.Base.metadata
+    return SimpleNamespace(**metadata.tables, metadata=metadata)

@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 from alembic import command, op
 from alembic.config import Config
-from alembic.operations import ops
 from databases import Database, dump_schema, url_of
 from drift.circle import Project, schema_of
 from marks import quick
@@ -20,8 +19,9 @@ from servers import own_server
 from support import HEAD, NEXT, operations, run_alembic
 
 from alembic_drift.errors import DriftError
+from alembic_drift.kinds import KIND_OF
 from alembic_drift.objects import Catalog, Key
-from alembic_drift.ownership import Allowed, Made
+from alembic_drift.ownership import Allowed
 from alembic_drift.scratch import both_sides
 from nexus_schema.database import parse_url
 from nexus_schema.errors import SchemaError
@@ -197,20 +197,20 @@ ALLOWED = [
         " CREATE TRIGGER touched BEFORE UPDATE ON api_requests FOR EACH ROW EXECUTE FUNCTION touch()",
         "* *touch*",
     ),
-    ("ALTER TABLE api_requests ADD CONSTRAINT mine CHECK (path <> '')", "constraint api_requests.mine"),
+    ("ALTER TABLE api_requests ADD CONSTRAINT mine CHECK (path <> '')", "constraint mine on api_requests"),
 ]
 
 
 @pytest.mark.parametrize(
     ("change", "pattern"),
-    quick({case[1]: case for case in ALLOWED}, "index audit_*", "constraint api_requests.mine"),
+    quick({case[1]: case for case in ALLOWED}, "index audit_*", "constraint mine on api_requests"),
 )
 def test_an_allowed_object_is_not_told(project: Project, tmp_path: Path, change: str, pattern: str) -> None:
     project.database.execute(change)
     project.check()
     assert project.said.getvalue() != ""
     file = tmp_path / "pyproject.toml"
-    file.write_text(f'[tool.alembic_drift]\nown_objects = ["nothing", "{pattern}"]\n')
+    file.write_text(f'[tool.alembic_drift]\nown_objects = ["table nothing", "{pattern}"]\n')
     project.toml_file = file
     assert project.check() == []
     assert project.said.getvalue() == "No new upgrade operations detected.\n"
@@ -228,7 +228,7 @@ def test_an_allowed_object_is_not_told(project: Project, tmp_path: Path, change:
 def test_a_malformed_allow_list_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(DriftError, match=said):
-        Allowed(Config(tmp_path / "alembic.ini"), None)
+        Allowed(Config(tmp_path / "alembic.ini"), None, KIND_OF)
 
 
 def test_a_role_that_may_not_create_a_schema_is_told_what_was_not_compared(
@@ -537,33 +537,6 @@ def test_an_own_view_in_the_way_is_told_at_the_top(project: Project) -> None:
     assert "view mine: no model has it, and it reads what changes; drop it before" in text
 
 
-MADE = {
-    "CREATE TABLE a (b int); CREATE UNLOGGED TABLE c (d int)": ["table a", "column c.d"],
-    "-- a comment\n/* another */ CREATE UNIQUE INDEX i ON a (b)": ["index i"],
-    'CREATE TABLE "A ""b" (x int)': ['table A "b'],
-    "CREATE TABLE old (x int); ALTER TABLE old RENAME TO renamed": ["table renamed", "column renamed.x"],
-    "ALTER TABLE IF EXISTS a ADD COLUMN IF NOT EXISTS added int": ["column a.added"],
-    "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'": ["function f()"],
-    "CREATE FUNCTION f(a numeric(9, 2) DEFAULT abs(-1), b text) RETURNS int": [
-        "function f(a numeric, b text)"
-    ],
-}
-
-
-@pytest.mark.parametrize("statement", MADE)
-def test_what_a_statement_of_a_revision_makes(statement: str) -> None:
-    made = Made()
-    made.read(ops.ExecuteSQLOp(statement))
-    for name in MADE[statement]:
-        kind, _, rest = name.partition(" ")
-        table, _, column = rest.rpartition(".") if kind == "column" else ("", "", rest)
-        assert Key(kind, table or None, column) in made
-    assert Key("table", None, "old") not in made
-    assert Key("function", None, "f(a integer)") not in made, "another one of the name"
-    made.read(ops.ExecuteSQLOp("/* the operator's own */ CREATE INDEX theirs ON a (b)"))
-    assert Key("index", "a", "theirs") not in made
-
-
 def test_a_view_of_an_odd_name(head: Database) -> None:
     before = dump_schema(head)
     for kind in ("view", "materialized_view"):
@@ -575,14 +548,6 @@ def test_a_view_of_an_odd_name(head: Database) -> None:
         with operations(head):
             getattr(op, f"drop_{kind}")('v%1:x "y"')
     assert dump_schema(head) == before
-
-
-def test_reading_the_revisions_leaves_op_as_it_was(project: Project) -> None:
-    """A thread that runs another command would find operations that do nothing."""
-    before = vars(op).get("_proxy")
-    project.check()
-    assert vars(op).get("_proxy") is before
-    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_it_knows_nothing_of_our_tables() -> None:

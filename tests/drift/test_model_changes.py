@@ -1,7 +1,6 @@
 """Changes of the models, made on a copy of them: the revision that is written brings them, and goes back."""
 
 import enum
-import importlib
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -24,24 +23,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.sql.ddl import CreateView
 
-import nexus_schema.models
-
 # Of tables that refer to each other without use_alter.
 pytestmark = pytest.mark.filterwarnings("ignore:Cannot correctly sort tables")
 
 Copy = Any  # the tables by their names, the metadata as .metadata
 Change = Callable[[Copy], object]
-
-
-@pytest.fixture
-def copy(monkeypatch: pytest.MonkeyPatch) -> Copy:
-    """The models, loaded anew, in the place of the others."""
-    monkeypatch.setattr(nexus_schema, "models", nexus_schema.models)
-    for name in [name for name in sys.modules if name.startswith("nexus_schema.models")]:
-        monkeypatch.delitem(sys.modules, name)
-    models = importlib.import_module("nexus_schema.models")
-    metadata = models.Base.metadata
-    return SimpleNamespace(**metadata.tables, metadata=metadata)
 
 
 def column(table: str, *arguments: Any, **options: Any) -> Change:

@@ -1,0 +1,146 @@
+"""The tokens of SQL: what is a word, a name, a text or a comment, and where a statement ends."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from alembic_drift.ownership import OWN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+class Token(NamedTuple):
+    """A word, a quoted name, a text or a sign."""
+
+    word: str
+    """What it is as a keyword or a sign; empty for a quoted name or a text."""
+    name: str | None
+    """What it is as a name; None for a sign or a text."""
+
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>\s+|--[^\n]*)
+    |(?P<comment>/\*)
+    |(?P<text>[eE]'(?:[^'\\]|''|\\.)*'|(?:[uU]&|[bBnNxX])?'(?:[^']|'')*'|[uU]&"(?:[^"]|"")*"
+        |(?P<dollars>\$(?:[^\W\d]\w*)?\$).*?(?:(?P=dollars)|\Z))
+    |"(?P<quoted>(?:[^"]|"")+)"
+    |(?P<word>[^\W\d][\w$]*)
+    |(?P<sign>.)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_COMMENT_PARTS = re.compile(r"/\*|\*/")
+_OWN = Token(OWN.strip(), None)
+
+
+def tokens_of(sql: str) -> Iterator[Token]:
+    """Yield the tokens of a text; of the comments only the mark of what is the operator's own."""
+    position = 0
+    while found := _TOKEN.match(sql, position):
+        position = found.end()
+        match found.lastgroup:
+            case "comment":
+                if sql.startswith(OWN.strip(), found.start()):
+                    yield _OWN
+                position = _after_comment(sql, found.start())
+            case "text" | "dollars":
+                yield Token("", None)
+            case "quoted":
+                yield Token("", found["quoted"].replace('""', '"'))
+            case "word":
+                yield Token(found["word"].lower(), found["word"].lower())
+            case "sign":
+                yield Token(found["sign"], None)
+
+
+def _after_comment(sql: str, start: int) -> int:
+    """Return where a comment ends; comments of PostgreSQL nest."""
+    depth = 0
+    for part in _COMMENT_PARTS.finditer(sql, start):
+        depth += 1 if part[0] == "/*" else -1
+        if depth == 0:
+            return part.end()
+    return len(sql)
+
+
+def split(tokens: Sequence[Token], sign: str) -> Iterator[list[Token]]:
+    """Yield what stands between the signs, but not within parentheses; nothing for nothing."""
+    depth, part = 0, list[Token]()
+    for token in tokens:
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(token.word, 0)
+        if token.word == sign and depth <= 0:
+            yield part
+            part = []
+        else:
+            part.append(token)
+    if part:
+        yield part
+
+
+def names_in(tokens: Iterable[Token]) -> list[str]:
+    """Return the tokens that may be names."""
+    return [token.name for token in tokens if token.name is not None]
+
+
+class Statement:
+    """The tokens of a statement, read one after the other."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self._tokens = tokens
+        self._at = 0
+
+    def rest(self) -> list[Token]:
+        """Return the tokens that come."""
+        return self._tokens[self._at :]
+
+    def next(self) -> Token:
+        """Return the token that comes next."""
+        return self._tokens[self._at] if self._at < len(self._tokens) else Token("", None)
+
+    def word(self, *words: str) -> str:
+        """Go past one of the words, if it comes next; return it, or an empty text."""
+        word = self.next().word
+        if word not in words:
+            return ""
+        self._at += 1
+        return word
+
+    def words(self, words: str) -> bool:
+        """Go past all the words, if they come next."""
+        wanted = words.split()
+        if [token.word for token in self._tokens[self._at : self._at + len(wanted)]] != wanted:
+            return False
+        self._at += len(wanted)
+        return True
+
+    def identifier(self) -> str | None:
+        """Go past a name without a schema."""
+        name = self.next().name
+        self._at += name is not None
+        return name
+
+    def name(self) -> tuple[str | None, str] | None:
+        """Go past a name; return its schema and the name."""
+        parts: list[str] = []
+        while (part := self.identifier()) is not None:
+            parts.append(part)
+            if not self.word("."):
+                return (parts[-2] if len(parts) > 1 else None, part)
+        return None
+
+    def group(self) -> list[list[Token]]:
+        """Go past what stands in parentheses, if they come next; return what the commas separate."""
+        if not self.word("("):
+            return []
+        start, depth = self._at, 1
+        while depth and self._at < len(self._tokens):
+            depth += {"(": 1, ")": -1}.get(self.next().word, 0)
+            self._at += 1
+        return list(split(self._tokens[start : self._at - 1], ","))
+
+    def arguments(self) -> str:
+        """Go past the arguments of a function; return ``/3`` for three, and nothing without parentheses."""
+        return f"/{len(self.group())}" if self.next().word == "(" else ""
