@@ -62,7 +62,8 @@ _processes.set_forkserver_preload(
 
 def forked(target: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
     """Start a process that calls a function."""
-    with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT / "tests")):  # where it finds this module
+    path = os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests"))
+    with mock.patch.dict(os.environ, PYTHONPATH=path):  # where it finds this module, and this checkout
         forkserver.ensure_running()
     process = _processes.Process(target=target, args=arguments, daemon=True)
     process.start()
