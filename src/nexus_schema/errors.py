@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from alembic.script.revision import MultipleHeads
 from alembic.util import CommandError
 from psycopg import errors as pg
 from psycopg import pq
@@ -44,6 +45,11 @@ def describe(error: BaseException) -> str | None:
     The text is made of what the server and libpq report, which never includes a password.
     """
     if isinstance(error, CommandError):
+        if isinstance(error.__cause__, MultipleHeads):
+            return (
+                f"several revisions come last: {', '.join(sorted(error.__cause__.heads))}; let the later one"
+                " revise the other (down_revision), or join them: alembic merge heads -m 'join the two'"
+            )
         return _one_line(str(error))
     if isinstance(error, PoolTimeout):
         return f"no connection of the engine's pool became free: {_one_line(error.args[0])}"

@@ -370,7 +370,7 @@ def downgrade() -> None:
             ),
             "two heads": (
                 {"a.py": NEXT, "b.py": f"{NEXT}b"},
-                "Multiple head revisions are present for given argument",
+                f"several revisions come last: {NEXT}, {NEXT}b; let the later one revise the other",
             ),
         }
     ),

@@ -1,0 +1,60 @@
+"""Two files of one revision number: the line says which, which is the later one, and what to do."""
+
+from pathlib import Path
+
+import pytest
+from alembic.script import ScriptDirectory
+
+from nexus_schema.errors import SchemaError
+from nexus_schema.scripts import check_numbers
+
+
+def write(versions: Path, name: str, date: str, down: str = '"000"') -> None:
+    created = f"\nCreate Date: {date}" if date else ""
+    (versions / name).write_text(
+        f'"""One.\n\nRevision ID: {name[:3]}{created}\n"""\n\n'
+        f'revision: str = "{name[:3]}"\ndown_revision: str | None = {down}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "later"),
+    [
+        ("2026-01-02 10:00:00.5", "2026-01-02 09:00:00.5", "001_a.py, the later one,"),
+        ("2026-01-02 09:00:00.5", "2026-01-02 10:00:00.5", "001_b.py, the later one,"),
+        ("2026-01-02", "2026-01-03 10:00:00.5", "001_b.py, the later one,"),
+        ("2026-01-02", "2026-01-02 10:00:00.5", "the later one"),
+        ("2026-01-02", "2026-01-02", "the later one"),
+        ("2026-01-02", "", "the later one"),
+    ],
+)
+def test_the_later_one_is_to_get_the_next_number(tmp_path: Path, first: str, second: str, later: str) -> None:
+    versions = tmp_path / "versions"
+    versions.mkdir()
+    write(versions, "000_base.py", "2026-01-01", "None")
+    write(versions, "001_a.py", first)
+    write(versions, "001_b.py", second)
+    write(versions, "002_c.py", "2026-01-04", '"001"')
+    with pytest.raises(SchemaError) as refused:
+        check_numbers(ScriptDirectory(tmp_path))
+    assert str(refused.value) == (
+        "two files have the revision number 001: 001_a.py and 001_b.py;"
+        f" give {later} the number 003 in its name, its docstring and revision, and let it revise 002"
+        " (down_revision)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("of_merge", "expected"),
+    [
+        ("2026-01-05", "remove 003_merge.py, the later one, and join the branches anew: alembic merge heads"),
+        ("2026-01-03", "give 003_x.py, the later one, the number 004 in its name"),
+    ],
+)
+def test_one_of_them_is_a_merge(tmp_path: Path, of_merge: str, expected: str) -> None:
+    versions = tmp_path / "versions"
+    versions.mkdir()
+    write(versions, "003_merge.py", of_merge, '("001", "002")')
+    write(versions, "003_x.py", "2026-01-04", '"002"')
+    with pytest.raises(SchemaError, match=rf"003: 003_merge\.py and 003_x\.py; {expected}"):
+        check_numbers(ScriptDirectory(tmp_path))
