@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from alembic import context
+from alembic import command, context
 from sqlalchemy import URL
 
 import alembic_drift.operations
 import alembic_online
 from nexus_schema import legacy, scripts
 from nexus_schema.database import database_url, migration_url, parse_url
-from nexus_schema.directives import process_revision_directives
+from nexus_schema.directives import prepare_merge, process_revision_directives
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
 from nexus_schema.errors import TerminatedError, one_line_errors
 from nexus_schema.lock import lock_migrations, name_lock_holder
@@ -44,10 +44,14 @@ def configure(**how: Any) -> None:
 
 
 def run_offline(options: Options) -> None:
-    """Write SQL instead of running it: ``--sql``, and a new revision without ``--autogenerate``."""
+    """Write SQL instead of running it: ``--sql``, and what writes revisions without looking."""
     # The paramstyle keeps psycopg's doubled percent signs out of the script.
     configure(
-        dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True, as_sql=True
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},
+        literal_binds=True,
+        as_sql=True,
+        template_args=prepare_merge(context.script, config.cmd_opts) if merges else None,
     )
     if options.schema is not None and context.is_offline_mode():
         quoted = context.get_context().dialect.identifier_preparer.quote(options.schema)
@@ -106,9 +110,11 @@ if command_line:
     signal.signal(signal.SIGTERM, terminate)
 if command_line and config.config_file_name is not None:
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
-# `alembic revision` without --autogenerate and `alembic history` without --indicate-current read files only.
+merges = getattr(config.cmd_opts, "cmd", (None,))[0] is command.merge
+# So do `alembic revision` without --autogenerate and `alembic history` without --indicate-current.
 reads_files_only = (
-    getattr(config.cmd_opts, "autogenerate", None) is False
+    merges
+    or getattr(config.cmd_opts, "autogenerate", None) is False
     or getattr(config.cmd_opts, "indicate_current", None) is False
 )
 with one_line_errors(exit_process=command_line), ExitStack() as exits:

@@ -1,9 +1,19 @@
+<%
+    number = context.get("number") or up_revision
+    merged = isinstance(down_revision, tuple)
+    written = "op." in (upgrades or "")
+%>\
 """${message}.
 
+% if merged:
+What: joins revisions ${down_revision | comma,n}; changes nothing itself.
+Why: they were written beside each other, and the chain is one line.
+% else:
 What: TODO - the tables, columns and indexes that change, and the rows a backfill touches.
 Why: TODO - who needs it. Say also what the downgrade cannot bring back.
+% endif
 
-Revision ID: ${up_revision}
+Revision ID: ${number}
 Revises: ${down_revision | comma,n}
 Create Date: ${create_date}
 """
@@ -11,23 +21,28 @@ Create Date: ${create_date}
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-
 from alembic import op
-from nexus_schema.revisions import refuse_data_loss, verify
-${imports if imports else ""}
 
-revision: str = ${repr(up_revision)}
-down_revision: str | None = ${repr(down_revision)}
+from nexus_schema.revisions import refuse_data_loss, verify
+% if imports:
+${imports}
+% endif
+
+revision: str = "${number}"
+down_revision: str ${"| Sequence[str] " if merged else ""}| None = ${repr(down_revision)}
 branch_labels: str | Sequence[str] | None = ${repr(branch_labels)}
 depends_on: str | Sequence[str] | None = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    """Upgrade to ${up_revision}; end it with verify(...)."""
-    ${upgrades if upgrades else "pass"}
+    """Upgrade to ${number}${"." if merged or written else "; end it with verify(...)."}"""
+% if upgrades:
+    ${upgrades}
+% endif
 
 
 def downgrade() -> None:
-    """Downgrade from ${up_revision}; begin it with refuse_data_loss(...) where rows or values would go."""
-    ${downgrades if downgrades else "pass"}
+    """Downgrade from ${number}${"." if merged or written else "; begin it with refuse_data_loss(...) where rows or values would go."}"""
+% if downgrades:
+    ${downgrades}
+% endif

@@ -1,5 +1,6 @@
 """What several revisions need: proof at the end of an upgrade, and a guard before a downgrade."""
 
+import re
 from collections.abc import Iterable
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from nexus_schema.options import Options
 def verify(
     relation: str,
     *,
+    schema: str | None = None,
     columns: Iterable["sa.Column[object]"] = (),
     indexes: Iterable[str] = (),
     constraints: Iterable[str] = (),
@@ -29,34 +31,58 @@ def verify(
     inspector = sa.inspect(op.get_bind())
     dialect = op.get_bind().dialect
     wrong: list[str] = []
-    if not inspector.has_table(relation):
+    if not inspector.has_table(relation, schema):
         raise SchemaError(f"{relation} was not created")
-    found_columns = {column["name"]: column for column in inspector.get_columns(relation)}
+    found_columns = {column["name"]: column for column in inspector.get_columns(relation, schema)}
     for column in columns:
         found = found_columns.get(column.name)
         if found is None:
             wrong.append(f"column {column.name} is missing")
-        elif found["type"].compile(dialect) != column.type.compile(dialect):
+        elif _differ(found["type"], column.type, dialect):
             wrong.append(f"column {column.name} is {found['type'].compile(dialect)}")
         elif found["nullable"] != column.nullable:
             wrong.append(f"column {column.name} is {'nullable' if found['nullable'] else 'not nullable'}")
-    found_indexes = {index["name"]: index for index in inspector.get_indexes(relation)}
+    found_indexes = {index["name"]: index for index in inspector.get_indexes(relation, schema)}
     for name in indexes:
         if name not in found_indexes:
             wrong.append(f"index {name} is missing")
         elif found_indexes[name].get("dialect_options", {}).get("postgresql_invalid"):
             wrong.append(f"index {name} is invalid (alembic -x online upgrade head builds it anew)")
-    validated = set(op.get_bind().scalars(_VALIDATED_CONSTRAINTS, {"relation": relation}))
+    validated = set(op.get_bind().scalars(_VALIDATED_CONSTRAINTS, {"relation": relation, "schema": schema}))
     wrong += [f"constraint {name} is missing or not valid" for name in constraints if name not in validated]
     if wrong:
         raise SchemaError(f"{relation} is not what this revision makes: {', '.join(wrong)}")
 
 
+def _differ(
+    found: "sa.types.TypeEngine[object]", wanted: "sa.types.TypeEngine[object]", dialect: sa.Dialect
+) -> bool:
+    # One that SQLAlchemy does not know, such as jsonpath, is NullType, and cannot be compared.
+    return not isinstance(found, sa.types.NullType) and _spelled(found, dialect) != _spelled(wanted, dialect)
+
+
+def _spelled(type_: "sa.types.TypeEngine[object]", dialect: sa.Dialect) -> str:
+    """Return a type as PostgreSQL calls it, which does not remember how it was written."""
+    text = type_.compile(dialect)
+    for written, called in _ALIASES.items():
+        text = re.sub(rf"^{written}(?=$|\[)", called, text)
+    return text.upper() if text.startswith("INTERVAL") else re.sub(r"(\[\])+$", "[]", text)
+
+
+_ALIASES = {
+    r"FLOAT(\((2[5-9]|[3-5]\d)\))?": "DOUBLE PRECISION",
+    r"FLOAT\(\d+\)": "REAL",
+    r"(?:DECIMAL|NUMERIC)\((\d+)\)": r"NUMERIC(\1, 0)",
+    r"DECIMAL(.*)": r"NUMERIC\1",
+    r"(CHAR|BIT)": r"\1(1)",
+}
+
+
 def refuse_data_loss(table: str, what: str, rows: str) -> None:
     """Stop a downgrade with one line that counts what would be lost, unless -x allow_data_loss=true.
 
-    :param table: the table whose rows or columns will go. It is locked before the count, so that no
-        session adds a row between the count and the loss.
+    :param table: the table whose rows or columns will go, as SQL writes it. It is locked before the count,
+        so that no session adds a row between the count and the loss.
     :param what: what is counted, for the message: "rows of conversation_metrics".
     :param rows: the SQL that yields them, from FROM on. It runs in the database, also from a --sql script.
     """
@@ -67,6 +93,7 @@ def refuse_data_loss(table: str, what: str, rows: str) -> None:
             "this downgrade has to lock the table while it counts what would be lost; run it without"
             " -x online"
         )
+    shown = what.replace("'", "''").replace("%", "%%").replace(":", r"\:")
     op.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
     op.execute(
         sa.text(f"""\
@@ -75,7 +102,7 @@ DECLARE lost bigint;
 BEGIN
     SELECT count(*) INTO lost {rows};
     IF lost > 0 THEN
-        RAISE EXCEPTION 'this downgrade would lose % {what}; back them up first, then repeat it'
+        RAISE EXCEPTION 'this downgrade would lose % {shown}; back them up first, then repeat it'
             ' with -x allow_data_loss=true', lost;
     END IF;
 END $guard$""")
@@ -83,5 +110,6 @@ END $guard$""")
 
 
 _VALIDATED_CONSTRAINTS = sa.text(
-    "SELECT conname FROM pg_constraint WHERE conrelid = to_regclass(quote_ident(:relation)) AND convalidated"
+    "SELECT conname FROM pg_constraint WHERE convalidated"
+    " AND conrelid = to_regclass(concat(quote_ident(:schema) || '.', quote_ident(:relation)))"
 )

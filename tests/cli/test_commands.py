@@ -6,36 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from copies import alembic, alembic_error, change, new_file
 from databases import Database, dump_schema, url_of
 from marks import quick
-from programs import alembic_program, copy_project, python_program, run_program
+from programs import alembic_program, python_program, run_program
 from support import HEAD, NEXT, REVISIONS
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of the project whose models a test may change."""
-    return copy_project(tmp_path, "alembic", "src", "alembic.ini", "pyproject.toml")
-
-
-def alembic(project: Path, database: Database, *arguments: str, **environment: str) -> str:
-    result = alembic_program(
-        *arguments, url=url_of(database), cwd=project, PYTHONPATH=str(project / "src"), **environment
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout + result.stderr
-
-
-def new_file(project: Path) -> Path:
-    [file] = (project / "alembic" / "versions").glob(f"{NEXT}_*.py")
-    return file
-
-
-def change(project: Path, file: str, old: str, new: str) -> None:
-    path = project / "src" / "models" / file
-    text = path.read_text()
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
 
 
 def test_reading_commands(head: Database, project: Path) -> None:
@@ -73,6 +48,51 @@ def test_a_plain_revision_gets_the_next_number_and_needs_no_database(project: Pa
     assert f'down_revision: str | None = "{HEAD}"' in text
     docstring = ast.get_docstring(ast.parse(text)) or ""
     assert re.match(r"Add request tags!\.\n\nWhat: TODO.*\nWhy: TODO", docstring, re.DOTALL)
+    imports = (
+        "import sqlalchemy as sa\nfrom alembic import op\n\n"
+        "from nexus_schema.revisions import refuse_data_loss, verify\n\nrevision: str"
+    )
+    assert imports in text, "a person fills the file in, and needs them"
+    for command in ("format --check", "check --extend-ignore F401,PIE790"):
+        found = run_program(sys.executable, "-m", "ruff", *command.split(), file, cwd=project)
+        assert found.returncode == 0, found.stdout
+    assert not (project / ".postgres").exists()
+
+
+def test_branches_are_joined_by_a_revision_with_the_next_number(project: Path) -> None:
+    """None of it needs a database."""
+    joined = f"{int(NEXT) + 1:03d}"
+    versions = project / "alembic" / "versions"
+    alembic(project, None, "revision", "-m", "one")
+    other = new_file(project).read_text().replace(f'"{NEXT}"', f'"{joined}"')
+    (versions / f"{joined}_two.py").write_text(other)
+    for command in (["revision", "-m", "three"], ["upgrade", "head", "--sql"]):
+        assert alembic_error(project, None, *command) == (
+            f"error: several revisions come last: {NEXT}, {joined}; let the later one revise the other"
+            " (down_revision), or join them: alembic merge heads -m 'join the two'"
+        )
+    assert "a revision needs a message" in alembic_error(project, None, "merge", "heads")
+    alembic(project, None, "merge", "heads", "--rev-id", "x", "-m", "other")
+    (versions / "x_other.py").unlink()
+
+    number = f"{int(joined) + 1:03d}"
+    alembic(project, None, "merge", "heads", "-m", "join them")
+    file = new_file(project, number)
+    assert file.name == f"{number}_join_them.py"
+    text = file.read_text()
+    assert (
+        f'revision: str = "{number}"\ndown_revision: str | Sequence[str] | None = ("{NEXT}", "{joined}")'
+        in text
+    )
+    docstring = ast.get_docstring(ast.parse(text)) or ""
+    assert f"Revision ID: {number}\nRevises: {NEXT}, {joined}\n" in docstring
+    assert "TODO" not in docstring
+    for ruff in ("format --check", "check"):
+        found = run_program(sys.executable, "-m", "ruff", *ruff.split(), file, cwd=project)
+        assert found.returncode == 0, found.stdout
+    assert f"{number} (head)" in alembic(project, None, "heads")
+    script = alembic(project, None, "upgrade", f"{HEAD}:head", "--sql")
+    assert f"UPDATE alembic_version SET version_num='{number}'" in script
     assert not (project / ".postgres").exists()
 
 

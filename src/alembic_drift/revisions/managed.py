@@ -13,7 +13,7 @@ from pathlib import Path
 from alembic.script import ScriptDirectory
 
 from alembic_drift.objects import Key
-from alembic_drift.revisions.calls import changes_of
+from alembic_drift.revisions.calls import Call, changes_of
 from alembic_drift.revisions.changes import Change, Thing, settled
 from alembic_drift.revisions.expressions import TooLongError
 from alembic_drift.revisions.sources import read_upgrade
@@ -63,8 +63,19 @@ def managed_by(script: ScriptDirectory, default: str | None = None) -> Managed:
 
 def _changes_of(file: Path) -> list[Change]:
     changes: list[Change] = []
+    tables: list[Call] = []
+
+    def note(call: Call) -> None:
+        if call.name == "Table":
+            tables.append(call)
+        elif call.name == "create_all" and isinstance(call.of, Call):
+            for table in tables:
+                if table.arg(1, "metadata") == call.of:
+                    changes.extend(changes_of(Call("create", [], {}, of=table)))
+        changes.extend(changes_of(call))
+
     try:
-        read_upgrade(file.read_bytes(), lambda call: changes.extend(changes_of(call)))
+        read_upgrade(file.read_bytes(), note)
     except (OSError, SyntaxError, ValueError, RecursionError, TooLongError) as error:
         reason = str(error) or type(error).__name__
         log.warning("what %s makes is not known to its end, because it cannot be read: %s", file, reason)
