@@ -36,7 +36,7 @@ def _if_exists(_context: MigrationContext, _revision: object, operation: Any) ->
     return operation
 
 
-def _drop_first(container: ops.OpContainer, dropped: set[tuple[str, str | None]]) -> None:
+def _drop_first(container: ops.OpContainer, dropped: set[tuple[str, Any]]) -> None:
     """Drop a constraint before it is added: PostgreSQL has no ADD CONSTRAINT IF NOT EXISTS."""
     rewritten: list[ops.MigrateOperation] = []
     for operation in container.ops:

@@ -78,7 +78,7 @@ def add(_context, _revision, operation):
 options["process_revision_directives"] = rewriter
 """
 
-_EMPTY = """
+_EMPTY = """SET search_path TO DEFAULT;
 DO $$ DECLARE name text; BEGIN
     FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
     LOOP EXECUTE format('DROP SCHEMA %I CASCADE', name); END LOOP;
@@ -129,6 +129,8 @@ class Stock:
         self.env = ""
         self.attributes: dict[str, Any] = {}
         """What env.py is given besides."""
+        self.said_at_revision: list[str] = []
+        """What ``said`` and ``warned`` were when a revision was written."""
         self.said: list[str] = []
         """Lines of standard output."""
         self.warned: list[str] = []
@@ -213,6 +215,7 @@ class Stock:
         """Write a revision of what differs; returns its text."""
         before = self._files()
         self.run("revision", message="mend", autogenerate=True)
+        self.said_at_revision = [*self.said, *self.warned]
         [file] = self._files() - before
         return file.read_text(encoding="utf-8")
 
@@ -222,12 +225,16 @@ class Stock:
     def downgrade(self, revision: str = "-1") -> None:
         self.run("downgrade", revision)
 
+    def create_all(self) -> None:
+        """Make the models as programs do that have no revisions."""
+        url = url_of(self.database).replace("postgresql:", "postgresql+psycopg:")
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        runpy.run_path(str(self.models))["metadata"].create_all(engine)
+
     def made_by_models(self, schemas: str = "") -> list[str]:
         """Return the schema that ``create_all`` makes; the database is empty afterwards."""
         self.database.execute(f"{_EMPTY};{schemas}")
-        engine = sa.create_engine(url_of(self.database).replace("postgresql:", "postgresql+psycopg:"))
-        runpy.run_path(str(self.models))["metadata"].create_all(engine)
-        engine.dispose()
+        self.create_all()
         made = schema_of(self.database)
         self.database.execute(f"{_EMPTY};{schemas}")
         return made
@@ -267,7 +274,7 @@ class Stock:
             return text
         assert "To settle by hand" not in text, text
         self.upgrade()
-        assert self.check() == [], text
+        assert self.check() == [], "\n".join([*self.said, text])
         after = schema_of(self.database)
         if wanted:
             assert_same(_without_not_null_names(after), _without_not_null_names(wanted), text)

@@ -1,5 +1,7 @@
 """Tables that a revision has renamed: what was named after the old one is renamed, and comes back."""
 
+import re
+
 import pytest
 from drift.stock import Case, Stock, params
 
@@ -15,9 +17,8 @@ def _renamed(
     columns: str, *expected: str, convention: bool = False, more: str = "", **options: object
 ) -> Case:
     """A table ``old`` of these columns, made as the models would, and renamed to ``new``."""
-    before = more + columns.replace("TABLE", "old")
-    made = f"metadata = sa.MetaData()\n{CONVENTION if convention else ''}\n{before}\n"
-    revisions = [made + "metadata.create_all(op.get_bind())", "op.rename_table('old', 'new')"]
+    made = re.sub(r'sa\.Table\("(\w+)", metadata, ', r'op.create_table("\1", ', more + columns)
+    revisions = [made.replace("TABLE", "old"), "op.rename_table('old', 'new')"]
     models = (CONVENTION if convention else "") + more + columns.replace("TABLE", "new")
     return Case(models, revisions=revisions, expected=expected, never=_NEVER, **options)  # type: ignore[arg-type]
 
@@ -37,13 +38,13 @@ CASES = {
         f'sa.Table("TABLE", metadata, {_ID}, sa.Column("a", sa.Text, unique=True))', equal=False
     ),
     "05-foreign-key": _renamed(
-        f'sa.Table("TABLE", metadata, {_ID}, sa.Column("o_id", sa.ForeignKey("o.id")))',
+        f'sa.Table("TABLE", metadata, {_ID}, sa.Column("o_id", sa.Integer, sa.ForeignKey("o.id")))',
         more=_OTHER,
         equal=False,
     ),
     "05-referred": _renamed(
         f'sa.Table("TABLE", metadata, {_ID})\n'
-        'sa.Table("child", metadata, sa.Column("up", sa.ForeignKey("TABLE.id")))',
+        'sa.Table("child", metadata, sa.Column("up", sa.Integer, sa.ForeignKey("TABLE.id")))',
         equal=False,
     ),
     "05-check": _renamed(
@@ -84,7 +85,7 @@ CASES = {
         text=[r"(?i)rename.*uq_old_a.*uq_new_a"],
     ),
     "05-convention-foreign-key": _renamed(
-        'sa.Table("TABLE", metadata, sa.Column("o_id", sa.ForeignKey("o.id")))',
+        'sa.Table("TABLE", metadata, sa.Column("o_id", sa.Integer, sa.ForeignKey("o.id")))',
         "constraint fk_new_o_id_o on new (name)",
         convention=True,
         more=_OTHER,
@@ -92,7 +93,7 @@ CASES = {
     ),
     "05-convention-referred": _renamed(
         f'sa.Table("TABLE", metadata, {_ID})\n'
-        'sa.Table("child", metadata, sa.Column("up", sa.ForeignKey("TABLE.id")))',
+        'sa.Table("child", metadata, sa.Column("up", sa.Integer, sa.ForeignKey("TABLE.id")))',
         "constraint fk_child_up_new on child (name)",
         "constraint pk_new on new (name)",
         convention=True,

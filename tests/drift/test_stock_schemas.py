@@ -1,0 +1,112 @@
+"""Schemas with names that SQL has to quote: on a fresh database nothing differs, and a change goes round."""
+
+import pytest
+from drift.circle import schema_of
+from drift.stock import Case, Stock, params
+
+_TABLES = """
+sa.Table("t", metadata, sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("k", sa.Enum("a", "b", name="k", SCHEMA), server_default="a"),
+    sa.Column("a", sa.Integer, sa.CheckConstraint("a > 0", name="positive")),
+    sa.Column("up", sa.ForeignKey("PREFIXt.id")), sa.Column("u", sa.Text, unique=True, index=True), SCHEMA)
+"""
+# What reads its own schema, whatever search_path its caller has; DDL takes % twice.
+_CODE = """
+def code(statement):
+    sa.event.listen(metadata, "after_create", sa.DDL(statement.replace("%", "%%")))
+code('CREATE FUNCTION f() RETURNS bigint'
+    ' LANGUAGE plpgsql SET search_path TO PATH AS $$ BEGIN'
+    ' RETURN (SELECT count(*) FROM t); END $$')
+code('CREATE VIEW v AS SELECT id, a FROM t')
+"""
+SCHEMAS = {
+    "select": "select",
+    "umlaut": "Weiß",
+    "dollar": "a$b",
+    "apostrophe": "it's",
+    "odd": 'An "odd" one',
+    "plain": "plain",
+}
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _first(name: str, more: str = "", **options: object) -> Case:
+    """A project whose tables are in the first schema of the search_path."""
+    quoted = _quote(name)
+    path = f"ALTER DATABASE %I SET search_path TO {quoted}".replace("'", "''")
+    tables = _TABLES.replace("PREFIX", "").replace(", SCHEMA", "")
+    code = _CODE.replace("", "").replace("PATH", quoted.replace("'", "\\'"))
+    return Case(
+        tables + code + more,
+        schemas=f"CREATE SCHEMA {quoted}; SET search_path TO {quoted};"
+        f"DO $$ BEGIN EXECUTE format('{path}', current_database()); END $$",
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _named(name: str, **options: object) -> Case:
+    """A project whose models name the schema of their tables."""
+    quoted = _quote(name)
+    tables = _TABLES.replace("PREFIXt.id", f"{name}.t.id".replace('"', '\\"')).replace(
+        "SCHEMA", f"schema={name!r}"
+    )
+    return Case(
+        tables,
+        schemas=f"CREATE SCHEMA {quoted}",
+        env='options["include_schemas"] = True',
+        **options,  # type: ignore[arg-type]
+    )
+
+
+_ALL = ["function f()", "table t", "type k", "view v"]
+FRESH = {f"13-first-{name}": _first(schema, expected=_ALL) for name, schema in SCHEMAS.items()} | {
+    f"13-named-{name}": _named(schema, expected=["table t", "type k"])
+    for name, schema in SCHEMAS.items()
+    if name not in {"dollar"}
+}
+
+
+# A function in SQL reads the table when it is created.
+FRESH["13-sql-function"] = Case(
+    FRESH["13-first-plain"].models
+    + "code('CREATE FUNCTION h() RETURNS bigint LANGUAGE sql AS $$ SELECT count(*) FROM t $$')\n",
+    schemas=FRESH["13-first-plain"].schemas,
+    expected=sorted([*_ALL, "function h()"]),
+)
+
+
+@pytest.mark.parametrize("case", params(FRESH))
+def test_a_fresh_database(stock: Stock, case: Case) -> None:
+    """All is made by the first revision, and by ``create_all``; check is clean after either."""
+    stock.circle(case)
+
+
+CHANGED = {
+    f"13-changed-{name}": _first(
+        schema,
+        'sa.Table("new", metadata, sa.Column("up", sa.ForeignKey("t.id"), index=True))',
+        expected=["table new"],
+    )
+    for name, schema in SCHEMAS.items()
+}
+
+
+@pytest.mark.parametrize("case", params(CHANGED))
+def test_a_change_in_a_schema(stock: Stock, case: Case) -> None:
+    """Made by ``create_all`` and then changed."""
+    wanted = stock.prepare(case)
+    assert wanted
+    stock.write_models(case.models.partition('sa.Table("new"')[0])
+    stock.create_all()
+    assert stock.check() == []
+    stock.write_models(case.models)
+    assert stock.check() == [*case.expected]
+    before = schema_of(stock.database)
+    stock.autogenerate()
+    stock.upgrade()
+    assert stock.check() == []
+    stock.downgrade()
+    assert schema_of(stock.database) == before
