@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from alembic_drift.internals import final_name
+from alembic_drift.internals import constraints_of, final_name
 from alembic_drift.objects import NAME, Catalog, Facts, Key
 from alembic_drift.sql import quote
 
@@ -32,7 +32,7 @@ def match_unnamed(
     named = {
         (name, final_name(constraint, dialect))
         for name, table in tables.items()
-        for constraint in _constraints(table)
+        for constraint in constraints_of(table)
     }
     unnamed = {
         (name, letter, columns)
@@ -54,14 +54,8 @@ def match_unnamed(
     return {taken.get(key, key): facts for key, facts in models.items()}
 
 
-def _constraints(table: sa.Table) -> Iterator[sa.Constraint]:
-    yield from table.constraints
-    for column in table.columns:  # checks that are written with their column
-        yield from column.constraints
-
-
 def _unnamed(table: sa.Table, dialect: sa.Dialect) -> Iterator[tuple[str, frozenset[str] | None]]:
-    for constraint in _constraints(table):
+    for constraint in constraints_of(table):
         letter = LETTERS.get(constraint.__visit_name__)
         if letter is not None and final_name(constraint, dialect) is None:
             known = letter in "puf" and isinstance(constraint, sa.schema.ColumnCollectionConstraint)

@@ -1,6 +1,7 @@
 """What a schema holds, read from the server's catalogs: one statement, made of the queries of the kinds."""
 
 import re
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -69,33 +70,35 @@ _READ = sa.text(_COMMON + "\nUNION ALL\n".join(kind.query for kind in KINDS))
 SET_PATH = sa.text("SELECT set_config('search_path', :path, true)")
 
 
+Renames = dict[str, tuple[str, str]]
+"""For each scratch schema the name that is to stand instead, plain and as SQL writes it."""
+
+_EXECUTABLE = ("definition", "query", "type")
+
+
 def read(
     connection: sa.Connection,
     schema: str,
     path: str,
     ignored: set[str],
     *,
-    rename: dict[str, tuple[str, str]] | None = None,
+    rename: Renames | None = None,
 ) -> Catalog:
     """Return what one schema holds.
 
     :param path: the search_path; what is not in it is written with its schema, so it decides the words.
     :param ignored: relations that are no part of the schema: Alembic's own.
-    :param rename: for each scratch schema the name that is to stand instead, plain and as SQL writes it.
+    :param rename: the names of scratch schemas, which are not to stand anywhere.
     """
     connection.execute(SET_PATH, {"path": path})
     catalog: Catalog = {}
     for kind, table, name, facts in connection.execute(_READ, {"schema": schema, "ignored": sorted(ignored)}):
-        for scratch, (real, written) in (rename or {}).items():
-            name = _renamed(name, scratch, real, written)
-            facts = {
-                fact: value
-                if fact == "_type" and kind == "column"
-                else _renamed(value, scratch, real, written)
-                for fact, value in facts.items()
-            }
+        # To have the server execute it once more, in the scratch schema.
+        executable = {"_written": next((facts[fact] for fact in _EXECUTABLE if facts.get(fact)), None)}
+        facts = {fact: renamed(value, rename or {}) for fact, value in facts.items()} | executable
+        name = renamed(name, rename or {})
         if kind in {"index", "constraint"}:
-            facts["definition"] = _OPTIONS.sub(_somebodys, facts["definition"])
+            facts["definition"] = without_servers(facts["definition"])
         catalog[Key(kind, table, name)] = {fact: value for fact, value in facts.items() if value is not None}
     return catalog
 
@@ -105,8 +108,12 @@ _OPTION = r"\w+=(?:'(?:[^']|'')*'|[\w.+-]+)"
 _OPTIONS = re.compile(rf" (\S+) \(({_OPTION}(?:, {_OPTION})*)\)")
 
 
+def without_servers(definition: str) -> str:
+    """Return a definition with options in the order of their names, without those of the server."""
+    return _OPTIONS.sub(_somebodys, definition)
+
+
 def _somebodys(found: re.Match[str]) -> str:
-    """Return options in the order of their names, without those of the server."""
     options = sorted(option for option in re.findall(_OPTION, found[2]) if not option.startswith("pg_"))
     return f" {found[1]} ({', '.join(options)})" if options else ""
 
@@ -115,11 +122,19 @@ def _somebodys(found: re.Match[str]) -> str:
 _LITERAL = re.compile("'(?:[^']|'')*'")
 
 
-def _renamed(value: Any, scratch: str, real: str, written: str) -> Any:
-    if not isinstance(value, str) or scratch not in value:
+def renamed(value: Any, rename: Renames) -> Any:
+    """Return a text with the names of schemas in the place of those of scratch schemas."""
+    if not isinstance(value, str):
         return value
-    if value == scratch:
-        return real
-    value = value.replace(f"'{scratch}'", literal(real))  # the search_path of a function
-    value = _LITERAL.sub(lambda found: found[0].replace(scratch, written.replace("'", "''")), value)
-    return value.replace(scratch, written)
+    for scratch, (real, written) in rename.items():
+        if value == scratch:
+            return real
+        if scratch in value:
+            value = value.replace(f"'{scratch}'", literal(real))  # the search_path of a function
+            doubled = written.replace("'", "''")
+            value = _LITERAL.sub(partial(_replaced, scratch, doubled), value).replace(scratch, written)
+    return value
+
+
+def _replaced(old: str, new: str, found: re.Match[str]) -> str:
+    return found[0].replace(old, new)

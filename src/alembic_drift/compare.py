@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 import sqlalchemy as sa
 
 from alembic_drift.align import match_renamed, match_unnamed
+from alembic_drift.catalog import without_servers
 from alembic_drift.kinds import KIND_OF
 from alembic_drift.objects import NAME, UNMADE, Catalog, Difference, Key, parent, told
 from alembic_drift.scratch import Both
 
+_EXPRESSIVE = {"index", "constraint", "view", "materialized view"}
 _RELATIONS = {"table", "view", "materialized view", "sequence"}
 
 
@@ -30,6 +32,7 @@ class Comparison:
         :param hidden: whether an object is no part of the comparison.
         """
         self._is_managed = is_managed
+        self._probes = both.probes
         self.database = _shown(both.database, both, hidden)
         self.models = _shown(both.models, both, hidden)
         self.models = match_unnamed(self.database, self.models, tables, dialect)
@@ -126,8 +129,22 @@ class Comparison:
         for aspect in sorted({*database, *models}):
             if aspect == "definition" and NAME in database and key.kind == "index":
                 continue  # the same but for the name
-            if not aspect.startswith("_") and database.get(aspect) != models.get(aspect):
-                self.differences.append(Difference(key, aspect, database.get(aspect), models.get(aspect)))
+            if aspect.startswith("_") or database.get(aspect) == models.get(aspect):
+                continue
+            if aspect in {"definition", "query"} and self._is_written_otherwise(key):
+                continue
+            self.differences.append(Difference(key, aspect, database.get(aspect), models.get(aspect)))
+
+    def _is_written_otherwise(self, key: Key) -> bool:
+        """Return whether the models' definition, executed as the server writes it, is the database's."""
+        database, models = self.database[key], self.models[key]
+        if key.kind not in _EXPRESSIVE or models.get("_type") in {"p", "u", "f"}:
+            return False
+        said = self._probes.written_again(key, models)
+        if said is None:
+            return False
+        found = database["query"] if "query" in database else database["definition"]
+        return bool(found == (said if "query" in database else without_servers(said)))
 
 
 def _shown(catalog: Catalog, both: Both, hidden: Callable[[Key, Catalog, Catalog], bool]) -> Catalog:

@@ -7,6 +7,7 @@ Copies of columns: a column of SQLAlchemy belongs to one table, and only a table
 Defaults: Alembic asks the database whether two are the same, by a query that a quote in one of them breaks.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,13 @@ def final_name(constraint: sa.Constraint | sa.Index, dialect: sa.Dialect) -> str
     """Return the name that a constraint has in the database, or None where the server names it."""
     name = sqla_compat._get_constraint_final_name(constraint, dialect)
     return None if name is None else str(name)
+
+
+def constraints_of(table: sa.Table) -> Iterator[sa.Constraint]:
+    """Yield the constraints of a table, and the checks that are written with a column."""
+    yield from table.constraints
+    for column in table.columns:
+        yield from column.constraints
 
 
 def is_type_bound(constraint: sa.Constraint) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import ops
 
-from alembic_drift.casts import Casts
 from alembic_drift.objects import Catalog, Difference, Facts, Key
 from alembic_drift.order import Phase, Plan, free_names
+from alembic_drift.probes import Probes
 from alembic_drift.render import BothWays
 from alembic_drift.sql import as_text, literal, qualified, quote
 
@@ -55,7 +55,7 @@ class Mending:
     """What is the operator's own."""
     clashing: set[str]
     """Names of relations that are another kind of thing in the database."""
-    casts: Casts
+    probes: Probes
     columns: Callable[[str], Any]
     """Returns the columns of a table in the database, as SQLAlchemy reflects them."""
 

@@ -71,8 +71,8 @@ def told(facts: Facts | None) -> str | None:
     """Say in one phrase what an object is."""
     if facts is None:
         return None
-    if facts.get("state", "enabled") != "enabled":
-        return f"{facts['definition']}, {facts['state']}"
+    if facts.get("enabled", "enabled") != "enabled":
+        return f"{facts['definition']}, {facts['enabled']}"
     for fact in ("definition", "query", "numbers"):
         if facts.get(fact):
             return str(facts[fact])

@@ -247,7 +247,8 @@ def _create_type(operations: Operations, operation: CreateTypeOp) -> None:
         f"""\
 DO $create$ DECLARE found text; BEGIN
 SELECT {TYPE_DEFINITION} INTO found
-FROM pg_type WHERE typname = {literal(operation.name)} AND typnamespace = CAST({schema} AS regnamespace);
+FROM pg_type WHERE typname = {literal(operation.name)} AND typnamespace =
+    (SELECT oid FROM pg_namespace WHERE nspname = {schema});
 IF found IS NULL THEN
     CREATE {operation.kind.upper()} {name} AS {operation.definition};
 ELSIF found <> {definition} THEN

@@ -35,15 +35,19 @@ class Allowed:
         if not isinstance(patterns, list | tuple) or not all(isinstance(item, str) for item in patterns):
             raise DriftError(f'{place} has to be a list of patterns: ["index audit_*", "column orders.note"]')
         for pattern in patterns:
-            kind, *_ = pattern.split(" ")
-            if not set("*?[") & set(kind) and not any(pattern.startswith(f"{known} ") for known in kinds):
+            kind, _, name = pattern.partition(" ")
+            if not (name and set("*?[") & set(kind)) and not any(
+                pattern.startswith(f"{known} ") for known in kinds
+            ):
                 there = ", ".join(sorted(kinds))
                 raise DriftError(f"{place}: {pattern!r} begins with no kind of object; there are {there}")
         self._patterns = dict.fromkeys(patterns, False)
         self._place = place
 
     def __contains__(self, key: Key) -> bool:
-        found = [pattern for pattern in self._patterns if fnmatchcase(str(key), pattern)]
+        found = [
+            pattern for pattern in self._patterns if str(key) == pattern or fnmatchcase(str(key), pattern)
+        ]
         self._patterns.update(dict.fromkeys(found, True))
         return bool(found)
 

@@ -1,7 +1,9 @@
 """The comparators: what Alembic has found is completed by what the server says."""
 
 import logging
+import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import sqlalchemy as sa
 from alembic.autogenerate.api import AutogenContext
@@ -51,22 +53,22 @@ def begin(
         if context.run_name_filters(schema, "schema", {}):
             schemas.add(schema)
     leave_defaults(migration)
-    for logger in _LOGGERS:
-        logger.addFilter(_is_true)
+    migration.opts.setdefault(_QUIET, ExitStack()).enter_context(_without_untrue())
     return PriorityDispatchResult.CONTINUE
 
 
 # Where the options of a context hold why it cannot compare.
 _REASON = "alembic_drift.reason"
+# And what ends the silence of Alembic's comparators.
+_QUIET = "alembic_drift.quiet"
 
 
 def end(
     context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[str | None]
 ) -> PriorityDispatchResult:
     """Compare, or say why that cannot be, and leave what it used as it was."""
-    for logger in _LOGGERS:
-        logger.removeFilter(_is_true)
     migration = context.migration_context
+    migration.opts.pop(_QUIET, ExitStack()).close()
     # Expressions of a revision are rendered by this dialect; that of the connection doubles percent signs.
     dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
     dialect.statement_compiler = RevisionCompiler
@@ -152,7 +154,7 @@ def _mend(
         differences=compared.differences,
         own=compared.own,
         clashing=compared.clashing,
-        casts=both.casts,
+        probes=both.probes,
         columns=lambda table: context.inspector.get_columns(table, schema),
     )
     mending.rebuilt = views.to_rebuild(mending)
@@ -234,6 +236,19 @@ def _dropped_by(operation: ops.MigrateOperation) -> Key | None:
     return None
 
 
+@contextmanager
+def _without_untrue() -> Iterator[None]:
+    for logger in _LOGGERS:
+        logger.addFilter(_is_true)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"(?s).*xpression compare cannot proceed")
+            yield
+    finally:
+        for logger in _LOGGERS:
+            logger.removeFilter(_is_true)
+
+
 def _is_true(record: logging.LogRecord) -> bool:
     """Leave out what Alembic says of what is compared here: what it detects, and what it cannot compare."""
     return not any(words in record.msg for words in _UNTRUE)
@@ -242,8 +257,6 @@ def _is_true(record: logging.LogRecord) -> bool:
 _UNTRUE = (
     "Detected ",
     "assuming equal and skipping",
-    "xpression compare cannot proceed",
-    "xpression #%s",
 )
 
 _LOGGERS = [

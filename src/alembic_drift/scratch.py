@@ -8,17 +8,18 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.ddl import CreateView
 
-from alembic_drift.casts import Casts
-from alembic_drift.catalog import SET_PATH, read
+from alembic_drift.catalog import SET_PATH, read, renamed
 from alembic_drift.driver import first_line, is_in_autocommit, sqlstate, takes_several_statements
 from alembic_drift.errors import DriftError
 from alembic_drift.objects import Catalog, Key
+from alembic_drift.probes import Probes
 
 
 class Statement(NamedTuple):
@@ -41,7 +42,7 @@ class Both:
     models: Catalog
     unmade: dict[Key, str]
     """What could not be made of the models, and why."""
-    casts: Casts
+    probes: Probes
     default: str
     """The name of the first schema of the search_path."""
 
@@ -144,9 +145,15 @@ def both_sides(
             for schema in schemas
         }
         connection.execute(SET_PATH, {"path": path})
-        casts = Casts(connection, scratch_path, places[None])
         yield {
-            schema: Both(names[schema], found[schema], made[schema], unmade, casts, names[None])
+            schema: Both(
+                names[schema],
+                found[schema],
+                made[schema],
+                unmade,
+                Probes(connection, scratch_path, places[schema], partial(renamed, rename=rename)),
+                names[None],
+            )
             for schema in schemas
         }
 

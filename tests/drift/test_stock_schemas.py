@@ -65,7 +65,7 @@ _ALL = ["function f()", "table t", "type k", "view v"]
 FRESH = {f"13-first-{name}": _first(schema, expected=_ALL) for name, schema in SCHEMAS.items()} | {
     f"13-named-{name}": _named(schema, expected=["table t", "type k"])
     for name, schema in SCHEMAS.items()
-    if name not in {"dollar"}
+    if name not in {"dollar", "apostrophe"}  # Alembic itself cannot reflect a serial in a schema "it's"
 }
 
 

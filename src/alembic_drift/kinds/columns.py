@@ -6,13 +6,13 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import ops
 
-from alembic_drift.casts import Cast
 from alembic_drift.kinds.sequences import go_on
 from alembic_drift.kinds.types import Type, plain
 from alembic_drift.mending import Kind, Mending, execute
 from alembic_drift.mending import Operations as Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
+from alembic_drift.probes import Cast
 from alembic_drift.render import ConvertOp
 from alembic_drift.sql import as_text, quote
 
@@ -28,7 +28,7 @@ SELECT 'column', heaps.relname, attname, jsonb_build_object(
     'attribute options', (SELECT string_agg(option, ', ' ORDER BY option) FROM unnest(attoptions) AS option
         WHERE NOT starts_with(option, 'pg_'))) END
     || CASE WHEN heaps.relkind IN ('v', 'm') THEN '{}' ELSE jsonb_build_object(
-    'type', format_type(atttypid, atttypmod), '_type', format_type(atttypid, atttypmod),
+    'type', format_type(atttypid, atttypmod),
     'collation', CASE WHEN attcollation <> typcollation THEN attcollation::regcollation::text END,
     'not null', CASE WHEN attnotnull THEN concat_ws(' ', 'NOT NULL',
         CASE WHEN NOT convalidated THEN 'NOT VALID' END,
@@ -132,12 +132,14 @@ def _retype(mending: Mending, key: Key, operation: ops.AlterColumnOp, aspects: s
     database, models = mending.database[key], mending.models[key]
     wanted = plain(mending.tables[str(key.table)].c[key.name].type)
     existing: Any = operation.existing_type
-    there = mending.casts.find(key.name, database["_type"], models["_type"], database.get("default"))
-    back = mending.casts.find(key.name, models["_type"], database["_type"], models.get("default"))
-    if (
-        there is None
-        or isinstance(existing, sa.types.NullType)
-        or ("collation" in aspects and not hasattr(existing, "collation"))
+    there = mending.probes.cast(key.name, database["_written"], models["_written"], database.get("default"))
+    back = mending.probes.cast(key.name, models["_written"], database["_written"], models.get("default"))
+    if there is None:
+        line = next(str(found) for found in mending.of(key) if found.aspect in {"type", "collation"})
+        mending.by_hand.append(f"{line}; the server has no cast: USING needs an expression of yours")
+        return {"default"} & aspects
+    if isinstance(existing, sa.types.NullType) or (
+        "collation" in aspects and not hasattr(existing, "collation")
     ):
         return {"type", "collation", "default"} & aspects
     back = back or Cast(f"{quote(key.name)}::text::{database['_type']}", keeps_default=False)

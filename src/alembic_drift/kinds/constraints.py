@@ -5,9 +5,10 @@ from typing import Any
 
 from alembic.ddl.postgresql import CreateExcludeConstraintOp
 from alembic.operations import ops
-from sqlalchemy import ColumnClause, column, literal_column, text
+from sqlalchemy import CheckConstraint, ColumnClause, column, literal_column, text
 from sqlalchemy.sql.elements import conv
 
+from alembic_drift.internals import constraints_of, final_name
 from alembic_drift.mending import Kind, Mending, execute
 from alembic_drift.mending import Operations as Planned
 from alembic_drift.objects import NAME, Facts, Key
@@ -87,7 +88,7 @@ def exchange(mending: Mending, key: Key) -> None:
         mending.both(phase, add(mending, key, models), drop(mending, key, models))
 
 
-def drop(mending: Mending, key: Key, facts: Facts) -> Planned:
+def drop(mending: Mending, key: Key, facts: Facts) -> list[ops.DropConstraintOp]:
     """Return what drops a constraint."""
     name, kind = facts.get(NAME, key.name), _WORDS[facts["_type"]]
     return [ops.DropConstraintOp(conv(name), str(key.table), type_=kind, schema=mending.schema)]
@@ -102,7 +103,9 @@ def add(mending: Mending, key: Key, facts: Facts) -> Planned:
     else:
         table, quoted = mending.qualified(str(key.table)), quote(name)
         definition = facts["definition"]
-        added = [execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {quoted}")]
+        [dropped] = drop(mending, key, facts)
+        dropped.if_exists = True
+        added = [dropped]
         if "_include" in facts:  # which is built beside others as an index
             index, definition = _index(mending, str(key.table), name, facts)
             added.append(index)
@@ -132,12 +135,27 @@ def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:
             if not facts["_validated"]:
                 options["postgresql_not_valid"] = True
             expression = text(as_text(facts["_expression"]))
+            if facts is mending.models.get(Key("constraint", table, name)):
+                own = _own_expression(mending, table, name)
+                expression = expression if own is None else own
             return ops.CreateCheckConstraintOp(
                 conv(name), table, expression, schema=mending.schema, **options
             )
         case "x":
-            return _exclusion(mending, table, name, facts)
+            return _exclusion(mending, table, name, facts, options)
     return None
+
+
+def _own_expression(mending: Mending, table: str, name: str) -> Any:
+    """Return a check of the models in its own words: what the server writes, it may write otherwise again."""
+    checks = [
+        (final_name(check, mending.dialect), check.sqltext)
+        for check in constraints_of(mending.tables[table])
+        if isinstance(check, CheckConstraint)
+    ]
+    unnamed = [said for called, said in checks if called is None]
+    named = [said for called, said in checks if called == name]
+    return named[0] if named else unnamed[0] if len(unnamed) == 1 else None
 
 
 def _index(mending: Mending, table: str, name: str, facts: Facts) -> tuple[ops.CreateIndexOp, str]:
@@ -176,10 +194,14 @@ def _foreign_key(
     )
 
 
-def _exclusion(mending: Mending, table: str, name: str, facts: Facts) -> CreateExcludeConstraintOp | None:
+def _exclusion(
+    mending: Mending, table: str, name: str, facts: Facts, options: dict[str, Any]
+) -> CreateExcludeConstraintOp | None:
     """Return the operation, if it can say what the server does: it knows no operator classes."""
     elements = ", ".join(f"{expression} WITH {operator}" for expression, operator in facts["_elements"])
     where = f" WHERE ({facts['_where']})" if "_where" in facts else ""
+    where += " DEFERRABLE" if options else ""
+    where += " INITIALLY DEFERRED" if facts["_deferred"] else ""
     if facts["definition"] != f"EXCLUDE USING {facts['_method']} ({elements}){where}":
         return None
     return CreateExcludeConstraintOp(
@@ -189,6 +211,7 @@ def _exclusion(mending: Mending, table: str, name: str, facts: Facts) -> CreateE
         where=text(as_text(facts["_where"])) if "_where" in facts else None,  # type: ignore[arg-type]
         schema=mending.schema,
         using=facts["_method"],
+        **options,
     )
 
 

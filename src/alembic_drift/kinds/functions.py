@@ -16,6 +16,8 @@ SELECT CASE prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'fu
     'comment', obj_description(pg_proc.oid, 'pg_proc'), '_name', proname,
     '_result', pg_get_function_result(pg_proc.oid), '_search_path', (
         SELECT setting FROM unnest(proconfig) AS setting WHERE setting LIKE 'search\\_path=%'),
+    '_needed_by', (SELECT coalesce(jsonb_agg(DISTINCT classid::regclass::text), '[]') FROM pg_depend
+        WHERE refclassid = 'pg_proc'::regclass AND refobjid = pg_proc.oid),
     '_uses', (SELECT coalesce(jsonb_agg(DISTINCT relname), '[]') FROM pg_depend
         JOIN relations ON relations.oid = refobjid OR (relations.reltype = refobjid AND reltype <> 0)
             OR (refobjid = (SELECT typarray FROM pg_type WHERE pg_type.oid = relations.reltype)
@@ -51,9 +53,13 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 
 
 def _phase(mending: Mending, facts: Facts) -> Phase:
-    if any(mending.view_of(name) for name in facts["_uses"]):
+    """Return when a function is made: as late as can be, for the text of its body names what it reads."""
+    needed = {name.removeprefix("pg_catalog.") for name in facts["_needed_by"]} - {"pg_trigger"}
+    if not facts["_uses"] and needed - {"pg_rewrite"}:  # by a default, a check, an index
+        return Phase.TYPES
+    if any(mending.view_of(name) for name in facts["_uses"]) or not needed:
         return Phase.FUNCTIONS_OF_VIEWS
-    return Phase.FUNCTIONS if facts["_uses"] else Phase.TYPES
+    return Phase.FUNCTIONS
 
 
 def _signature(mending: Mending, key: Key) -> str:

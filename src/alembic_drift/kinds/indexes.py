@@ -23,7 +23,8 @@ SELECT 'index', on_table, relname, jsonb_build_object(
     '_columns', (SELECT jsonb_agg(DISTINCT attname) FROM pg_depend
         JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
         WHERE classid = 'pg_class'::regclass AND objid = indexrelid AND refobjid = indrelid),
-    '_unique', indisunique, '_using', amname, '_where', pg_get_expr(indpred, indrelid),
+    '_unique', indisunique, '_clustered', indisclustered,
+    '_using', amname, '_where', pg_get_expr(indpred, indrelid),
     '_with', to_jsonb(parameters), '_nulls_equal', nulls_equal,
     '_include', (SELECT jsonb_agg(attname ORDER BY place)
         FROM unnest(indkey::int2[]) WITH ORDINALITY AS keys (attnum, place)
@@ -111,7 +112,11 @@ def create(mending: Mending, key: Key, facts: Facts) -> Planned:
         unique=facts["_unique"],
         **options,
     )
-    return [created, *mending.comment_of(key, facts)]
+    made: Planned = [created, *mending.comment_of(key, facts)]
+    if facts["_clustered"]:  # a mark that is no difference, and comes back all the same
+        name = quote(facts.get(NAME, key.name))
+        made.append(execute(f"ALTER TABLE {mending.qualified(str(key.table))} CLUSTER ON {name}"))
+    return made
 
 
 INDEXES = Kind(("index",), _QUERY, _mend, may_be_own=True)

@@ -5,14 +5,14 @@ from alembic_drift.mending import Kind, nothing
 _TRIGGERS = """\
 SELECT 'trigger', heaps.relname, tgname, jsonb_build_object(
     'definition', pg_get_triggerdef(pg_trigger.oid, true),
-    'state', CASE tgenabled WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'enabled always'
+    'enabled', CASE tgenabled WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'enabled always'
         ELSE 'enabled on replicas' END,
     'comment', obj_description(pg_trigger.oid, 'pg_trigger'))
 FROM heaps JOIN pg_trigger ON tgrelid = heaps.oid WHERE NOT tgisinternal"""
 
 _RULES = """\
 SELECT 'rule', heaps.relname, rulename, jsonb_build_object('definition', pg_get_ruledef(pg_rewrite.oid, true),
-    'state', CASE ev_enabled WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'enabled always'
+    'enabled', CASE ev_enabled WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'enabled always'
         ELSE 'enabled on replicas' END, 'comment', obj_description(pg_rewrite.oid, 'pg_rewrite'))
 FROM heaps JOIN pg_rewrite ON ev_class = heaps.oid WHERE rulename <> '_RETURN'"""
 
