@@ -75,7 +75,43 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.thorough
 def test_the_wheel_has_no_other_package_at_its_top(wheel: Path) -> None:
     names = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {name for name in names if not name.endswith(".dist-info")} == {"alembic_online", "nexus_schema"}
+    assert {name for name in names if not name.endswith(".dist-info")} == {
+        "alembic_drift",
+        "alembic_online",
+        "nexus_schema",
+    }
+
+
+BESIDE = """if True:
+    import sys
+    from alembic import command
+    from alembic.config import Config
+    from alembic.operations import Operations
+    from alembic.runtime import plugins
+    assert "alembic_drift" in plugins._all_plugins
+    config = Config("alembic.ini")
+    command.init(config, "scripts")
+    config = Config("alembic.ini")
+    env = open("scripts/env.py").read()
+    models = "import sqlalchemy as sa; m = sa.MetaData(); sa.Table('t', m, sa.Column('a', sa.Integer))"
+    open("scripts/env.py", "w").write(env.replace("target_metadata = None", f"{models}; target_metadata = m"))
+    config.set_main_option("sqlalchemy.url", sys.argv[1].replace("%", "%%"))
+    command.revision(config, "first", autogenerate=True)
+    command.upgrade(config, "head")
+    command.check(config)
+    ours = [name for name in sys.modules if name.startswith(("alembic_online", "alembic_drift.", "nexus_"))]
+    assert not ours, ours
+    assert not hasattr(Operations, "create_view") and not hasattr(Operations, "backfill")
+"""
+
+
+@pytest.mark.thorough
+def test_a_project_that_uses_neither_plugin(python: Path, empty: Database, tmp_path: Path) -> None:
+    """Alembic loads the entry point in every project of the environment; nothing else changes."""
+    url = url_of(empty).replace("postgresql:", "postgresql+psycopg:")
+    result = run_program(python, "-c", BESIDE, url, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "No new upgrade operations detected." in result.stdout
 
 
 # Where an application may have a package or module called models: beside it, or from somebody else.
