@@ -13,7 +13,7 @@ from alembic_drift.probes import Probes
 from alembic_drift.render import BothWays
 from alembic_drift.sql import as_text, literal, qualified, quote
 
-Operations = list[ops.MigrateOperation]
+Planned = list[ops.MigrateOperation]
 Rename = Callable[[str, str], ops.MigrateOperation]
 Columns = dict[tuple[str, str], ops.AlterColumnOp]
 """What Alembic has found of columns that change, by table and name."""
@@ -120,7 +120,7 @@ class Mending:
 
     # Comments, which have no operation of Alembic but on tables and columns.
 
-    def comment_of(self, key: Key, facts: Facts) -> Operations:
+    def comment_of(self, key: Key, facts: Facts) -> Planned:
         """Return what comments on an object that was just made."""
         return [self.comment_op(key, facts["comment"])] if "comment" in facts else []
 

@@ -6,7 +6,7 @@ from typing import Any
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import render_op
-from alembic.operations import ops
+from alembic.operations import Operations, ops
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 
 from alembic_drift.sql import as_text
@@ -40,6 +40,11 @@ class RevisionCompiler(PGCompiler_psycopg):
 
     def __str__(self) -> str:
         return as_text(super().__str__())
+
+
+def run(operations: Operations, statement: str) -> None:
+    """Execute a statement of an operation."""
+    operations.execute(as_text(statement))
 
 
 def text_of(text: str) -> str:

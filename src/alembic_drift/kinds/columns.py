@@ -8,8 +8,7 @@ from alembic.operations import ops
 
 from alembic_drift.kinds.sequences import go_on
 from alembic_drift.kinds.types import Type, plain
-from alembic_drift.mending import Kind, Mending, execute
-from alembic_drift.mending import Operations as Planned
+from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.probes import Cast

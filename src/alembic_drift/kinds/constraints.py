@@ -3,18 +3,19 @@
 import re
 from typing import Any
 
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
 from alembic.ddl.postgresql import CreateExcludeConstraintOp
-from alembic.operations import ops
+from alembic.operations import Operations, ops
 from sqlalchemy import CheckConstraint, ColumnClause, column, literal_column, text
 from sqlalchemy.sql.elements import conv
 
 from alembic_drift.internals import constraints_of, final_name
-from alembic_drift.mending import Kind, Mending, execute
-from alembic_drift.mending import Operations as Planned
+from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
-from alembic_drift.operations import RenameConstraintOp
 from alembic_drift.order import Phase
-from alembic_drift.sql import as_text, quote
+from alembic_drift.render import imported, in_schema, run
+from alembic_drift.sql import as_text, literal, qualified, quote
 
 # What a partition has of its table, and a child of its parent, comes and goes with that.
 _QUERY = """\
@@ -223,3 +224,51 @@ def _element(expression: str) -> ColumnClause[Any]:
 
 
 CONSTRAINTS = Kind(("constraint",), _QUERY, _mend)
+
+
+# The operations.
+
+
+@Operations.register_operation("rename_constraint", "rename")
+class RenameConstraintOp(ops.MigrateOperation):
+    """Give a constraint, and its index if it has one, another name."""
+
+    def __init__(self, table_name: str, old: str, new: str, *, schema: str | None = None) -> None:
+        self.table_name, self.old, self.new, self.schema = table_name, old, new, schema
+
+    @classmethod
+    def rename(
+        cls, operations: Operations, table_name: str, old: str, new: str, *, schema: str | None = None
+    ) -> None:
+        """Rename a constraint, unless it has the new name; one that has neither is an error.
+
+        :param table_name: its table.
+        :param old: its name.
+        :param new: the name that it gets.
+        :param schema: the schema of the table, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(table_name, old, new, schema=schema))
+
+
+@Operations.implementation_for(RenameConstraintOp)
+def _rename_constraint(operations: Operations, operation: RenameConstraintOp) -> None:
+    table, old, new = qualified(operation.table_name, operation.schema), operation.old, operation.new
+    there = f"EXISTS (SELECT FROM pg_constraint WHERE conrelid = {literal(table)}::regclass AND conname ="
+    run(
+        operations,
+        f"""\
+DO $rename$ BEGIN
+IF {there} {literal(old)}) THEN
+    ALTER TABLE {table} RENAME CONSTRAINT {quote(old)} TO {quote(new)};
+ELSIF NOT {there} {literal(new)}) THEN
+    RAISE EXCEPTION 'table % has no constraint %', {literal(operation.table_name)}, {literal(old)};
+END IF;
+END $rename$""",
+    )
+
+
+@renderers.dispatch_for(RenameConstraintOp)
+def _render_rename_constraint(context: AutogenContext, operation: RenameConstraintOp) -> str:
+    imported(context)
+    names = f"{operation.table_name!r}, {operation.old!r}, {operation.new!r}"
+    return f"op.rename_constraint({names}{in_schema(operation.schema)})"

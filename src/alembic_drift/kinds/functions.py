@@ -1,10 +1,13 @@
 """Functions and procedures. Aggregates are told."""
 
-from alembic_drift.mending import Kind, Mending
-from alembic_drift.mending import Operations as Planned
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import Operations, ops
+
+from alembic_drift.mending import Kind, Mending, Planned
 from alembic_drift.objects import Facts, Key
-from alembic_drift.operations import DropFunctionOp, ReplaceFunctionOp
 from alembic_drift.order import Phase
+from alembic_drift.render import imported, run, text_of
 from alembic_drift.sql import quote
 
 _QUERY = """\
@@ -83,3 +86,69 @@ def _create(mending: Mending, key: Key, facts: Facts) -> Planned:
 
 
 FUNCTIONS = Kind(("function", "procedure", "aggregate"), _QUERY, _mend)
+
+
+# The operations.
+
+
+@Operations.register_operation("replace_function", "replace")
+class ReplaceFunctionOp(ops.MigrateOperation):
+    """Create a function or procedure, or replace its definition."""
+
+    def __init__(self, signature: str, definition: str, *, own_search_path: bool = False) -> None:
+        self.signature, self.definition, self.own_search_path = signature, definition, own_search_path
+
+    @classmethod
+    def replace(
+        cls, operations: Operations, signature: str, definition: str, *, own_search_path: bool = False
+    ) -> None:
+        """Create a function or procedure, or replace its definition.
+
+        :param signature: name and types of its arguments, as DROP FUNCTION takes them: ``f(integer)``.
+        :param definition: the whole CREATE OR REPLACE FUNCTION, as plain SQL.
+        :param own_search_path: whether it is to find what is in its own schema, whatever search_path its
+            caller has. (``SET search_path`` in the definition would name one schema for all databases.)
+        """
+        operations.invoke(cls(signature, definition, own_search_path=own_search_path))
+
+
+@Operations.register_operation("drop_function", "drop")
+class DropFunctionOp(ops.MigrateOperation):
+    """Drop a function or procedure."""
+
+    def __init__(self, signature: str) -> None:
+        self.signature = signature
+
+    @classmethod
+    def drop(cls, operations: Operations, signature: str) -> None:
+        """Drop a function or procedure, if it is there.
+
+        :param signature: name and types of its arguments: ``f(integer)``.
+        """
+        operations.invoke(cls(signature))
+
+
+@Operations.implementation_for(ReplaceFunctionOp)
+def _replace_function(operations: Operations, operation: ReplaceFunctionOp) -> None:
+    run(operations, operation.definition)
+    if operation.own_search_path:
+        pin = f"ALTER ROUTINE {operation.signature} SET search_path = ".replace("'", "''").replace("%", "%%")
+        run(operations, f"DO $pin$ BEGIN EXECUTE format('{pin}%I', current_schema()); END $pin$")
+
+
+@Operations.implementation_for(DropFunctionOp)
+def _drop_function(operations: Operations, operation: DropFunctionOp) -> None:
+    run(operations, f"DROP ROUTINE IF EXISTS {operation.signature}")
+
+
+@renderers.dispatch_for(ReplaceFunctionOp)
+def _render_replace_function(context: AutogenContext, operation: ReplaceFunctionOp) -> str:
+    imported(context)
+    path = ", own_search_path=True" if operation.own_search_path else ""
+    return f"op.replace_function({operation.signature!r}, {text_of(operation.definition)}{path})"
+
+
+@renderers.dispatch_for(DropFunctionOp)
+def _render_drop_function(context: AutogenContext, operation: DropFunctionOp) -> str:
+    imported(context)
+    return f"op.drop_function({operation.signature!r})"

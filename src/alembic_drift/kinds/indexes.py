@@ -5,8 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import ops
 
-from alembic_drift.mending import Kind, Mending, execute
-from alembic_drift.mending import Operations as Planned
+from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.sql import as_text, quote

@@ -3,8 +3,7 @@
 from alembic.operations import ops
 
 from alembic_drift.kinds.indexes import rename
-from alembic_drift.mending import Kind, Mending, execute
-from alembic_drift.mending import Operations as Planned
+from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.sql import literal, quote

@@ -4,13 +4,36 @@ from copy import copy
 from typing import Any
 
 import sqlalchemy as sa
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import Operations, ops
 from sqlalchemy.dialects import postgresql
 
-from alembic_drift.mending import Kind, Mending
-from alembic_drift.mending import Operations as Planned
+from alembic_drift.mending import Kind, Mending, Planned
 from alembic_drift.objects import Facts, Key
-from alembic_drift.operations import TYPE_DEFINITION, CreateTypeOp, DropTypeOp
 from alembic_drift.order import Phase
+from alembic_drift.render import imported, in_schema, run, text_of
+from alembic_drift.sql import literal, qualified
+
+TYPE_DEFINITION = """\
+CASE typtype
+    WHEN 'e' THEN 'ENUM (' || (SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
+        FROM pg_enum WHERE enumtypid = pg_type.oid) || ')'
+    WHEN 'd' THEN concat_ws(' ', format_type(typbasetype, typtypmod),
+        CASE WHEN typcollation <> (SELECT typcollation FROM pg_type AS base
+            WHERE base.oid = pg_type.typbasetype)
+            THEN 'COLLATE ' || typcollation::regcollation END,
+        'DEFAULT ' || typdefault, CASE WHEN typnotnull THEN 'NOT NULL' END,
+        (SELECT string_agg(format('CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), ' '
+            ORDER BY conname)
+            FROM pg_constraint WHERE contypid = pg_type.oid AND contype = 'c'))
+    WHEN 'c' THEN '(' || (SELECT string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', '
+        ORDER BY attnum) FROM pg_attribute
+        WHERE attrelid = typrelid AND attnum > 0 AND NOT attisdropped) || ')'
+    WHEN 'r' THEN (SELECT 'RANGE of ' || format_type(rngsubtype, NULL) FROM pg_range
+        WHERE rngtypid = pg_type.oid)
+    ELSE format('%s %s %s', typinput, typoutput, typlen) END"""
+"""What follows CREATE TYPE … AS or CREATE DOMAIN … AS, of a row of pg_type."""
 
 _QUERY = """\
 SELECT CASE typtype WHEN 'd' THEN 'domain' ELSE 'type' END, NULL, typname, jsonb_build_object(
@@ -78,3 +101,99 @@ def plain(type_: Type) -> Type:
 
 
 TYPES = Kind(("type", "domain"), _QUERY, _mend)
+
+
+# The operations.
+
+
+@Operations.register_operation("create_type", "create_type")
+@Operations.register_operation("create_domain", "create_domain")
+class CreateTypeOp(ops.MigrateOperation):
+    """Create an enumerated type or a domain; one of the name is left, if it is the same."""
+
+    def __init__(self, name: str, definition: str, *, kind: str = "type", schema: str | None = None) -> None:
+        self.name, self.definition, self.kind, self.schema = name, definition, kind, schema
+
+    @classmethod
+    def create_type(
+        cls, operations: Operations, name: str, definition: str, *, schema: str | None = None
+    ) -> None:
+        """Create a type, or leave one that is the same; another one of the name is an error.
+
+        :param name: its name.
+        :param definition: what follows AS, as the server writes it: ``ENUM ('new', 'paid')``.
+        :param schema: its schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, definition, schema=schema))
+
+    @classmethod
+    def create_domain(
+        cls, operations: Operations, name: str, definition: str, *, schema: str | None = None
+    ) -> None:
+        """Create a domain, or leave one that is the same; another one of the name is an error.
+
+        :param name: its name.
+        :param definition: what follows AS, as the server writes it.
+        :param schema: its schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, definition, kind="domain", schema=schema))
+
+
+@Operations.register_operation("drop_type", "drop_type")
+@Operations.register_operation("drop_domain", "drop_domain")
+class DropTypeOp(ops.MigrateOperation):
+    """Drop a type or a domain."""
+
+    def __init__(self, name: str, *, kind: str = "type", schema: str | None = None) -> None:
+        self.name, self.kind, self.schema = name, kind, schema
+
+    @classmethod
+    def drop_type(cls, operations: Operations, name: str, *, schema: str | None = None) -> None:
+        """Drop a type, if it is there."""
+        operations.invoke(cls(name, schema=schema))
+
+    @classmethod
+    def drop_domain(cls, operations: Operations, name: str, *, schema: str | None = None) -> None:
+        """Drop a domain, if it is there."""
+        operations.invoke(cls(name, kind="domain", schema=schema))
+
+
+@Operations.implementation_for(CreateTypeOp)
+def _create_type(operations: Operations, operation: CreateTypeOp) -> None:
+    schema = "current_schema()" if operation.schema is None else literal(operation.schema)
+    name = qualified(operation.name, operation.schema)
+    definition = literal(operation.definition)
+    run(
+        operations,
+        f"""\
+DO $create$ DECLARE found text; BEGIN
+SELECT {TYPE_DEFINITION} INTO found
+FROM pg_type WHERE typname = {literal(operation.name)} AND typnamespace =
+    (SELECT oid FROM pg_namespace WHERE nspname = {schema});
+IF found IS NULL THEN
+    CREATE {operation.kind.upper()} {name} AS {operation.definition};
+ELSIF found <> {definition} THEN
+    RAISE EXCEPTION '{operation.kind} % is there as %, not as %',
+        {literal(operation.name)}, found, {definition};
+END IF;
+END $create$""",  # noqa: S608 - the names are quoted
+    )
+
+
+@Operations.implementation_for(DropTypeOp)
+def _drop_type(operations: Operations, operation: DropTypeOp) -> None:
+    name = qualified(operation.name, operation.schema)
+    run(operations, f"DROP {operation.kind.upper()} IF EXISTS {name}")
+
+
+@renderers.dispatch_for(CreateTypeOp)
+def _render_create_type(context: AutogenContext, operation: CreateTypeOp) -> str:
+    imported(context)
+    schema = in_schema(operation.schema)
+    return f"op.create_{operation.kind}({operation.name!r}, {text_of(operation.definition)}{schema})"
+
+
+@renderers.dispatch_for(DropTypeOp)
+def _render_drop_type(context: AutogenContext, operation: DropTypeOp) -> str:
+    imported(context)
+    return f"op.drop_{operation.kind}({operation.name!r}{in_schema(operation.schema)})"

@@ -1,20 +1,19 @@
 """Views and materialized views: made again where they differ, or what they read changes."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
+
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import Operations, ops
 
 from alembic_drift.kinds import indexes
-from alembic_drift.mending import Kind, Mending, execute
-from alembic_drift.mending import Operations as Planned
+from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Key
-from alembic_drift.operations import (
-    CreateMaterializedViewOp,
-    CreateViewOp,
-    DropMaterializedViewOp,
-    DropViewOp,
-)
 from alembic_drift.order import Phase
 from alembic_drift.ownership import OWN
+from alembic_drift.render import imported, in_schema, run, text_of
+from alembic_drift.sql import qualified
 
 _QUERY = """\
 SELECT kind, NULL, relname, jsonb_build_object(
@@ -107,3 +106,95 @@ def _create(mending: Mending, view: Key, *, of_models: bool) -> Planned:
 
 
 VIEWS = Kind(("view", "materialized view"), _QUERY, _mend)
+
+
+# The operations.
+
+
+class _CreateViewOp(ops.MigrateOperation):
+    statement: ClassVar[str]
+    operation: ClassVar[str]
+
+    def __init__(self, name: str, query: str, *, schema: str | None = None) -> None:
+        self.name, self.query, self.schema = name, query, schema
+
+    @classmethod
+    def create(cls, operations: Operations, name: str, query: str, *, schema: str | None = None) -> None:
+        """Create a view, or leave one of the name that is there.
+
+        :param name: its name.
+        :param query: the SELECT that it shows, as plain SQL.
+        :param schema: its schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, query, schema=schema))
+
+
+@Operations.register_operation("create_view", "create")
+class CreateViewOp(_CreateViewOp):
+    """Create a view; one of the name is replaced, if it has the same columns first."""
+
+    statement = "CREATE OR REPLACE VIEW"
+    operation = "create_view"
+
+
+@Operations.register_operation("create_materialized_view", "create")
+class CreateMaterializedViewOp(_CreateViewOp):
+    """Create and fill a materialized view, unless there is one of the name."""
+
+    statement = "CREATE MATERIALIZED VIEW IF NOT EXISTS"
+    operation = "create_materialized_view"
+
+
+class _DropViewOp(ops.MigrateOperation):
+    statement: ClassVar[str]
+    operation: ClassVar[str]
+
+    def __init__(self, name: str, *, schema: str | None = None) -> None:
+        self.name, self.schema = name, schema
+
+    @classmethod
+    def drop(cls, operations: Operations, name: str, *, schema: str | None = None) -> None:
+        """Drop a view, with its indexes and comments, if it is there."""
+        operations.invoke(cls(name, schema=schema))
+
+
+@Operations.register_operation("drop_view", "drop")
+class DropViewOp(_DropViewOp):
+    """Drop a view."""
+
+    statement = "DROP VIEW IF EXISTS"
+    operation = "drop_view"
+
+
+@Operations.register_operation("drop_materialized_view", "drop")
+class DropMaterializedViewOp(_DropViewOp):
+    """Drop a materialized view."""
+
+    statement = "DROP MATERIALIZED VIEW IF EXISTS"
+    operation = "drop_materialized_view"
+
+
+@Operations.implementation_for(CreateViewOp)
+@Operations.implementation_for(CreateMaterializedViewOp)
+def _create_view(operations: Operations, operation: _CreateViewOp) -> None:
+    name = qualified(operation.name, operation.schema)
+    run(operations, f"{operation.statement} {name} AS\n{operation.query}")
+
+
+@Operations.implementation_for(DropViewOp)
+@Operations.implementation_for(DropMaterializedViewOp)
+def _drop_view(operations: Operations, operation: _DropViewOp) -> None:
+    run(operations, f"{operation.statement} {qualified(operation.name, operation.schema)}")
+
+
+@renderers.dispatch_for(_CreateViewOp)
+def _render_create_view(context: AutogenContext, operation: _CreateViewOp) -> str:
+    imported(context)
+    query, schema = text_of(operation.query), in_schema(operation.schema)
+    return f"op.{operation.operation}({operation.name!r}, {query}{schema})"
+
+
+@renderers.dispatch_for(_DropViewOp)
+def _render_drop_view(context: AutogenContext, operation: _DropViewOp) -> str:
+    imported(context)
+    return f"op.{operation.operation}({operation.name!r}{in_schema(operation.schema)})"
