@@ -79,9 +79,13 @@ def _complete_table(mending: Mending, operation: ops.CreateTableOp, created: set
         for item in operation.columns
         if not isinstance(item, sa.ForeignKeyConstraint) or not _refers_ahead(mending, item, created)
     ]
-    within = [
-        item for item in operation.columns if isinstance(item, sa.Constraint) and not is_type_bound(item)
-    ]
+    every = [item for item in operation.columns if isinstance(item, sa.Constraint)]
+    within = [item for item in every if not is_type_bound(item)]
+    # The checks of types, which are not written with their columns.
+    bound: set[object] = set()
+    for item in every:
+        if is_type_bound(item) and isinstance(item, sa.CheckConstraint):
+            bound.add(final_name(item, mending.dialect) or frozenset(item.columns.keys()))
     names = {final_name(item, mending.dialect) for item in within}
     unnamed = {
         (LETTERS.get(item.__visit_name__), frozenset(item.columns.keys()))
@@ -93,9 +97,10 @@ def _complete_table(mending: Mending, operation: ops.CreateTableOp, created: set
         if key.kind != "constraint" or key.table != table or key.name in names:
             continue
         kind = facts["_type"]
-        if (kind, frozenset(facts.get("_columns", ()))) in unnamed:
+        columns = frozenset(facts.get("_columns", ()))
+        if (kind, columns) in unnamed and not {key.name, columns} & bound:
             continue
-        if kind == "c" and any(letter == "c" for letter, _ in unnamed):
+        if kind == "c" and any(letter == "c" for letter, _ in unnamed) and not {key.name, columns} & bound:
             continue
         constraints.exchange(mending, key)
 

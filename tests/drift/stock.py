@@ -77,6 +77,8 @@ class Stock:
         """What ``said`` and ``warned`` were when a revision was written."""
         self.said: list[str] = []
         """Lines of standard output."""
+        self.found: list[str] = []
+        """The differences of which a revision was written, as check lists them."""
         self.warned: list[str] = []
         """What was logged as a warning, or warned of."""
         command.init(Config(folder / "alembic.ini", stdout=StringIO()), str(self.scripts), template=template)
@@ -158,7 +160,11 @@ class Stock:
     def autogenerate(self) -> str:
         """Write a revision of what differs; returns its text."""
         before = self._files()
-        self.run("revision", message="mend", autogenerate=True)
+
+        def note(_context: object, _revision: object, directives: Any) -> None:
+            self.found = [repr(difference) for difference in directives[0].upgrade_ops.as_diffs()]
+
+        self.run("revision", message="mend", autogenerate=True, process_revision_directives=note)
         self.said_at_revision = [*self.said, *self.warned]
         [file] = self._files() - before
         return file.read_text(encoding="utf-8")
@@ -204,12 +210,11 @@ class Stock:
         """Go from the difference through a revision that mends it and back; returns the text of the file."""
         wanted = self.prepare(case)
         before, rows = schema_of(self.database), content(self.database)
-        found = self.check()
-        assert sorted(found) == sorted(case.expected), "\n".join(self.said)
+        text = self.autogenerate()
+        assert sorted(self.found) == sorted(case.expected), "\n".join(self.said)
         told = "\n".join([*self.said, *self.warned])
         for pattern in case.said:
             assert re.search(pattern, told), (pattern, told)
-        text = self.autogenerate()
         for pattern in case.text:
             assert re.search(pattern, text), (pattern, text)
         for pattern in case.never:

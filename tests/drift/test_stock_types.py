@@ -34,6 +34,13 @@ CHECKS = {
     ),
     "07-new-table": Case(_t(f'sa.Column("kind", {_KIND})'), expected=["table t"]),
     "07-new-table-unnamed": Case(_t(f'sa.Column("kind", {_UNNAMED})'), expected=["table t"]),
+    "07-new-table-beside-a-check": Case(
+        _t(f'sa.Column("kind", {_KIND})', 'sa.Column("n", sa.Integer, sa.CheckConstraint("n > 0"))'),
+        expected=["table t"],
+    ),
+    "07-new-table-unnamed-beside-a-check": Case(
+        _t(f'sa.Column("kind", {_UNNAMED})', 'sa.CheckConstraint("id > 0")'), expected=["table t"]
+    ),
     "07-changed-type": Case(
         _t(f'sa.Column("kind", {_KIND.replace("native", "length=20, native")})'),
         revisions=["op.execute('CREATE TABLE t (id int, kind varchar(10))')"],

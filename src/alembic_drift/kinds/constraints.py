@@ -10,7 +10,7 @@ from alembic.operations import Operations, ops
 from sqlalchemy import CheckConstraint, ColumnClause, column, literal_column, text
 from sqlalchemy.sql.elements import conv
 
-from alembic_drift.internals import constraints_of, final_name
+from alembic_drift.internals import constraints_of, final_name, is_type_bound
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
 from alembic_drift.order import Phase
@@ -137,7 +137,7 @@ def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:
                 options["postgresql_not_valid"] = True
             expression = text(as_text(facts["_expression"]))
             if facts is mending.models.get(Key("constraint", table, name)):
-                own = _own_expression(mending, table, name)
+                own = _own_expression(mending, table, name, facts.get("_columns", []))
                 expression = expression if own is None else own
             return ops.CreateCheckConstraintOp(
                 conv(name), table, expression, schema=mending.schema, **options
@@ -147,16 +147,18 @@ def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:
     return None
 
 
-def _own_expression(mending: Mending, table: str, name: str) -> Any:
-    """Return a check of the models in its own words: what the server writes, it may write otherwise again."""
-    checks = [
-        (final_name(check, mending.dialect), check.sqltext)
-        for check in constraints_of(mending.tables[table])
-        if isinstance(check, CheckConstraint)
-    ]
-    unnamed = [said for called, said in checks if called is None]
-    named = [said for called, said in checks if called == name]
-    return named[0] if named else unnamed[0] if len(unnamed) == 1 else None
+def _own_expression(mending: Mending, table: str, name: str, columns: list[str]) -> Any:
+    """Return a check of the models in its own words: what the server writes, it may write otherwise again.
+
+    One without a name is known if it is that of a column's type, and else not.
+    """
+    for check in constraints_of(mending.tables[table]):
+        if isinstance(check, CheckConstraint):
+            called = final_name(check, mending.dialect)
+            of_type = called is None and is_type_bound(check) and check.columns.keys() == columns
+            if called == name or of_type:
+                return check.sqltext
+    return None
 
 
 def _index(mending: Mending, table: str, name: str, facts: Facts) -> tuple[ops.CreateIndexOp, str]:
