@@ -148,6 +148,7 @@ CASES = {
         """
         verify(
             "conversation_metrics",
+            indexes=["u"],
             constraints=[
                 "conversation_metrics_user_id_key",
                 "u",

@@ -22,7 +22,12 @@ WITHOUT_SERVERS = """if True:
 
 @pytest.mark.parametrize(
     "arguments",
-    quick({"collection": ["-n", "0", "--collect-only", "-q"], "unit tests": ["-n", "0", "tests/unit"]}),
+    quick(
+        {
+            "collection": ["-n", "0", "--collect-only", "-q"],
+            "unit tests": ["-n", "0", "tests/unit", "-k", "not imports"],
+        }
+    ),
 )
 def test_no_server_is_started_without_need(tmp_path: Path, arguments: list[str]) -> None:
     arguments = [*arguments, f"--basetemp={tmp_path / 'own'}"]
