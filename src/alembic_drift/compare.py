@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic_drift.align import match_renamed, match_unnamed
 from alembic_drift.catalog import without_servers
 from alembic_drift.kinds import KIND_OF
-from alembic_drift.objects import NAME, UNMADE, Catalog, Difference, Key, parent, told
+from alembic_drift.objects import NAME, UNMADE, Catalog, Difference, Facts, Key, parent, told
 from alembic_drift.scratch import Both
 
 _EXPRESSIVE = {"index", "constraint", "view", "materialized view"}
@@ -62,15 +62,16 @@ class Comparison:
                 yield key
 
     def _without_unmade(self, unmade: dict[Key, str]) -> None:
-        """Leave out what cannot be compared: it is not there on the models' side."""
+        """Leave out what cannot be compared: on the models' side it is not there, or a stand-in."""
         tables = {key.name for key in unmade if key.kind == "table"}
-        self.database = {
-            key: facts
-            for key, facts in self.database.items()
-            if key not in unmade
-            and key.table not in tables
-            and not (key.kind == "table" and key.name in tables)
-        }
+
+        def is_compared(key: Key, facts: Facts) -> bool:
+            owner = facts["_owner"][0] if key.kind == "sequence" else None
+            name = key.name if key.kind == "table" else None
+            return key not in unmade and tables.isdisjoint({key.table, name, owner})
+
+        self.database = {key: facts for key, facts in self.database.items() if is_compared(key, facts)}
+        self.models = {key: facts for key, facts in self.models.items() if is_compared(key, facts)}
 
     def _clashes(self) -> set[str]:
         """Tell of relations that are another kind of thing in the database; returns their names."""

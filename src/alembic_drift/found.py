@@ -12,7 +12,7 @@ from alembic_drift.kinds import constraints, indexes, sequences
 from alembic_drift.kinds.columns import default
 from alembic_drift.kinds.types import plain
 from alembic_drift.mending import Mending
-from alembic_drift.objects import Key
+from alembic_drift.objects import UNMADE, Key
 from alembic_drift.order import Phase
 
 Found = tuple[int, ops.MigrateOperation]
@@ -74,10 +74,12 @@ def _plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
 def _complete_table(mending: Mending, operation: ops.CreateTableOp, created: set[str]) -> None:
     """Add by itself what a new table cannot be created with, or Alembic leaves out of its creation."""
     table = operation.table_name
+    unmade = {of.key.name for of in mending.differences if of.aspect == UNMADE and of.key.table == table}
     operation.columns = [
         _plain_column(item) if isinstance(item, sa.Column) else item
         for item in operation.columns
-        if not isinstance(item, sa.ForeignKeyConstraint) or not _refers_ahead(mending, item, created)
+        if not (isinstance(item, sa.ForeignKeyConstraint) and _refers_ahead(mending, item, created))
+        and not (isinstance(item, sa.Constraint) and final_name(item, mending.dialect) in unmade)
     ]
     every = [item for item in operation.columns if isinstance(item, sa.Constraint)]
     within = [item for item in every if not is_type_bound(item)]

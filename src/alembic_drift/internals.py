@@ -4,6 +4,7 @@ Names: a naming convention is applied, and a name that is too long shortened, wh
 Type-bound checks: those that an Enum or Boolean makes with its column, which Alembic does not render.
 The reverse of a dropped table or column, which a downgrade makes: Alembic keeps it with the operation.
 Copies of columns: a column of SQLAlchemy belongs to one table, and only a table as a whole is copied.
+Constraints of a table: SQLAlchemy's compiler writes them by ``process()``, and what that leaves out is none.
 Defaults: Alembic asks the database whether two are the same, by a query that a quote in one of them breaks.
 """
 
@@ -53,3 +54,21 @@ def leave_defaults(migration: MigrationContext) -> None:
 def has_object_filters(context: AutogenContext) -> bool:
     """Return whether env.py filters objects: to ask, tables have to be reflected."""
     return bool(context._object_filters)
+
+
+def without_constraints(
+    create: sa.schema.CreateTable, dialect: sa.Dialect, left_out: list[sa.Constraint], **options: Any
+) -> str:
+    """Return what creates a table without its constraints, and note these in the order of their creation."""
+    compiler: Any = dialect.ddl_compiler
+
+    class Bare(compiler):  # type: ignore[misc]
+        def create_table_constraints(self, table: sa.Table, **kw: Any) -> str:
+            self.process = left_out.append  # in the place of what would write them
+            try:
+                super().create_table_constraints(table, **kw)
+            finally:
+                del self.process
+            return ""
+
+    return str(Bare(dialect, create, **options))

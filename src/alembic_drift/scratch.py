@@ -3,33 +3,21 @@
 All is done in a transaction or savepoint that is undone, so nothing of it outlives a crash.
 """
 
-import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.sql.ddl import CreateView
+from sqlalchemy.exc import DBAPIError
 
 from alembic_drift.catalog import SET_PATH, read, renamed
-from alembic_drift.driver import first_line, is_in_autocommit, sqlstate, takes_several_statements
+from alembic_drift.driver import first_line, is_in_autocommit
 from alembic_drift.errors import DriftError
+from alembic_drift.made import Unmade, make, statements_of
 from alembic_drift.objects import Catalog, Key
 from alembic_drift.probes import Probes
-
-
-class Statement(NamedTuple):
-    """What makes one object of the models."""
-
-    key: Key
-    sql: str
-    """As the driver wants it."""
-    error: str | None = None
-    """Why SQLAlchemy cannot write it."""
 
 
 @dataclass(frozen=True)
@@ -45,63 +33,6 @@ class Both:
     probes: Probes
     default: str
     """The name of the first schema of the search_path."""
-
-
-def statements_of(
-    metadata: sa.MetaData, schemas: dict[str | None, str], dialect: sa.Dialect
-) -> list[Statement]:
-    """Return the SQL by which ``create_all`` would make the models; an error, if an event asks a database.
-
-    :param schemas: the schema to use for each schema that the models name.
-    :param dialect: that of the connection: what it writes depends on the server's version.
-    """
-    translated = {name: schema for name, schema in schemas.items() if name is not None}
-    options = {"schema_translate_map": translated, "render_schema_translate": True} if translated else {}
-    statements: list[Statement] = []
-
-    def collect(statement: Any, *_: object, **__: object) -> None:
-        key = _key_of(statement)
-        try:
-            text = str(statement.compile(dialect=dialect, **options)).strip()
-        except Exception as error:  # noqa: BLE001 - whatever stops SQLAlchemy stops this object alone
-            said = str(error).partition("\n")[0]
-            if not isinstance(error, SQLAlchemyError):
-                said = f"SQLAlchemy cannot write it; give its default, check or expression as SQL ({said})"
-            statements.append(Statement(key, "", said))
-            return
-        # The scratch schema is made in a transaction, and nobody reads its views.
-        text = re.sub(r"\A(CREATE (?:UNIQUE )?INDEX) CONCURRENTLY", r"\1", text)
-        text += " WITH NO DATA" if text.startswith("CREATE MATERIALIZED VIEW") else ""
-        statements.append(Statement(key, text))
-
-    metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", collect), checkfirst=False)
-    return statements
-
-
-def _key_of(statement: Any) -> Key:
-    """Return what a statement makes, or is about; for plain SQL its beginning."""
-    of = getattr(statement, "element", None)
-    name = getattr(of, "name", None)
-    table = getattr(getattr(of, "table", None), "name", None)
-    match of:
-        case sa.Table() if isinstance(statement, CreateView):
-            kind = "materialized view" if statement.materialized else "view"
-            return Key(kind, None, of.name)
-        case sa.Table():
-            return Key("table", None, of.name)
-        case sa.Column():
-            return Key("column", table, of.name)
-        case sa.Index():
-            return Key("index", table, str(name))
-        case sa.Constraint():
-            return Key("constraint", table, str(name))
-        case sa.Sequence():
-            return Key("sequence", None, of.name)
-        case sa.types.TypeEngine():
-            kind = "domain" if type(statement).__name__.endswith("DomainType") else "type"
-            return Key(kind, None, str(name))
-    words = " ".join(str(getattr(statement, "statement", statement)).split())
-    return Key("statement", None, words if len(words) <= 60 else f"{words[:60]}…")
 
 
 @contextmanager
@@ -132,13 +63,13 @@ def both_sides(
         scratch_path = ", ".join([*(scratch[name] for name in visible if name in scratch), path])
         places = {schema: scratch[names[schema]] for schema in names}
         connection.execute(SET_PATH, {"path": scratch_path})
+        unmade: Unmade = {}
         try:
             statements = [s for m in metadatas for s in statements_of(m, places, connection.dialect)]
         except (AttributeError, TypeError):  # an event of the models asks the database
-            unmade: dict[Key, str] = {}
             _create_all(connection, metadatas, places)
         else:
-            unmade = _make(connection, statements)
+            unmade = make(connection, statements, {scratch[name]: written[name] for name in scratch})
         rename = {place: (name, written[name]) for name, place in scratch.items()}
         made = {
             schema: read(connection, places[schema], scratch_path, ignored, rename=rename)
@@ -150,7 +81,7 @@ def both_sides(
                 names[schema],
                 found[schema],
                 made[schema],
-                unmade,
+                unmade.get(places[schema], {}),
                 Probes(connection, scratch_path, places[schema], partial(renamed, rename=rename)),
                 names[None],
             )
@@ -226,32 +157,3 @@ def _create_all(
         raise DriftError(f"the models cannot be made in a scratch schema: {first_line(error)}") from error
     finally:
         connection.execution_options(schema_translate_map=before)
-
-
-def _make(connection: sa.Connection, statements: list[Statement]) -> dict[Key, str]:
-    """Execute what makes the models; returns what could not be made, and why.
-
-    All at once, where the driver takes that; one by one after a failure.
-    """
-    unmade = {statement.key: statement.error for statement in statements if statement.error is not None}
-    wanted = [statement for statement in statements if statement.error is None]
-    if not unmade and takes_several_statements(connection):
-        try:
-            with connection.begin_nested():
-                connection.exec_driver_sql(";\n".join(statement.sql for statement in wanted))
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-        else:
-            return unmade
-    for statement in wanted:
-        if statement.key.table is not None and Key("table", None, statement.key.table) in unmade:
-            continue  # told with its table
-        try:
-            with connection.begin_nested():
-                connection.exec_driver_sql(statement.sql)
-        except DBAPIError as error:
-            if error.connection_invalidated or (sqlstate(error) or "08").startswith("08"):
-                raise
-            unmade.setdefault(statement.key, first_line(error))
-    return unmade

@@ -249,7 +249,7 @@ QUICK = {
     *("03-include_object-column-database", "03-include_name-unique_constraint-database", "03-recorded-both"),
     *("04-primary-key", "04-unique-column", "04-foreign-key", "04-check", "04-rename-unique"),
     *("05-index", "05-convention-primary-key", "05-exchanged"),
-    *("06-index-without-columns", "06-domain-with-a-number"),
+    *("06-index-without-columns", "06-domain-with-a-number", "06-one-check-of-a-table"),
     *("07-new-column", "07-changed-type", "08-foreign-key-to", "09-uuid-with-default", "09-no-cast"),
     *("10-new-table", "10-new-column", "11-plain"),
     *("12-check", "12-unknown-kind", "12-matches-nothing"),

@@ -369,6 +369,20 @@ def test_what_cannot_be_made_is_named_and_all_else_compared(empty: Database) -> 
     engine.dispose()
 
 
+def test_what_refers_to_what_cannot_be_made_locks_nothing(empty: Database) -> None:
+    """A key of the models to a table that they cannot make is not made to that of the database."""
+    empty.execute("CREATE TABLE t (id int PRIMARY KEY, a int); CREATE TABLE u (t_id int REFERENCES t)")
+    metadata = sa.MetaData()
+    sa.Table("t", metadata, sa.Column("id", sa.Integer, server_default=sa.text("no_such_function()")))
+    sa.Table("u", metadata, sa.Column("t_id", sa.Integer, sa.ForeignKey("t.id")))
+    engine = sa.create_engine(parse_url(url_of(empty)))
+    with engine.connect() as connection, both_sides(connection, [metadata], {None}, set()) as sides:
+        assert [str(key) for key in sides[None].unmade] == ["table t"]
+        held = "SELECT mode FROM pg_locks WHERE relation IN ('public.t'::regclass, 'public.u'::regclass)"
+        assert set(connection.execute(sa.text(held)).scalars()) <= {"AccessShareLock"}
+    engine.dispose()
+
+
 def test_what_housekeeping_marks_is_no_difference(project: Project) -> None:
     project.database.execute(
         "ALTER TABLE api_requests CLUSTER ON api_requests_pkey;"

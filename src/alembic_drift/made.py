@@ -1,0 +1,188 @@
+"""What makes the models, and what of them the server refuses: as little as can be left out is left out.
+
+All at once, and one by one after a failure. A table that is refused is made without its constraints, and each
+of them added: the one at fault is named.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.sql.ddl import CreateView
+
+from alembic_drift.driver import first_line, sqlstate, takes_several_statements
+from alembic_drift.internals import final_name, without_constraints
+from alembic_drift.objects import Key
+from alembic_drift.sql import quote
+
+
+class Statement(NamedTuple):
+    """What makes one object of the models."""
+
+    key: Key
+    place: str
+    """The schema that it is made in."""
+    sql: str
+    """As the driver wants it."""
+    error: str | None = None
+    """Why SQLAlchemy cannot write it."""
+    apart: Callable[[], list["Statement"]] | None = None
+    """Returns, for a table, what makes it without its constraints, and what adds each of them."""
+
+
+Unmade = dict[str, dict[Key, str]]
+"""For each schema what could not be made in it, and why."""
+
+_UNNAMED = ""
+"""The name of a constraint that the server would name."""
+
+
+def statements_of(
+    metadata: sa.MetaData, schemas: Mapping[str | None, str], dialect: sa.Dialect
+) -> list[Statement]:
+    """Return the SQL by which ``create_all`` would make the models; an error, if an event asks a database.
+
+    :param schemas: the schema to use for each schema that the models name, and for None.
+    :param dialect: that of the connection: what it writes depends on the server's version.
+    """
+    translated = {name: schema for name, schema in schemas.items() if name is not None}
+    options = {"schema_translate_map": translated, "render_schema_translate": True} if translated else {}
+    statements: list[Statement] = []
+
+    def written(statement: Any, key: Key, text_of: Callable[[], str]) -> Statement:
+        of = getattr(statement, "element", None)
+        place = schemas.get(getattr(getattr(of, "table", of), "schema", None), schemas[None])
+        try:
+            text = text_of().strip()
+        except Exception as error:  # noqa: BLE001 - whatever stops SQLAlchemy stops this object alone
+            said = str(error).partition("\n")[0]
+            if not isinstance(error, SQLAlchemyError):
+                said = f"SQLAlchemy cannot write it; give its default, check or expression as SQL ({said})"
+            return Statement(key, place, "", said)
+        # The scratch schema is made in a transaction, and nobody reads its views.
+        text = re.sub(r"\A(CREATE (?:UNIQUE )?INDEX) CONCURRENTLY", r"\1", text)
+        text += " WITH NO DATA" if text.startswith("CREATE MATERIALIZED VIEW") else ""
+        return Statement(key, place, text)
+
+    def text_of(statement: Any) -> str:
+        return str(statement.compile(dialect=dialect, **options))
+
+    def apart(create: sa.schema.CreateTable) -> list[Statement]:
+        left_out: list[sa.Constraint] = []
+        table = partial(without_constraints, create, dialect, left_out, **options)
+        parts = [written(create, _key_of(create), table)]
+        for constraint in left_out:
+            add = sa.schema.AddConstraint(constraint, isolate_from_table=False)
+            name = final_name(constraint, dialect) or _UNNAMED
+            key = Key("constraint", create.element.name, name)
+            parts.append(written(add, key, partial(text_of, add)))
+        return parts
+
+    def collect(statement: Any, *_: object, **__: object) -> None:
+        made = written(statement, _key_of(statement), partial(text_of, statement))
+        if isinstance(statement, sa.schema.CreateTable):
+            made = made._replace(apart=partial(apart, statement))
+        statements.append(made)
+
+    metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", collect), checkfirst=False)
+    return statements
+
+
+def _key_of(statement: Any) -> Key:
+    """Return what a statement makes, or is about; for plain SQL its beginning."""
+    of = getattr(statement, "element", None)
+    name = getattr(of, "name", None)
+    table = getattr(getattr(of, "table", None), "name", None)
+    match of:
+        case sa.Table() if isinstance(statement, CreateView):
+            kind = "materialized view" if statement.materialized else "view"
+            return Key(kind, None, of.name)
+        case sa.Table():
+            return Key("table", None, of.name)
+        case sa.Column():
+            return Key("column", table, of.name)
+        case sa.Index():
+            return Key("index", table, str(name))
+        case sa.Constraint():
+            return Key("constraint", table, str(name))
+        case sa.Sequence():
+            return Key("sequence", None, of.name)
+        case sa.types.TypeEngine():
+            kind = "domain" if type(statement).__name__.endswith("DomainType") else "type"
+            return Key(kind, None, str(name))
+    words = " ".join(str(getattr(statement, "statement", statement)).split())
+    return Key("statement", None, words if len(words) <= 60 else f"{words[:60]}…")
+
+
+def make(connection: sa.Connection, statements: list[Statement], real: Mapping[str, str]) -> Unmade:
+    """Execute what makes the models; returns what could not be made, and why.
+
+    :param real: for each schema that they are made in the one that it stands for, as SQL writes it.
+    """
+    if all(statement.error is None for statement in statements) and takes_several_statements(connection):
+        together = ";\n".join(statement.sql for statement in statements)
+        if _refused(connection, together) is None:
+            return {}
+    unmade: Unmade = {place: {} for place in real}
+    for statement in statements:
+        key, here = statement.key, unmade[statement.place]
+        if key.table is not None and Key("table", None, key.table) in here:
+            continue  # told with its table
+        error = statement.error or _refused(connection, statement.sql)
+        if error is None:
+            continue
+        parts = _make_apart(connection, statement)
+        if parts is not None:
+            here.update(parts)
+            continue
+        here.setdefault(key, error)
+        if key.kind == "table":
+            # Or what refers to it finds the table of the database, and locks it.
+            table = quote(key.name)
+            like = f"(LIKE {real[statement.place]}.{table} INCLUDING INDEXES)"
+            _refused(connection, f"CREATE TABLE {statement.place}.{table} {like}")
+    return unmade
+
+
+def _make_apart(connection: sa.Connection, statement: Statement) -> dict[Key, str] | None:
+    """Make a table without those of its constraints that the server refuses; returns these, and why.
+
+    None if that cannot be: the columns are at fault, or a constraint without a name, of which nobody could
+    tell which one of the database it is.
+    """
+    if statement.apart is None:
+        return None
+    unmade: dict[Key, str] = {}
+    made: set[str] = set()
+    table, *constraints = statement.apart()
+    with connection.begin_nested() as savepoint:
+        if table.error or _refused(connection, table.sql):
+            savepoint.rollback()
+            return None
+        for part in constraints:
+            if part.sql in made:
+                continue  # twice in the models: some revisions put their constraints into the models
+            error = part.error or _refused(connection, part.sql)
+            if error is None:
+                made.add(part.sql)
+            elif part.key.name == _UNNAMED:
+                savepoint.rollback()
+                return None
+            else:
+                unmade[part.key] = error
+    return unmade
+
+
+def _refused(connection: sa.Connection, sql: str) -> str | None:
+    """Execute a statement; returns why the server refuses it, or None."""
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(sql)
+    except DBAPIError as error:
+        if error.connection_invalidated or (sqlstate(error) or "08").startswith("08"):
+            raise
+        return first_line(error)
+    return None
