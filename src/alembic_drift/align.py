@@ -28,6 +28,7 @@ def match_unnamed(
 
     The server gave them names in the scratch schema. One and the same constraint is that of the same kind on
     the same columns; checks and exclusions, whose columns do not tell them apart, those that say the same.
+    One that the models say a second time, with a name, is left out where the database has it once.
     """
     named = {
         (name, final_name(constraint, dialect))
@@ -40,6 +41,7 @@ def match_unnamed(
         for letter, columns in _unnamed(table, dialect)
     }
     taken: dict[Key, Key] = {}
+    repeated: set[Key] = set()
     for key in sorted(models):
         facts = models[key]
         if key.kind != "constraint" or key in database or (key.table, key.name) in named:
@@ -51,7 +53,14 @@ def match_unnamed(
             if other not in models and other not in taken.values():
                 taken[key] = other
                 break
-    return {taken.get(key, key): facts for key, facts in models.items()}
+        else:
+            if any(_says(models.get(other), facts) for other in _same(key, facts, database)):
+                repeated.add(key)
+    return {taken.get(key, key): facts for key, facts in models.items() if key not in repeated}
+
+
+def _says(facts: Facts | None, other: Facts) -> bool:
+    return facts is not None and facts["definition"] == other["definition"]
 
 
 def _unnamed(table: sa.Table, dialect: sa.Dialect) -> Iterator[tuple[str, frozenset[str] | None]]:

@@ -75,6 +75,20 @@ UNNAMED = {
         "b boolean CONSTRAINT ck_b CHECK (b IN (false, true))",
         'sa.Column("b", sa.Boolean, sa.CheckConstraint("b IN (false, true)"))',
     ),
+    # Said twice by the models, by the column and with a name: one key of the database is both.
+    "04-foreign-key-twice": Case(
+        f'{_OTHER_MODEL}sa.Table("p", metadata, sa.Column("o_id", sa.ForeignKey("o.id")),'
+        ' sa.ForeignKeyConstraint(["o_id"], ["o.id"], name="fk_p"))',
+        revisions=[_OTHER, "op.execute('CREATE TABLE p (o_id int CONSTRAINT fk_p REFERENCES o)')"],
+    ),
+    "04-foreign-key-twice-in-both": Case(
+        f'{_OTHER_MODEL}sa.Table("p", metadata, sa.Column("o_id", sa.ForeignKey("o.id")),'
+        ' sa.ForeignKeyConstraint(["o_id"], ["o.id"], name="fk_p"))',
+        revisions=[
+            _OTHER,
+            "op.execute('CREATE TABLE p (o_id int CONSTRAINT fk_p REFERENCES o CONSTRAINT q REFERENCES o)')",
+        ],
+    ),
     # What differs beside the name is a difference, and told by what the database has.
     "04-unique-of-others": _of_p(
         "a int, b int, CONSTRAINT uq_p UNIQUE (a)",
