@@ -41,7 +41,7 @@ class Comparison:
         )
         self.differences = [
             Difference(key, UNMADE, None, reason)
-            for key, reason in both.unmade.items()
+            for key, reason in sorted(both.unmade.items(), key=str)
             if not hidden(key, both.database, both.models)
         ]
         self._without_unmade(both.unmade)
