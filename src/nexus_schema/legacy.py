@@ -7,7 +7,8 @@ transaction: it renames, widens, fills, tightens and adds until the revisions fi
 stops before any change with one line that names what it does not understand. What is not named here is
 the operator's own and is left alone.
 
-The data is frozen like a revision: what later revisions add, they bring themselves.
+The data is frozen like a revision: what later revisions add, they bring themselves. Only the names of their
+indexes are here, so that a run to head stops before its first revision if one of them is taken.
 """
 
 import logging
@@ -34,6 +35,7 @@ from alembic_online import (
 from alembic_online.errors import first_line
 from alembic_online.filling import MAXIMUM_PASSES
 from nexus_schema.errors import SchemaError, database_error, describe
+from nexus_schema.revisions import INDEX_DEFINITION, INDEX_OF_CONSTRAINT, KINDS
 from nexus_schema.views import (
     columns_read_by,
     found_statements,
@@ -234,7 +236,14 @@ SERVED_INDEXES = {
 }
 # Which revision builds those that serve.
 SERVED_SINCE = {"idx_streaming_chunks_request_id": "000", "idx_requests_account_timestamp": "005"}
-KNOWN_INDEXES = {*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES}
+# Indexes of later revisions. One is there where a database at head has lost its alembic_version.
+LATER_INDEXES = {
+    "idx_requests_conversation_listing": "INDEX ON api_requests USING btree"
+    ' (conversation_id, "timestamp", request_id, domain, model, branch_id)' + IN_CONVERSATION,
+}
+KNOWN_INDEXES = {*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES, *LATER_INDEXES}
+# Defaults of the bootstrap that stay, so that a running proxy never writes NULL (D6); 007 sets them.
+KEPT_DEFAULTS = {("api_requests", "input_tokens", "0"), ("api_requests", "output_tokens", "0")}
 # Columns that are nullable in the bootstrap: NULLs become this value before the column is tightened.
 FILLED_COLUMNS = {("api_requests", "headers"): "'{}'"}
 # Bodies of refresh_hourly_stats() that the chain replaces: the scripts', and its own.
@@ -251,10 +260,6 @@ OLD_TABLE = "requests"
 OLD_TABLE_COLUMNS = {"request_id", "timestamp", "domain", "method", "path"}
 
 TABLES = tuple(CONSTRAINTS)
-KINDS = {
-    "r": "a table", "v": "a view", "m": "a materialized view", "i": "an index", "S": "a sequence",
-    "f": "a foreign table", "p": "a partitioned table", "I": "a partitioned index", "c": "a composite type",
-}  # fmt: skip
 
 _RELATIONS = sa.text("""\
 SELECT relname AS name, reltype, relkind::text AS kind,
@@ -283,19 +288,14 @@ SELECT relname AS table, conname AS name, contype::text AS kind, convalidated AS
 FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
 WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
   AND relname = ANY (:tables) AND contype <> 'n'""")
-_INDEXES = sa.text("""\
+_INDEXES = sa.text(f"""\
 SELECT index.relname AS name, indexed.relname AS table, indisvalid AS valid,
-       EXISTS (SELECT FROM pg_constraint
-               WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x')) AS constraint,
-       regexp_replace(regexp_replace(pg_get_indexdef(indexrelid, 0, true),
-           '^CREATE (UNIQUE )?INDEX .*? ON ', '\\1INDEX ON '),
-           -- Options of the server's own.
-           ' \\S+ \\((pg_\\w+=[^,)]*(, )?)+\\)', '', 'g') AS definition
+       {INDEX_OF_CONSTRAINT} AS constraint, {INDEX_DEFINITION} AS definition
 FROM pg_index
 JOIN pg_class AS index ON index.oid = indexrelid
 JOIN pg_class AS indexed ON indexed.oid = indrelid
 WHERE index.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
-ORDER BY indexrelid DESC""")
+ORDER BY indexrelid DESC""")  # noqa: S608 - of constants
 _SEQUENCE_OWNED = sa.text("""\
 SELECT count(*) > 0 FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
 WHERE classid = 'pg_class'::regclass AND objid = to_regclass(:sequence) AND deptype = 'a'
@@ -621,7 +621,7 @@ class _Plan:
             elif name in of_constraints and self.database.relations[name].options:
                 self._conflict(f'index "{name}" has storage parameters; ALTER INDEX {name} RESET them')
             of_chain = RENAMED_INDEXES.get(name, name)
-            legacy = SERVED_INDEXES.get(name, ("",))[0] or INDEXES.get(of_chain)
+            legacy = (INDEXES | LATER_INDEXES).get(of_chain) or SERVED_INDEXES.get(name, (None,))[0]
             if legacy is None:
                 continue
             if (row.definition != legacy and not _is_replaced(row)) or row.constraint:
@@ -700,7 +700,7 @@ class _Plan:
             self._change(
                 f"{table}.{name}: {found.type} widened to {wanted.type}", alter, type_=_Type(wanted.type)
             )
-        if found.default != wanted.default:
+        if found.default != wanted.default and (table, name, found.default) not in KEPT_DEFAULTS:
             if SEQUENCE in str(wanted.default):
                 self._conflict(f'"{table}.{name}" has the default {found.default}, not {wanted.default}')
             elif wanted.default is None:

@@ -1,7 +1,7 @@
-"""What several revisions need: proof at the end of an upgrade, and a guard before a downgrade."""
+"""What several revisions need: proof at the end of an upgrade, guards before anything is changed."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 from alembic import op
@@ -76,6 +76,49 @@ _ALIASES = {
     r"DECIMAL(.*)": r"NUMERIC\1",
     r"(CHAR|BIT)": r"\1(1)",
 }
+
+
+KINDS = {
+    "r": "a table", "v": "a view", "m": "a materialized view", "i": "an index", "S": "a sequence",
+    "f": "a foreign table", "p": "a partitioned table", "I": "a partitioned index", "c": "a composite type",
+}  # fmt: skip
+
+# An index of the catalog without its name, and without options of the server's own.
+INDEX_DEFINITION = r"""regexp_replace(regexp_replace(pg_get_indexdef(pg_index.indexrelid, 0, true),
+    '^CREATE (UNIQUE )?INDEX .*? ON ', '\1INDEX ON '), ' \S+ \((pg_\w+=[^,)]*(, )?)+\)', '', 'g')"""
+INDEX_OF_CONSTRAINT = (
+    "EXISTS (SELECT FROM pg_constraint WHERE conindid = pg_index.indexrelid AND contype IN ('p', 'u', 'x'))"
+)
+
+_INDEXES = sa.text(f"""\
+SELECT relname AS name, relkind::text AS kind, {INDEX_OF_CONSTRAINT} AS constraint,
+    {INDEX_DEFINITION} AS definition
+FROM pg_class LEFT JOIN pg_index ON pg_index.indexrelid = pg_class.oid
+WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+    AND relname = ANY (:names)
+ORDER BY relname""")  # noqa: S608 - of constants
+
+
+def refuse_other_indexes(definitions: Mapping[str, str]) -> None:
+    """Raise :class:`SchemaError` where an index of a known name is another one; one that is missing is none.
+
+    It belongs at the start of a revision that drops or builds them: IF EXISTS and IF NOT EXISTS look at the
+    name alone. A ``--sql`` script cannot look.
+
+    :param definitions: by name, as PostgreSQL writes them: "INDEX ON api_requests USING btree (domain)".
+    """
+    if op.get_context().as_sql:
+        return
+    wrong: list[str] = []
+    for found in op.get_bind().execute(_INDEXES, {"names": list(definitions)}):
+        if found.kind != "i":
+            wrong.append(f'"{found.name}" is {KINDS[found.kind]}, not {KINDS["i"]}')
+        elif found.constraint:
+            wrong.append(f'index "{found.name}" is that of a constraint')
+        elif found.definition != definitions[found.name]:
+            wrong.append(f'index "{found.name}" is "{found.definition}", not "{definitions[found.name]}"')
+    if wrong:
+        raise SchemaError(f"nothing was changed: {'; '.join(wrong)}; rename or drop it, then run this again")
 
 
 def refuse_data_loss(table: str, what: str, rows: str) -> None:

@@ -26,7 +26,7 @@ COLUMNS = {
 }
 LEGACY_INDEXES = {old: legacy.INDEXES[wanted] for old, wanted in legacy.RENAMED_INDEXES.items()}
 LEGACY_INDEXES |= {old: definition for old, (definition, _) in legacy.SERVED_INDEXES.items()}
-INDEXES = legacy.INDEXES | LEGACY_INDEXES
+INDEXES = legacy.INDEXES | legacy.LATER_INDEXES | LEGACY_INDEXES
 CONSTRAINTS = [(table, name) for table, names in legacy.CONSTRAINTS.items() for name in names]
 
 indexes = st.sampled_from(sorted(INDEXES))

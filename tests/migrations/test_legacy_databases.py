@@ -338,6 +338,16 @@ CONFLICTS = {
         "CREATE INDEX idx_requests_account_timestamp ON api_requests (account_id)",
         'index "idx_requests_account_timestamp" is',
     ),
+    "an index of 007": (
+        bootstrap(None),
+        "CREATE INDEX idx_requests_conversation_listing ON api_requests (conversation_id)",
+        'index "idx_requests_conversation_listing" is',
+    ),
+    "a table of the name of an index of 007": (
+        scripts(0, by_hand=False),
+        "CREATE TABLE idx_requests_conversation_listing (i int)",
+        '"idx_requests_conversation_listing" is a table, not an index',
+    ),
     "a legacy index on other columns": (
         bootstrap(None),
         "DROP INDEX idx_chunks_request_id;"
@@ -537,7 +547,7 @@ CONFLICTS = {
 }
 
 
-@pytest.mark.parametrize("conflict", quick([*CONFLICTS], *[*CONFLICTS][::2]))
+@pytest.mark.parametrize("conflict", quick([*CONFLICTS], "an index of 007", *[*CONFLICTS][::2]))
 def test_a_known_name_with_another_definition_stops_it_before_any_change(
     empty: Database, conflict: str
 ) -> None:
@@ -553,6 +563,10 @@ def test_a_known_name_with_another_definition_stops_it_before_any_change(
     assert empty.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
 
 
+LISTING = (
+    "CREATE INDEX idx_requests_conversation_listing ON api_requests"
+    " (conversation_id, timestamp, request_id, domain, model, branch_id) WHERE conversation_id IS NOT NULL"
+)
 # Differences that are settled although section 2 does not name them.
 SETTLED = {
     "a foreign key that is not validated": "ALTER TABLE streaming_chunks DROP CONSTRAINT"
@@ -575,6 +589,11 @@ SETTLED = {
     "another nullability": "ALTER TABLE api_requests ALTER domain DROP NOT NULL,"
     " ALTER created_at SET NOT NULL",
     "narrower columns": "ALTER TABLE api_requests ALTER method TYPE varchar(5), ALTER model TYPE varchar(90)",
+    "another default of tokens": "ALTER TABLE api_requests ALTER input_tokens SET DEFAULT 5,"
+    " ALTER output_tokens DROP DEFAULT",
+    "the index of 007": LISTING,
+    "the index of 007, invalid": LISTING + "; UPDATE pg_index SET indisvalid = false"
+    " WHERE indexrelid = 'idx_requests_conversation_listing'::regclass",
     "a view of another query": SCRIPT_000_REST.replace("7 days", "9 days"),
     "a view that was never filled": SCRIPT_000_REST.replace(
         "GROUP BY hour, domain, model;", "GROUP BY hour, domain, model WITH NO DATA;"
@@ -688,20 +707,43 @@ def test_the_log_says_what_was_found_and_what_was_changed(empty: Database) -> No
         "api_requests.path: character varying(255) widened to character varying(1024)",
         "api_requests.headers: NULL becomes '{}' in 1 rows",
         "api_requests.headers: NOT NULL set",
-        "api_requests.input_tokens: default 0 dropped",
         "api_requests.api_key_id added",
         "index idx_chunks_request_id dropped: idx_streaming_chunks_request_id serves its queries",
         "index idx_requests_account_id dropped: idx_requests_account_timestamp serves its queries",
     ):
         assert f"INFO  [nexus_schema.legacy] {expected}" in log
+    assert "put_tokens" not in log
 
 
 @pytest.mark.parametrize("kind", quick(["bootstrap", *[*KINDS][::14]], "bootstrap"))
 def test_online_the_log_is_a_line_for_each_operation(empty: Database, kind: str) -> None:
     build(empty, KINDS[kind])
     log = alembic_program("-x", "online", "upgrade", "head", url=url_of(empty)).stderr
-    assert len(log.splitlines()) < 60
+    assert len(log.splitlines()) < 70
     assert log.count("Context impl") == 1
+
+
+@pytest.mark.parametrize("kind", quick(["bootstrap", "bootstrap, then scripts to 005", "early bootstrap"]))
+@pytest.mark.parametrize("x", quick({"atomic": {}, "online": {"online": "true"}}, "atomic"))
+def test_a_running_proxy_never_writes_null_tokens(empty: Database, kind: str, x: dict[str, str]) -> None:
+    """D6: the bootstrap's DEFAULT 0 stays where it is, at every revision."""
+    build(empty, KINDS[kind])
+    for revision in REVISIONS:
+        run_alembic("upgrade", revision, url=url_of(empty), x=x)
+        insert(empty, "api_requests", domain="running")
+    tokens = "SELECT DISTINCT input_tokens, output_tokens FROM api_requests WHERE domain = 'running'"
+    assert empty.execute(tokens).fetchall() == [(0, 0)]
+
+
+def test_null_tokens_of_the_scripts_stay(empty: Database) -> None:
+    build(empty, KINDS["scripts to 005"])
+    insert(empty, "api_requests", domain="before")
+    run_alembic("upgrade", "head", url=url_of(empty))
+    insert(empty, "api_requests", domain="after")
+    tokens = (
+        "SELECT domain, input_tokens, output_tokens FROM api_requests WHERE domain IN ('before', 'after')"
+    )
+    assert set(empty.execute(tokens)) == {("before", None, None), ("after", 0, 0)}
 
 
 def test_an_index_is_dropped_only_when_the_one_that_serves_is_there(empty: Database) -> None:
