@@ -33,18 +33,16 @@ class ApiRequest(Base):
         Index("idx_requests_current_message_hash", "current_message_hash"),
         Index("idx_requests_parent_message_hash", "parent_message_hash"),
         Index("idx_requests_conversation_id", "conversation_id"),
-        Index("idx_requests_branch_id", "branch_id"),
-        Index("idx_requests_conversation_branch", "conversation_id", "branch_id"),
         Index("idx_requests_message_count", "message_count"),
-        # Conversation pages and lists read these columns and no others: an index-only scan.
+        # Pages and lists of conversations. Not total_tokens: no index has a column that every response
+        # updates, so that most of these updates are heap-only.
         Index(
-            "idx_requests_conversation_detail",
+            "idx_requests_conversation_listing",
             "conversation_id",
             "timestamp",
             "request_id",
             "domain",
             "model",
-            "total_tokens",
             "branch_id",
             postgresql_where=_HAS_CONVERSATION,
         ),
@@ -72,7 +70,6 @@ class ApiRequest(Base):
             "request_id",
             postgresql_where=_HAS_CONVERSATION,
         ),
-        Index("idx_requests_request_id", "request_id"),
         # Tokens of one account in the last hours.
         Index(
             "idx_requests_account_timestamp",
@@ -106,8 +103,12 @@ class ApiRequest(Base):
     )
     duration_ms: Mapped[int | None] = mapped_column(comment="Request to end of response, in milliseconds")
     first_token_ms: Mapped[int | None] = mapped_column(comment="Request to first token, in milliseconds")
-    input_tokens: Mapped[int | None] = mapped_column(comment="Tokens of the request")
-    output_tokens: Mapped[int | None] = mapped_column(comment="Tokens of the response")
+    input_tokens: Mapped[int | None] = mapped_column(
+        server_default=text("0"), comment="Tokens of the request"
+    )
+    output_tokens: Mapped[int | None] = mapped_column(
+        server_default=text("0"), comment="Tokens of the response"
+    )
     total_tokens: Mapped[int | None] = mapped_column(
         server_default=text("0"), comment="Tokens of request and response together"
     )

@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import DateTime, ForeignKey, Index, Text, UniqueConstraint, func, text
+from sqlalchemy import DateTime, ForeignKey, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from .base import Base
@@ -22,7 +22,6 @@ class StreamingChunk(Base):
     _in_repr = ("id", "request_id", "chunk_index", "timestamp")
     __table_args__ = (
         UniqueConstraint("request_id", "chunk_index"),
-        Index("idx_streaming_chunks_request_id", "request_id", "chunk_index"),
         {"comment": "Pieces of streamed responses, in the order in which they arrived"},
     )
 

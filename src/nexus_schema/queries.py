@@ -19,7 +19,10 @@ def _total(tokens: InstrumentedAttribute[int | None]) -> ColumnElement[int]:
 
 
 def conversation(conversation_id: UUID) -> Select[ApiRequest]:
-    """Return the requests of a conversation, newest first, by idx_requests_conversation_timestamp_id."""
+    """Return the requests of a conversation, newest first, by idx_requests_conversation_timestamp_id.
+
+    idx_requests_conversation_listing, read backward, serves as well.
+    """
     return (
         select(ApiRequest)
         .where(ApiRequest.conversation_id == conversation_id)
@@ -31,7 +34,8 @@ def conversations(*, domain: str | None = None) -> Select[UUID | None, int, int,
     """Return a row for each conversation, the one with the newest request first.
 
     Columns: conversation_id, requests (how many), tokens (sum of total_tokens), first and last (timestamps of
-    its requests). idx_requests_conversation_detail has all that is read.
+    its requests). No index has total_tokens, which would make every update of a response slower: those of one
+    domain are found by idx_api_requests_domain, for all domains the table is read.
 
     :param domain: counts the requests of this domain alone; None: of all.
     """
@@ -104,7 +108,7 @@ def tokens_of_account(account_id: str, *, since: datetime) -> Select[int, int, i
 
 
 def chunks(request_id: UUID) -> Select[StreamingChunk]:
-    """Return the chunks of a request in order, by an index on (request_id, chunk_index)."""
+    """Return the chunks of a request in order, by streaming_chunks_request_id_chunk_index_key."""
     return (
         select(StreamingChunk)
         .where(StreamingChunk.request_id == request_id)

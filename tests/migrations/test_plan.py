@@ -3,7 +3,7 @@
 import logging
 import re
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from alembic.config import Config
 from databases import Database, as_role, catalog, content, url_of
 from legacy_databases import KINDS, build
 from marks import quick
+from migrations.fitting import store
 from online.planned import Printed, Watched, agree, plan_of, steps
 from programs import ROOT, alembic_program
 from sqlalchemy import Engine, event
@@ -84,6 +85,16 @@ def test_its_first_revision_is_exact(empty: Database, monkeypatch: pytest.Monkey
         for found in (steps(printed), watched.steps)
     )
     agree(planned, ran)
+
+
+def test_007_is_exact(at_revision: Callable[[str], Database], monkeypatch: pytest.MonkeyPatch) -> None:
+    database = at_revision("006")
+    store(database, [{"name": "Task", "prompt": "go"}], [])
+    printed = plan(database, monkeypatch, "007")
+    watched = Watched(database)
+    with watching(watched):
+        run_alembic("upgrade", "007", url=url_of(database), x={"online": "true"})
+    agree(steps(printed), watched.steps)
 
 
 @pytest.mark.thorough

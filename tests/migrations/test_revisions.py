@@ -76,7 +76,7 @@ def test_up_down_up(at_revision: At, before: str, revision: str, filled: bool) -
     assert (dump_schema(empty), rows(empty)) == upgraded
 
 
-@pytest.mark.parametrize("revision", quick(REVISIONS, "000", "003", "005"))
+@pytest.mark.parametrize("revision", quick(REVISIONS, "000", "003", "005", "007"))
 @pytest.mark.parametrize(
     "at_head",
     [
@@ -91,7 +91,8 @@ def test_running_an_upgrade_twice_is_harmless(at_revision: At, revision: str, at
     runs = []
     for _ in range(2):  # the first of them fills the rows that are newer than the backfill
         run_alembic("stamp", STEPS[REVISIONS.index(revision)][0], url=url_of(empty))
-        run_alembic("upgrade", revision, url=url_of(empty))
+        # To head, because a later revision may drop what an earlier one makes.
+        run_alembic("upgrade", "head" if at_head else revision, url=url_of(empty))
         runs.append((dump_schema(empty), rows(empty)))
     assert runs[0] == runs[1]
     assert runs[0][0] == schema

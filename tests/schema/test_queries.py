@@ -74,7 +74,8 @@ def test_conversation(connection: Connection) -> None:
     query = queries.conversation(CONVERSATION)
     found = [row.request_id.int for row in connection.execute(query)]
     assert found == [n for n in range(19999, -1, -1) if n % 300 == 7 and n % 10 > 0]
-    assert indexes(connection, query.limit(20)) == {"idx_requests_conversation_timestamp_id"}
+    [used] = indexes(connection, query.limit(20))  # of equal cost
+    assert used in {"idx_requests_conversation_timestamp_id", "idx_requests_conversation_listing"}
 
 
 @pytest.mark.parametrize("domain", [None, "d7"])
@@ -89,8 +90,7 @@ def test_conversations(connection: Connection, domain: str | None) -> None:
     assert [(row.conversation_id.int, *row[1:]) for row in rows] == [
         (key, len(ns), sum(ns) + len(ns), at(ns[0]), at(ns[-1])) for key, ns in in_order
     ]
-    if domain is None:
-        assert indexes(connection, query) == {"idx_requests_conversation_detail"}
+    assert indexes(connection, query) == ({"idx_api_requests_domain"} if domain else set())
 
 
 def test_requests_of_domain(connection: Connection) -> None:
@@ -112,7 +112,7 @@ def test_sub_tasks_and_the_call_that_each_answers(connection: Connection) -> Non
         ("first", child.conversation_id),
         ("second", None),
     ]
-    assert indexes(connection, calls) & {"api_requests_pkey", "idx_requests_request_id"}
+    assert indexes(connection, calls) == {"api_requests_pkey"}
     assert connection.execute(queries.task_calls(uuid.UUID(int=301))).all() == []
 
 
@@ -127,10 +127,7 @@ def test_tokens_of_account(connection: Connection) -> None:
 def test_chunks(connection: Connection) -> None:
     query = queries.chunks(uuid.UUID(int=9))
     assert [row.chunk_index for row in connection.execute(query)] == [0, 1, 2, 3, 4]
-    assert indexes(connection, query) <= {
-        "idx_streaming_chunks_request_id",
-        "streaming_chunks_request_id_chunk_index_key",
-    }
+    assert indexes(connection, query) == {"streaming_chunks_request_id_chunk_index_key"}
 
 
 @pytest.mark.parametrize("domain", [None, "d7"])

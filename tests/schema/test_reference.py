@@ -96,6 +96,9 @@ COLUMNS: dict[str, dict[str, dict[str, tuple[str, bool, str | None]]]] = {
             "created_at": ("timestamp without time zone", True, "now()"),
         }
     },
+    "007": {
+        "api_requests": {"input_tokens": ("integer", True, "0"), "output_tokens": ("integer", True, "0")}
+    },
 }
 
 IN_CONVERSATION = " WHERE conversation_id IS NOT NULL"
@@ -149,8 +152,21 @@ INDEXES: dict[str, dict[str, str]] = {
         "conversation_metrics_pkey": "conversation_metrics USING btree (id)",
         "idx_conversation_metrics_conversation": "conversation_metrics USING btree (conversation_id)",
     },
+    "007": {
+        "idx_requests_conversation_listing": "api_requests USING btree"
+        ' (conversation_id, "timestamp", request_id, domain, model, branch_id)' + IN_CONVERSATION,
+    },
 }
-DROPPED_INDEXES = {"004": {"idx_requests_conversation_timestamp"}}
+DROPPED_INDEXES = {
+    "004": {"idx_requests_conversation_timestamp"},
+    "007": {
+        "idx_requests_request_id",
+        "idx_streaming_chunks_request_id",
+        "idx_requests_branch_id",
+        "idx_requests_conversation_branch",
+        "idx_requests_conversation_detail",
+    },
+}
 UNIQUE_INDEXES = {
     "api_requests_pkey",
     "streaming_chunks_pkey",

@@ -1,0 +1,38 @@
+"""What the tests of 007 share."""
+
+from typing import Any
+
+from databases import Database, url_of
+from psycopg.types.json import Jsonb
+from support import START, insert, run_alembic
+
+WAYS: dict[str, dict[str, str]] = {"atomic": {}, "online": {"online": "true"}}
+
+TASK = {"id": "t", "name": "Task"}
+TEXTS = {"prompt": "go", "description": "there"}
+BOTH = TASK | TEXTS | {"input": TEXTS}
+
+
+def migrate(database: Database, revision: str = "007", x: dict[str, str] | None = None) -> None:
+    """Bring a database to a revision, from whichever side it is."""
+    row = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    assert row is not None
+    run_alembic("upgrade" if row[0] < revision else "downgrade", revision, url=url_of(database), x=x)
+
+
+def store(database: Database, *values: Any) -> None:
+    """Insert a request with each value as its Task calls, in the order in which ``stored`` reads them."""
+    for number, value in enumerate(values):
+        insert(
+            database,
+            "api_requests",
+            request_id=f"{number:032x}",
+            task_tool_invocation=Jsonb(value),
+            created_at=START,
+        )
+
+
+def stored(database: Database) -> list[Any]:
+    """Return the Task calls of all requests."""
+    rows = database.execute("SELECT task_tool_invocation FROM api_requests ORDER BY request_id").fetchall()
+    return [value for (value,) in rows]
