@@ -1,12 +1,16 @@
-"""A process that upgrades a database and kills itself at a certain statement."""
+"""A process that upgrades a database and dies at a certain statement, and what it leaves."""
 
 import itertools
 import os
 import signal
+import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import psycopg
+from databases import Content, catalog, content, dump_schema
+from programs import forked
 from psycopg import pq
 from sqlalchemy import Connection, Engine, event
 
@@ -53,3 +57,50 @@ def die(url: str, at: int, online: bool = False) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     upgrade(url, at_statement, online=online)
+
+
+State = tuple[dict[tuple[str, str], str], Content, list[Any]]
+
+
+def state(url: str) -> State:
+    """Return all that the next run finds, when the last statement of a process that died has ended."""
+    with closing(psycopg.connect(url, autocommit=True)) as database:
+        while database.execute(OTHERS).fetchone() != (0,):
+            time.sleep(0.01)
+        stamped = database.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone() == (True,)
+        version = database.execute("SELECT version_num FROM alembic_version").fetchall() if stamped else []
+        return catalog(database), content(database), version
+
+
+OTHERS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
+
+
+def dump(url: str) -> str:
+    with closing(psycopg.connect(url, autocommit=True)) as database:
+        return dump_schema(database)
+
+
+def kill_client(url: str, number: int, *, online: bool) -> bool:
+    """Kill a process that upgrades at a write; return whether it came so far."""
+    process = forked(die, url, number, online)
+    process.join()
+    assert process.exitcode in {0, -signal.SIGKILL}
+    return process.exitcode != 0
+
+
+def kill_server(url: str, number: int, *, online: bool) -> bool:
+    """End the server process of an upgrade before a write; the upgrade goes on with another one."""
+    reached = False
+
+    def at_write(found: int, connection: Connection, _text: str, _parameters: Any) -> None:
+        nonlocal reached
+        if found == number:
+            reached = True
+            driver: Any = connection.connection.driver_connection
+            with closing(psycopg.connect(driver.info.dsn, autocommit=True)) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", [driver.info.backend_pid])
+
+    upgrade(url, at_write, online=online)
+    return reached

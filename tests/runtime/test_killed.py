@@ -1,23 +1,18 @@
 """The process that migrates is killed at every statement of the chain, and the next run completes."""
 
 import os
-import signal
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from functools import partial
 from itertools import cycle
-from typing import Any
 
 import psycopg
 import pytest
-from databases import Content, Database, catalog, content, dump_schema, url_of
+from databases import Database, url_of
 from legacy_databases import DIFFERENT, KINDS, build
-from programs import forked
 from psycopg import sql
 from runtime import killed
-from sqlalchemy import Connection
+from runtime.killed import State, dump, kill_client, kill_server, state
 from support import at, insert, task_response, user_message
 
 from nexus_schema import Outcome, upgrade_database
@@ -78,53 +73,6 @@ def fresh(request: pytest.FixtureRequest, empty: Database) -> Iterator[Callable[
         yield make
         for name in names:
             drop(name)
-
-
-State = tuple[dict[tuple[str, str], str], Content, list[Any]]
-
-
-def state(url: str) -> State:
-    """Return all that the next run finds, when the last statement of a process that died has ended."""
-    with closing(psycopg.connect(url, autocommit=True)) as database:
-        while database.execute(OTHERS).fetchone() != (0,):
-            time.sleep(0.01)
-        stamped = database.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone() == (True,)
-        version = database.execute("SELECT version_num FROM alembic_version").fetchall() if stamped else []
-        return catalog(database), content(database), version
-
-
-OTHERS = """
-SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
-
-
-def dump(url: str) -> str:
-    with closing(psycopg.connect(url, autocommit=True)) as database:
-        return dump_schema(database)
-
-
-def kill_client(url: str, number: int, *, online: bool) -> bool:
-    """Kill a process that upgrades at a write; return whether it came so far."""
-    process = forked(killed.die, url, number, online)
-    process.join()
-    assert process.exitcode in {0, -signal.SIGKILL}
-    return process.exitcode != 0
-
-
-def kill_server(url: str, number: int, *, online: bool) -> bool:
-    """End the server process of an upgrade before a write; the upgrade goes on with another one."""
-    reached = False
-
-    def at_write(found: int, connection: Connection, _text: str, _parameters: Any) -> None:
-        nonlocal reached
-        if found == number:
-            reached = True
-            driver: Any = connection.connection.driver_connection
-            with closing(psycopg.connect(driver.info.dsn, autocommit=True)) as other:
-                other.execute("SELECT pg_terminate_backend(%s, 5000)", [driver.info.backend_pid])
-
-    killed.upgrade(url, at_write, online=online)
-    return reached
 
 
 @pytest.mark.thorough
