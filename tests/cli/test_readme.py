@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from databases import Database, dump_schema, run_sql_script, url_of
 from legacy_databases import KINDS, build
 from programs import ROOT, alembic_program, copy_project, python_program
-from support import insert, operations
+from support import NEXT, insert, operations
 
 from alembic_drift.kinds import KIND_OF
 from alembic_drift.objects import Key
@@ -111,7 +111,7 @@ def test_its_new_revision_is_what_autogenerate_writes(head: Database, tmp_path: 
     checked = alembic_program("check", url=url_of(head), cwd=tmp_path, PYTHONPATH=str(tmp_path / "src"))
     assert (checked.returncode, checked.stdout) == (255, said)
     alembic("revision", "--autogenerate", "-m", "add request region")
-    written = (tmp_path / "alembic" / "versions" / "007_add_request_region.py").read_text()
+    written = (tmp_path / "alembic" / "versions" / f"{NEXT}_add_request_region.py").read_text()
     assert re.findall(r"```py\n(.*?)```", section, re.DOTALL)[0] in written
     [ran] = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     _, upgrade, _, check = ran.strip().splitlines()
