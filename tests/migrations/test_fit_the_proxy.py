@@ -59,7 +59,9 @@ class TestIndexes:
             with seen_by_others(database) as found:
                 migrate(database, step, x)
             assert {1, 2} >= {listings for listings, _ in found} >= ({1, 2} if x else {1})
-            assert {chunks for _, chunks in found} == {1, 2}
+            assert (
+                {1, 2} >= {chunks for _, chunks in found} >= ({1, 2} if x else {1} if step == "006" else {2})
+            )
 
     @pytest.mark.parametrize(("revision", "fewest", "most"), [("006", 0, 0), ("007", 240, 270)])
     def test_updates_with_a_response_are_heap_only(

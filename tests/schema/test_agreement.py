@@ -61,6 +61,7 @@ def test_check_leaves_nothing_behind_and_locks_no_view(head: Database) -> None:
         "CREATE INDEX mine ON hourly_stats (model)",
         'CREATE INDEX "My Odd" ON hourly_stats (model)',
         "CREATE INDEX idx_requests_conversation_timestamp ON api_requests (conversation_id)",
+        "CREATE INDEX idx_requests_branch_id ON api_requests (branch_id)",
     ],
 )
 def test_an_own_index_is_no_difference(head: Database, own: str) -> None:
