@@ -145,29 +145,29 @@ def test_the_order_of_options_is_no_difference(project: Project) -> None:
 
 def test_the_lines_say_what_is_where(project: Project) -> None:
     project.database.execute(
-        "DROP INDEX idx_requests_branch_id; ALTER TABLE api_requests ALTER model SET DEFAULT 'x'"
+        "DROP INDEX idx_requests_message_count; ALTER TABLE api_requests ALTER model SET DEFAULT 'x'"
     )
     project.database.execute("CREATE TABLE audit (id integer)")
     lines = project.check()
     assert lines == [
         "column api_requests.model: default: the database has 'x'::character varying, the models say none",
-        "index idx_requests_branch_id on api_requests: not in the database; the models say CREATE INDEX"
-        " idx_requests_branch_id ON public.api_requests USING btree (branch_id)",
+        "index idx_requests_message_count on api_requests: not in the database; the models say CREATE INDEX"
+        " idx_requests_message_count ON public.api_requests USING btree (message_count)",
     ]
     said = project.said.getvalue().splitlines()
     assert said == ["left alone, because no model has it and no revision made it: table audit", *lines]
 
 
 def test_check_on_the_command_line(head: Database) -> None:
-    head.execute("DROP INDEX idx_requests_branch_id")
+    head.execute("DROP INDEX idx_requests_message_count")
     head.execute("CREATE FUNCTION f() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
     result = alembic_program("check", url=url_of(head))
     assert result.returncode == 255, "Alembic's own exit code"
     assert result.stdout.splitlines() == [
         "left alone, because no model has it and no revision made it: function f()",
-        "index idx_requests_branch_id on api_requests: not in the database; the models say CREATE INDEX"
-        " idx_requests_branch_id ON public.api_requests USING btree (branch_id)",
-        "FAILED: New upgrade operations detected: [index idx_requests_branch_id on api_requests]",
+        "index idx_requests_message_count on api_requests: not in the database; the models say CREATE INDEX"
+        " idx_requests_message_count ON public.api_requests USING btree (message_count)",
+        "FAILED: New upgrade operations detected: [index idx_requests_message_count on api_requests]",
     ]
     assert "Detected" not in result.stderr, "nothing is told twice"
 
@@ -236,7 +236,7 @@ def test_a_role_that_may_not_create_a_schema_is_told_what_was_not_compared(
 ) -> None:
     role = f"nexus_owner_{head.info.backend_pid}"
     head.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'; ALTER SCHEMA public OWNER TO {role}")
-    head.execute("CREATE INDEX mine ON api_requests (ip_address); DROP INDEX idx_requests_branch_id")
+    head.execute("CREATE INDEX mine ON api_requests (ip_address); DROP INDEX idx_requests_message_count")
     head.execute("ALTER TABLE streaming_chunks ALTER token_count SET DEFAULT 7")
     for table in (
         "api_requests",
@@ -248,7 +248,10 @@ def test_a_role_that_may_not_create_a_schema_is_told_what_was_not_compared(
         head.execute(f"ALTER TABLE {table} OWNER TO {role}")
     url = f"postgresql://{role}:x@/{head.info.dbname}?host={head.info.host}&port={head.info.port}"
     monkeypatch.setenv("DATABASE_URL", url)
-    with caplog.at_level(logging.WARNING), pytest.raises(Exception, match="idx_requests_branch_id") as found:
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(Exception, match="idx_requests_message_count") as found,
+    ):
         project.run("check")
     head.execute(f"REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}")
     assert "not compared: views, functions, triggers" in caplog.text
@@ -322,16 +325,18 @@ def test_head_is_clean_on_each_embedded_server(major: int) -> None:
 
 def test_an_invalid_index_is_built_anew(project: Project) -> None:
     database = project.database
-    database.execute("DROP INDEX idx_requests_branch_id")
+    database.execute("DROP INDEX idx_requests_message_count")
     database.execute("INSERT INTO conversation_metrics (user_id) VALUES ('u'), ('u')")
     with pytest.raises(psycopg.errors.UniqueViolation):
         database.execute("CREATE UNIQUE INDEX CONCURRENTLY broken ON conversation_metrics (user_id)")
-    database.execute("DROP INDEX broken; CREATE INDEX idx_requests_branch_id ON api_requests (branch_id)")
     database.execute(
-        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_requests_branch_id'::regclass"
+        "DROP INDEX broken; CREATE INDEX idx_requests_message_count ON api_requests (message_count)"
+    )
+    database.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_requests_message_count'::regclass"
     )
     assert project.check() == [
-        "index idx_requests_branch_id on api_requests: validity: the database has invalid,"
+        "index idx_requests_message_count on api_requests: validity: the database has invalid,"
         " the models say none"
     ]
     project.autogenerate()

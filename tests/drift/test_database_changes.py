@@ -56,7 +56,7 @@ MENDED = [
         M + "ALTER tts_ms SET NOT NULL, ALTER tts_ms ADD GENERATED ALWAYS AS IDENTITY",
     ),
     # Indexes
-    ("index idx_requests_branch_id on api_requests", "DROP INDEX idx_requests_branch_id"),
+    ("index idx_requests_message_count on api_requests", "DROP INDEX idx_requests_message_count"),
     (
         "index idx_requests_task_tool_invocation_gin on api_requests",
         remake(
@@ -141,10 +141,13 @@ MENDED = [
         remake("idx_requests_conversation_id", "INDEX ON api_requests (domain) WHERE domain <> '%:x\\y'"),
     ),
     (
-        "index idx_requests_request_id on api_requests",
-        remake("idx_requests_request_id", "INDEX ON streaming_chunks (data)"),
+        "index idx_requests_is_subtask on api_requests",
+        remake("idx_requests_is_subtask", "INDEX ON streaming_chunks (data)"),
     ),
-    ("index idx_requests_branch_id on api_requests", "COMMENT ON INDEX idx_requests_branch_id IS 'branches'"),
+    (
+        "index idx_requests_message_count on api_requests",
+        "COMMENT ON INDEX idx_requests_message_count IS 'counts'",
+    ),
     (
         "index hourly_stats_hour_domain_model_key on hourly_stats",
         "DROP INDEX hourly_stats_hour_domain_model_key",

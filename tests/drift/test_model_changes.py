@@ -344,7 +344,10 @@ def changes() -> list[tuple[str, Change]]:
                 METRICS, "by_user", "user_id", postgresql_using="brin", postgresql_with={"pages_per_range": 4}
             ),
         ),
-        ("index idx_requests_branch_id on api_requests", without_index(REQUESTS, "idx_requests_branch_id")),
+        (
+            "index idx_requests_message_count on api_requests",
+            without_index(REQUESTS, "idx_requests_message_count"),
+        ),
         (
             "index idx_requests_task_tool_invocation_gin on api_requests",
             index(
@@ -355,10 +358,10 @@ def changes() -> list[tuple[str, Change]]:
             ),
         ),
         (
-            "index idx_requests_conversation_detail on api_requests",
+            "index idx_requests_conversation_listing on api_requests",
             index(
                 REQUESTS,
-                "idx_requests_conversation_detail",
+                "idx_requests_conversation_listing",
                 "conversation_id",
                 "timestamp",
                 postgresql_include=["domain", "model"],
