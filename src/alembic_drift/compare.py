@@ -35,6 +35,7 @@ class Comparison:
         self._probes = both.probes
         self.database = _shown(both.database, both, hidden)
         self.models = _shown(both.models, both, hidden)
+        self.hidden = {key: facts for key, facts in both.database.items() if key not in self.database}
         self.models = match_unnamed(self.database, self.models, tables, dialect)
         self.database, self.models = match_renamed(
             self.database, self.models, lambda key: not self._is_own(key)

@@ -135,10 +135,11 @@ def _drop_table(mending: Mending, operation: ops.DropTableOp) -> None:
     made = reverse_of(operation)
     if made is not None:
         made.columns = [
-            _plain_column(item) if isinstance(item, sa.Column) else item
+            _reflected(mending, operation.table_name, item) if isinstance(item, sa.Column) else item
             for item in made.columns
             if not isinstance(item, sa.ForeignKeyConstraint)
         ]
+        _make_as_it_was(mending, operation)
     _own_goes(mending, Key("table", None, operation.table_name))
 
 
@@ -146,7 +147,7 @@ def _drop_column(mending: Mending, operation: ops.DropColumnOp) -> None:
     """Bring the sequence of a column back with it, which Alembic forgets."""
     added, column = reverse_of(operation), Key("column", operation.table_name, operation.column_name)
     if added is not None:
-        added.column = _plain_column(added.column)
+        added.column = _reflected(mending, operation.table_name, added.column)
     for key, facts in mending.database.items():
         owned = key.kind == "sequence" and facts["_owner"] == [column.table, column.name]
         if added is None or not owned or "default" not in mending.database[column]:
@@ -157,11 +158,37 @@ def _drop_column(mending: Mending, operation: ops.DropColumnOp) -> None:
     _own_goes(mending, column)
 
 
+def _reflected(mending: Mending, table: str, column: "sa.Column[Any]") -> "sa.Column[Any]":
+    """Return a column of the database; SQLAlchemy takes NOT NULL of its domain for its own."""
+    made = copied(column)
+    made.type = plain(column.type)
+    made.nullable = "not null" not in mending.database.get(Key("column", table, column.name), {"not null": 1})
+    return made
+
+
+def _make_as_it_was(mending: Mending, operation: ops.DropTableOp) -> None:
+    """Have the downgrade make a table with what SQLAlchemy does not reflect, or say that it does not."""
+    key = Key("table", None, operation.table_name)
+    facts = mending.database[key]
+    if facts["persistence"] == "unlogged":
+        operation.prefixes = ["UNLOGGED"]
+    for fact, option in (("partition key", "partition_by"), ("tablespace", "tablespace")):
+        if fact in facts:
+            operation.table_kw[f"postgresql_{option}"] = facts[fact]
+    if "_partitions" in facts:
+        mending.by_hand.append(
+            f"{key}: its partitions {facts['_partitions']} go with it; a downgrade makes it without any"
+        )
+    for fact in ("row security", "replica identity", "inherits", "type", "foreign"):
+        if fact in facts:
+            mending.by_hand.append(f"{key}: {fact}: {facts[fact]}: a downgrade makes it without that")
+
+
 def _own_goes(mending: Mending, dropped: Key) -> None:
     """Note what of the operator's own PostgreSQL drops with a table or column of ours."""
     table = dropped.table or dropped.name
-    for key in sorted(mending.own, key=str):
-        if key.table == table and (
-            dropped.table is None or dropped.name in mending.database[key].get("_columns", ())
-        ):
-            mending.by_hand.append(f"{key}: no model has it, and it goes with {dropped}")
+    for key in sorted({*mending.own, *mending.hidden}, key=str):
+        facts = mending.hidden[key] if key in mending.hidden else mending.database[key]
+        if key.table == table and (dropped.table is None or dropped.name in facts.get("_columns", ())):
+            why = "it is left out of what is compared" if key in mending.hidden else "no model has it"
+            mending.by_hand.append(f"{key}: {why}, and it goes with {dropped}")

@@ -5,6 +5,7 @@ Type-bound checks: those that an Enum or Boolean makes with its column, which Al
 The reverse of a dropped table or column, which a downgrade makes: Alembic keeps it with the operation.
 Copies of columns: a column of SQLAlchemy belongs to one table, and only a table as a whole is copied.
 Constraints of a table: SQLAlchemy's compiler writes them by ``process()``, and what that leaves out is none.
+Variants: SQLAlchemy keeps the types of other dialects with a type.
 Defaults: Alembic asks the database whether two are the same, by a query that a quote in one of them breaks.
 """
 
@@ -44,6 +45,11 @@ def copied(column: "sa.Column[Any]") -> "sa.Column[Any]":
 def reverse_of(operation: ops.DropTableOp | ops.DropColumnOp) -> Any:
     """Return the operation that makes again what is dropped, or None."""
     return operation._reverse
+
+
+def variant_of(type_: sa.types.TypeEngine[Any]) -> "sa.types.TypeEngine[Any] | None":
+    """Return the type that stands instead of a type on PostgreSQL, if there is one."""
+    return type_._variant_mapping.get("postgresql")
 
 
 def leave_defaults(migration: MigrationContext) -> None:

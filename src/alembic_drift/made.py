@@ -5,7 +5,8 @@ of them added: the one at fault is named.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,8 +54,7 @@ def statements_of(
     statements: list[Statement] = []
 
     def written(statement: Any, key: Key, text_of: Callable[[], str]) -> Statement:
-        of = getattr(statement, "element", None)
-        place = schemas.get(getattr(getattr(of, "table", of), "schema", None), schemas[None])
+        place = schemas.get(_schema_of(statement), schemas[None])
         try:
             text = text_of().strip()
         except Exception as error:  # noqa: BLE001 - whatever stops SQLAlchemy stops this object alone
@@ -89,6 +89,35 @@ def statements_of(
 
     metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", collect), checkfirst=False)
     return statements
+
+
+def schemas_of(metadatas: Iterable[sa.MetaData]) -> set[str | None]:
+    """Return the schemas that models name: of tables, and of the types and sequences that they make."""
+    schemas: set[str | None] = set()
+
+    def note(statement: Any, *_: object, **__: object) -> None:
+        schemas.add(_schema_of(statement))
+
+    for metadata in metadatas:
+        schemas |= {table.schema for table in metadata.tables.values()}
+        with suppress(AttributeError, TypeError):  # an event of the models asks the database
+            metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", note), checkfirst=False)
+    return schemas
+
+
+def _schema_of(statement: Any) -> str | None:
+    """Return the schema of what a statement makes; None for plain SQL."""
+    of = getattr(statement, "element", None)
+    return getattr(of, "schema", getattr(getattr(of, "table", None), "schema", None))
+
+
+def once(statements: Iterable[Statement]) -> list[Statement]:
+    """Return the statements, those that make a type or sequence once for all metadatas that have it."""
+    found: list[Statement] = []
+    for statement in statements:
+        if statement.key.kind not in {"type", "domain", "sequence"} or statement not in found:
+            found.append(statement)
+    return found
 
 
 def _key_of(statement: Any) -> Key:

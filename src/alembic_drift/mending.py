@@ -53,6 +53,8 @@ class Mending:
     differences: list[Difference]
     own: set[Key]
     """What is the operator's own."""
+    hidden: Catalog
+    """What of the database the filters of env.py, or own_objects, leave out."""
     clashing: set[str]
     """Names of relations that are another kind of thing in the database."""
     probes: Probes

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import sqlalchemy as sa
 from alembic.autogenerate.api import AutogenContext
@@ -16,8 +17,9 @@ from alembic_drift.filters import Filters
 from alembic_drift.found import take_over
 from alembic_drift.internals import leave_defaults
 from alembic_drift.kinds import KIND_OF, views
+from alembic_drift.made import schemas_of
 from alembic_drift.mending import Mending
-from alembic_drift.objects import UNMADE, Key
+from alembic_drift.objects import UNMADE, Difference, Key
 from alembic_drift.order import Phase, Plan
 from alembic_drift.ownership import Allowed
 from alembic_drift.render import ByHandOp, RevisionCompiler
@@ -93,13 +95,22 @@ def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[
     assert connection is not None  # noqa: S101 - autogenerate always has one
     assert context.metadata is not None  # noqa: S101 - so it does metadata
     metadatas = [context.metadata] if isinstance(context.metadata, sa.MetaData) else list(context.metadata)
+    default = connection.dialect.default_schema_name
+    others = {
+        schema
+        for schema in schemas_of(metadatas) - schemas - {default}
+        if context.run_name_filters(schema, "schema", {})
+    }
     allowed = Allowed(migration.config, migration.opts.get("own_objects"), KIND_OF)
     ignored = {migration.version_table, f"{migration.version_table}_journal"}
     found = list(enumerate(_flat(upgrade_ops.ops)))
     mendings: list[Mending] = []
-    with both_sides(connection, metadatas, schemas, ignored) as sides:
+    with both_sides(connection, metadatas, {*schemas, *others}, ignored) as sides:
         managed = _managed(context, next((both.default for both in sides.values()), None))
         for schema, both in sides.items():
+            if schema in others:  # of which the models have a type or sequence, and no table
+                of_models = {key: facts for key, facts in both.database.items() if key in both.models}
+                both = replace(both, database=of_models)
             mending, own = _mend(context, both, schema, managed, allowed)
             mendings.append(mending)
             for key in own:
@@ -115,7 +126,10 @@ def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[
     for hint in hints:
         log.warning("%s", hint)
     planned = [plan for mending in mendings for plan in mending.planned]
-    planned += [Plan(Phase.TABLES, *of) for of in found if _schema_of(of[1]) not in sides]
+    for of in found:
+        if _schema_of(of[1]) not in sides:  # which include_name leaves out: it is as Alembic tells it
+            planned.append(Plan(Phase.TABLES, *of))
+            differences += _told_by_alembic(context, of[1])
     planned.sort(key=lambda plan: plan[:2])
     by_hand = [line for mending in mendings for line in mending.by_hand]
     notes: list[ops.MigrateOperation] = [ByHandOp(by_hand, hints)] if by_hand or hints else []
@@ -153,6 +167,7 @@ def _mend(
         dialect=dialect,
         differences=compared.differences,
         own=compared.own,
+        hidden=compared.hidden,
         clashing=compared.clashing,
         probes=both.probes,
         columns=lambda table: context.inspector.get_columns(table, schema),
@@ -174,6 +189,17 @@ def _plan(mending: Mending) -> None:
     for number, operation in enumerate(mending.altered.values()):
         if operation.has_changes():
             mending.plan(Phase.TABLES, operation, number=10_000 + number)
+
+
+def _told_by_alembic(context: AutogenContext, operation: ops.MigrateOperation) -> list[Difference]:
+    """Return what Alembic has found in a schema that the filters leave out."""
+    name = operation.table_name if isinstance(operation, ops.CreateTableOp) else None
+    if name is None:
+        return []
+    key = Key("table", None, f"{_schema_of(operation)}.{name}")
+    found = Difference(key, "", None, "it; include_name leaves its schema out, so nobody has looked there")
+    _tell(context, str(found))
+    return [found]
 
 
 def _flat(found: Iterable[ops.MigrateOperation]) -> Iterator[ops.MigrateOperation]:

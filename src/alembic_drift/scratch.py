@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from alembic_drift.catalog import SET_PATH, read, renamed
 from alembic_drift.driver import first_line, is_in_autocommit
 from alembic_drift.errors import DriftError
-from alembic_drift.made import Unmade, make, statements_of
+from alembic_drift.made import Unmade, make, once, schemas_of, statements_of
 from alembic_drift.objects import Catalog, Key
 from alembic_drift.probes import Probes
 
@@ -54,8 +54,7 @@ def both_sides(
         path, visible = connection.execute(_WHERE).one()
         if not visible and None in schemas:
             raise DriftError(f"no schema of the search_path ({path}) exists; create it, or name another one")
-        named = {table.schema for metadata in metadatas for table in metadata.tables.values()}
-        names = {schema: str(schema or visible[0]) for schema in {*schemas, *named, None}}
+        names = {schema: str(schema or visible[0]) for schema in {*schemas, *schemas_of(metadatas), None}}
         found = {schema: read(connection, names[schema], path, ignored) for schema in schemas}
         scratch, written = _make_scratch(connection, names)
         # In the path stand the scratch schemas of those that stand in it: what is not in the path is written
@@ -65,7 +64,7 @@ def both_sides(
         connection.execute(SET_PATH, {"path": scratch_path})
         unmade: Unmade = {}
         try:
-            statements = [s for m in metadatas for s in statements_of(m, places, connection.dialect)]
+            statements = once(s for m in metadatas for s in statements_of(m, places, connection.dialect))
         except (AttributeError, TypeError):  # an event of the models asks the database
             _create_all(connection, metadatas, places)
         else:
@@ -81,7 +80,9 @@ def both_sides(
                 names[schema],
                 found[schema],
                 made[schema],
-                unmade.get(places[schema], {}),
+                unmade.get(places[schema], {})
+                # What plain SQL makes is nobody's schema: told with the first.
+                | (unmade.get(places[None], {}) if None not in schemas and schema == schemas[0] else {}),
                 Probes(connection, scratch_path, places[schema], partial(renamed, rename=rename)),
                 names[None],
             )

@@ -17,6 +17,9 @@ SELECT CASE prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'fu
         ELSE format('%s %s %s %s %s', aggtransfn, format_type(aggtranstype, NULL), aggfinalfn, aggcombinefn,
             agginitval) END,
     'comment', obj_description(pg_proc.oid, 'pg_proc'), '_name', proname,
+    '_granted', (SELECT string_agg(DISTINCT concat(privilege_type, ' to ',
+            CASE grantee WHEN 0 THEN 'public' ELSE grantee::regrole::text END), ', ')
+        FROM aclexplode(proacl) WHERE grantee <> proowner),
     '_result', pg_get_function_result(pg_proc.oid), '_search_path', (
         SELECT setting FROM unnest(proconfig) AS setting WHERE setting LIKE 'search\\_path=%'),
     '_needed_by', (SELECT coalesce(jsonb_agg(DISTINCT classid::regclass::text), '[]') FROM pg_depend
@@ -48,6 +51,9 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         up, down = _create(mending, key, models), _create(mending, key, database)
         if database.get("_result") != models.get("_result"):  # which CREATE OR REPLACE does not change
             up, down = [*dropped, *up], [*dropped, *down]
+            if "_granted" in database:
+                granted = database["_granted"]
+                mending.by_hand.append(f"{key}: it is made again, and what was granted goes: {granted}")
         elif database.get("comment") != models.get("comment"):
             up = [up[0], mending.comment_op(key, models.get("comment"))]
             down = [down[0], mending.comment_op(key, database.get("comment"))]

@@ -7,7 +7,9 @@ SELECT identity.type, NULL, identity.identity, jsonb_build_object('definition', 
     'comment', obj_description(others.oid, catalog::text))
 FROM (
     SELECT 'pg_collation'::regclass AS catalog, oid,
-        format('%s %s %s', collprovider, collcollate, collisdeterministic) AS definition,
+        concat_ws(' ', collprovider, collcollate, collctype, to_jsonb(pg_collation) ->> 'colliculocale',
+            to_jsonb(pg_collation) ->> 'colllocale', to_jsonb(pg_collation) ->> 'collicurules',
+            collisdeterministic) AS definition,
         collnamespace AS schema
     FROM pg_collation
     UNION ALL SELECT 'pg_conversion', oid, conproc::text, connamespace FROM pg_conversion

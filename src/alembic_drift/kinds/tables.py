@@ -22,7 +22,8 @@ SELECT kind, CAST(NULL AS text) AS "table", relname::text AS name, jsonb_build_o
         WHERE inhrelid = oid),
     'foreign', (SELECT format('%s %s', srvname, ftoptions) FROM pg_foreign_table
         JOIN pg_foreign_server ON pg_foreign_server.oid = ftserver WHERE ftrelid = relations.oid),
-    'comment', comment) AS facts
+    'comment', comment, '_partitions', (SELECT string_agg(inhrelid::regclass::text, ', ' ORDER BY inhrelid)
+        FROM pg_inherits WHERE inhparent = oid AND relkind = 'p')) AS facts
 FROM relations WHERE kind = 'table'"""
 
 

@@ -9,6 +9,7 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 from sqlalchemy.dialects import postgresql
 
+from alembic_drift.internals import variant_of
 from alembic_drift.mending import Kind, Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
@@ -85,8 +86,12 @@ def plain(type_: Type) -> Type:
         array = copy(type_)
         array.item_type = inner
         return array
-    if isinstance(type_, sa.TypeDecorator) and isinstance(type_.impl_instance, sa.Enum | postgresql.DOMAIN):
-        return plain(type_.impl_instance)
+    variant = variant_of(type_)
+    if variant is not None:
+        return type_ if plain(variant) is variant else plain(variant)
+    if isinstance(type_, sa.TypeDecorator):
+        inner = type_.impl_instance
+        return plain(inner) if isinstance(inner, sa.Enum) or plain(inner) is not inner else type_
     if isinstance(type_, sa.Enum) and type_.native_enum and type_.name:
         return postgresql.ENUM(*type_.enums, name=type_.name, schema=type_.schema, create_type=False)
     if isinstance(type_, postgresql.DOMAIN):

@@ -19,6 +19,10 @@ _QUERY = """\
 SELECT kind, NULL, relname, jsonb_build_object(
     'query', rtrim(pg_get_viewdef(oid), ';'), 'storage parameters', parameters,
     'access method', access_method, 'tablespace', tablespace, 'comment', comment,
+    '_granted', (SELECT string_agg(DISTINCT concat(privilege_type, ' to ',
+            CASE grantee WHEN 0 THEN 'public' ELSE grantee::regrole::text END), ', ')
+        FROM (SELECT relacl AS acl UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = oid) AS acls,
+            aclexplode(acl) WHERE grantee <> relowner),
     '_reads', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(read.relname, attname)), '[]')
         FROM pg_rewrite JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
         JOIN pg_class AS read ON read.oid = refobjid
@@ -30,7 +34,8 @@ FROM relations WHERE kind IN ('view', 'materialized view')"""
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     if "comment" in aspects and key not in mending.rebuilt:
         mending.comment(key)
-    return aspects - {"", "query", "comment"}
+    made_again = {"storage parameters"} if key in mending.rebuilt else set()
+    return aspects - {"", "query", "comment"} - made_again
 
 
 def to_rebuild(mending: Mending) -> list[Key]:
@@ -83,8 +88,24 @@ def rebuild(mending: Mending) -> None:
         dropped: Planned = [drop(view.name, schema=mending.schema)]
         if view in mending.database:
             mending.both(Phase.VIEWS_GO, dropped, _create(mending, view, of_models=False), number=-place)
+        if view in mending.database:
+            _say_what_goes(mending, view)
         if view in mending.models:
             mending.both(Phase.VIEWS, _create(mending, view, of_models=True), dropped, number=place)
+
+
+def _say_what_goes(mending: Mending, view: Key) -> None:
+    """Note what goes with a view that is dropped or made again, and is not made again with it."""
+    if "_granted" in mending.database[view]:
+        granted = mending.database[view]["_granted"]
+        mending.by_hand.append(f"{view}: it is dropped, and with it what was granted: {granted}")
+    for key, facts in mending.database.items():
+        if key.table != view.name or key in mending.own:
+            continue
+        if key.kind in {"trigger", "rule"} and key in mending.models:
+            mending.by_hand.append(f"{key}: it goes with {view}, which is made again")
+        elif key.kind == "column" and "default" in facts and view in mending.models:
+            mending.by_hand.append(f"{key}: its default goes with {view}, which is made again")
 
 
 def _create(mending: Mending, view: Key, *, of_models: bool) -> Planned:
@@ -92,6 +113,9 @@ def _create(mending: Mending, view: Key, *, of_models: bool) -> Planned:
     create: Any = CreateMaterializedViewOp if view.kind == "materialized view" else CreateViewOp
     catalog = mending.models if of_models else mending.database
     made: Planned = [create(view.name, catalog[view]["query"].strip(), schema=mending.schema)]
+    if "storage parameters" in catalog[view]:
+        options = catalog[view]["storage parameters"]
+        made.append(execute(f"ALTER {view.kind.upper()} {mending.qualified(view.name)} SET ({options})"))
     made += mending.comment_of(view, catalog[view])
     for key, facts in catalog.items():
         if key.table == view.name and key.kind == "index" and key not in mending.own:

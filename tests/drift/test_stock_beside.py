@@ -1,0 +1,143 @@
+"""Beside the tables of other projects: types in schemas of their own, variants, grants, partitions."""
+
+import pytest
+from drift.stock import Case, Stock, params
+
+_T = 'sa.Table("t", metadata, sa.Column("id", sa.Integer, primary_key=True), MORE)\n'
+_MADE = "op.execute('CREATE TABLE t (id serial PRIMARY KEY MORE)')"
+_ENUM = 'sa.Column("e", sa.Enum("x", "y", name="e", schema="s"))'
+_IN_S = "CREATE SCHEMA s; CREATE TYPE s.e AS ENUM ('x', 'y')"
+_VIEW = """
+from sqlalchemy.schema import CreateView
+t = sa.Table("t", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.Text))
+CreateView(sa.select(t.c.a), "v", metadata=metadata)
+"""
+_MADE_VIEW = (
+    "op.execute('CREATE TABLE t (id serial PRIMARY KEY, a integer)')\n"
+    "op.execute('CREATE VIEW v AS SELECT a FROM t')"
+)
+_HIDES = """
+def include_object(object, name, type_, reflected, compare_to):
+    return not (name or "").startswith("keep")
+options["include_object"] = include_object
+"""
+_LEAVES_OUT = """
+def include_name(name, type_, parent_names):
+    return type_ != "schema" or name is None
+options["include_name"] = include_name
+options["include_schemas"] = True
+"""
+
+CASES = {
+    # A schema of which the models have a type or a sequence, and no table.
+    "type-of-a-schema": Case(
+        _T.replace("MORE", _ENUM), schemas=_IN_S, revisions=[_MADE.replace("MORE", ", e s.e")]
+    ),
+    "label-of-a-schema": Case(
+        _T.replace("MORE", _ENUM.replace('"y"', '"y", "z"')),
+        schemas=_IN_S,
+        revisions=[_MADE.replace("MORE", ", e s.e")],
+        expected=["type e (definition)"],
+        equal=False,
+        by_hand=True,
+    ),
+    "sequence-of-a-schema": Case(
+        _T.replace(", MORE", "") + 'sa.Sequence("q", schema="s", metadata=metadata)',
+        schemas="CREATE SCHEMA s",
+        revisions=[_MADE.replace("MORE", "")],
+        expected=["sequence q"],
+    ),
+    "type-of-two-metadatas": Case(
+        'other = sa.MetaData()\nsa.Table("u", other, sa.Column("id", sa.Integer), '
+        f"{_ENUM})\n{_T.replace('MORE', _ENUM)}",
+        env='import runpy\noptions["target_metadata"] = [target_metadata, '
+        'runpy.run_path(config.attributes["models"])["other"]]',
+        schemas=_IN_S,
+        revisions=[_MADE.replace("MORE", ", e s.e"), "op.execute('CREATE TABLE u (id integer, e s.e)')"],
+    ),
+    "schema-left-out": Case(
+        _T.replace("MORE", 'schema="s"'),
+        schemas="CREATE SCHEMA s; CREATE TABLE s.t (id serial PRIMARY KEY)",
+        env=_LEAVES_OUT,
+        expected=["table s.t"],
+        equal=False,
+        by_hand=True,
+    ),
+    "variant-of-a-new-table": Case(
+        _T.replace("MORE", 'sa.Column("e", sa.String(5).with_variant(sa.Enum("k", name="e"), "postgresql"))'),
+        expected=["table t", "type e"],
+    ),
+    "decorated-array-of-a-new-table": Case(
+        "class Many(sa.types.TypeDecorator):\n    impl = sa.ARRAY(sa.Enum('k', name='e'))\n"
+        "    cache_ok = True\n" + _T.replace("MORE", 'sa.Column("e", Many)'),
+        expected=["table t", "type e"],
+    ),
+    # What goes with what is dropped or made again, and what the downgrade makes.
+    "view-with-grants": Case(
+        _VIEW,
+        revisions=[_MADE_VIEW],
+        sql="GRANT SELECT ON v TO PUBLIC",
+        expected=["column t.a (type)"],
+        text=["# - view v: it is dropped, and with it what was granted: SELECT to public"],
+        by_hand=True,
+    ),
+    "view-with-options": Case(
+        _VIEW,
+        revisions=[_MADE_VIEW],
+        sql="ALTER VIEW v SET (security_barrier)",
+        expected=["column t.a (type)", "view v (storage parameters)"],
+    ),
+    "protected-with-its-column": Case(
+        _T.replace(", MORE", ""),
+        revisions=[
+            "op.create_table('t', sa.Column('id', sa.Integer, primary_key=True), sa.Column('a', sa.Text))"
+        ],
+        sql="CREATE INDEX keep_i ON t (a); ALTER TABLE t ADD CONSTRAINT keep_u UNIQUE (a)",
+        env=_HIDES,
+        expected=["column t.a"],
+        text=["# - index keep_i on t: .*goes with column t.a", "# - constraint keep_u on t: .*column t.a"],
+        by_hand=True,
+    ),
+    "partitioned-goes": Case(
+        _T.replace(", MORE", ""),
+        revisions=[
+            _MADE.replace("MORE", ""),
+            "op.execute('CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id)')",
+        ],
+        expected=["table p"],
+        text=["postgresql_partition_by='RANGE \\(id\\)'"],
+    ),
+    "partitions-go": Case(
+        _T.replace(", MORE", ""),
+        revisions=[
+            _MADE.replace("MORE", ""),
+            "op.execute('CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id)')",
+        ],
+        sql="CREATE TABLE p1 PARTITION OF p DEFAULT",
+        expected=["table p"],
+        text=["# - table p: its partitions p1 go with it"],
+        by_hand=True,
+    ),
+    "not-null-of-a-domain": Case(
+        _T.replace(", MORE", ""),
+        schemas="CREATE DOMAIN d AS integer NOT NULL",
+        revisions=[
+            "op.create_table('t', sa.Column('id', sa.Integer, primary_key=True))\n"
+            "op.execute('ALTER TABLE t ADD COLUMN a d')"
+        ],
+        expected=["column t.a"],
+    ),
+    "character-type-of-a-collation": Case(
+        'sa.event.listen(metadata, "after_create",'
+        " sa.DDL(\"CREATE COLLATION c (lc_collate = 'C', lc_ctype = 'POSIX')\"))\n",
+        sql="CREATE COLLATION c (lc_collate = 'C', lc_ctype = 'C')",
+        expected=["collation public.c (definition)"],
+        equal=False,
+        by_hand=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", params(CASES))
+def test_what_stands_beside(stock: Stock, case: Case) -> None:
+    stock.circle(case)
