@@ -80,7 +80,7 @@ def test_no_strong_lock_while_rows_are_read_or_written(observed: Project, case: 
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("case", list(CASES.values())[::2], ids=list(CASES)[::2])
 def test_one_transaction_stalls_where_it_is_said(observed: Project, case: Case) -> None:
     """The observer sees what there is to see."""
     observed.revision(case.upgrade)
