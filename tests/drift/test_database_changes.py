@@ -341,10 +341,9 @@ ALL_TOGETHER = [
     *together(case for case in MENDED if not VIEW.search(case[1]) and re.search("CASCADE", case[1])),
     *([case] for case in MENDED if VIEW.search(case[1])),
 ]
-ONE_BY_ONE = [[case] for case in MENDED if TABLE.search(case[1]) and not VIEW.search(case[1])]
 GROUPS = {
     f"{number}-{len(group)} changes": group
-    for number, group in enumerate([*ALL_TOGETHER, *few_together(OTHERS), *ONE_BY_ONE])
+    for number, group in enumerate([*ALL_TOGETHER, *few_together(OTHERS)])
 }
 
 

@@ -569,7 +569,7 @@ def alone(change: Change) -> bool:
 
 
 def groups() -> dict[str, list[tuple[str, Change]]]:
-    """Return the changes that are made together: as many as can be, then few, then one by one."""
+    """Return the changes that are made together: as many as can be, then few."""
 
     def cases(*, alone_too: bool) -> list[tuple[str, Change]]:
         return [case for case in changes() if alone(case[1]) == alone_too]
@@ -582,7 +582,6 @@ def groups() -> dict[str, list[tuple[str, Change]]]:
         [case for case in cases(alone_too=True) if of_requests(case)],
         [case for case in cases(alone_too=True) if not of_requests(case)],
         *few_together(cases(alone_too=False)),
-        *([case] for case in cases(alone_too=True)),
     ]
     return {f"{number}-{len(group)} changes": group for number, group in enumerate(found)}
 
