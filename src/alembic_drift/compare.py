@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic_drift.align import match_renamed, match_unnamed
 from alembic_drift.catalog import without_servers
 from alembic_drift.kinds import KIND_OF
-from alembic_drift.objects import NAME, UNMADE, Catalog, Difference, Facts, Key, parent, told
+from alembic_drift.objects import NAME, UNMADE, Catalog, Difference, Facts, Key, parent, told, view_of
 from alembic_drift.scratch import Both
 
 _EXPRESSIVE = {"index", "constraint", "view", "materialized view"}
@@ -113,8 +113,7 @@ class Comparison:
             yield from (Key("column", key.table, name) for name in self.database[key].get("_columns", ()))
 
     def _is_of_view(self, key: Key) -> bool:
-        views = (Key(kind, None, str(key.table)) for kind in ("view", "materialized view"))
-        return any(view in self.database or view in self.models for view in views)
+        return view_of(key.table, self.database, self.models) is not None
 
     def _compare(self, key: Key) -> None:
         database, models = self.database.get(key), self.models.get(key)

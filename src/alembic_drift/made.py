@@ -5,8 +5,7 @@ of them added: the one at fault is named.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -41,10 +40,38 @@ _UNNAMED = ""
 """The name of a constraint that the server would name."""
 
 
+class Models(NamedTuple):
+    """Models, and what ``create_all`` would execute to make them."""
+
+    metadatas: Sequence[sa.MetaData]
+    schemas: set[str | None]
+    """Those that the models name: of tables, and of the types and sequences that they make."""
+    elements: list[Any] | None
+    """None if that cannot be known: an event of the models asks the database."""
+
+
+def models_of(metadatas: Sequence[sa.MetaData]) -> Models:
+    """Return what makes models, in the order of ``create_all``."""
+    elements: list[Any] = []
+
+    def collect(element: Any, *_: object, **__: object) -> None:
+        elements.append(element)
+
+    asks = False
+    for metadata in metadatas:
+        try:
+            metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", collect), checkfirst=False)
+        except (AttributeError, TypeError):
+            asks = True
+    schemas = {table.schema for metadata in metadatas for table in metadata.tables.values()}
+    schemas |= {_schema_of(element) for element in elements}
+    return Models(metadatas, schemas, None if asks else elements)
+
+
 def statements_of(
-    metadata: sa.MetaData, schemas: Mapping[str | None, str], dialect: sa.Dialect
+    elements: Iterable[Any], schemas: Mapping[str | None, str], dialect: sa.Dialect
 ) -> list[Statement]:
-    """Return the SQL by which ``create_all`` would make the models; an error, if an event asks a database.
+    """Return the SQL of what makes models; a type or sequence once for all metadatas that have it.
 
     :param schemas: the schema to use for each schema that the models name, and for None.
     :param dialect: that of the connection: what it writes depends on the server's version.
@@ -81,43 +108,19 @@ def statements_of(
             parts.append(written(add, key, partial(text_of, add)))
         return parts
 
-    def collect(statement: Any, *_: object, **__: object) -> None:
-        made = written(statement, _key_of(statement), partial(text_of, statement))
-        if isinstance(statement, sa.schema.CreateTable):
-            made = made._replace(apart=partial(apart, statement))
-        statements.append(made)
-
-    metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", collect), checkfirst=False)
+    for element in elements:
+        made = written(element, _key_of(element), partial(text_of, element))
+        if isinstance(element, sa.schema.CreateTable):
+            made = made._replace(apart=partial(apart, element))
+        if made.key.kind not in {"type", "domain", "sequence"} or made not in statements:
+            statements.append(made)
     return statements
-
-
-def schemas_of(metadatas: Iterable[sa.MetaData]) -> set[str | None]:
-    """Return the schemas that models name: of tables, and of the types and sequences that they make."""
-    schemas: set[str | None] = set()
-
-    def note(statement: Any, *_: object, **__: object) -> None:
-        schemas.add(_schema_of(statement))
-
-    for metadata in metadatas:
-        schemas |= {table.schema for table in metadata.tables.values()}
-        with suppress(AttributeError, TypeError):  # an event of the models asks the database
-            metadata.create_all(sa.create_mock_engine("postgresql+psycopg://", note), checkfirst=False)
-    return schemas
 
 
 def _schema_of(statement: Any) -> str | None:
     """Return the schema of what a statement makes; None for plain SQL."""
     of = getattr(statement, "element", None)
     return getattr(of, "schema", getattr(getattr(of, "table", None), "schema", None))
-
-
-def once(statements: Iterable[Statement]) -> list[Statement]:
-    """Return the statements, those that make a type or sequence once for all metadatas that have it."""
-    found: list[Statement] = []
-    for statement in statements:
-        if statement.key.kind not in {"type", "domain", "sequence"} or statement not in found:
-            found.append(statement)
-    return found
 
 
 def _key_of(statement: Any) -> Key:

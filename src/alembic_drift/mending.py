@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import ops
 
-from alembic_drift.objects import Catalog, Difference, Facts, Key
+from alembic_drift.objects import Catalog, Difference, Facts, Key, view_of
 from alembic_drift.order import Phase, Plan, free_names
 from alembic_drift.probes import Probes
 from alembic_drift.render import BothWays
@@ -149,11 +149,7 @@ class Mending:
 
     def view_of(self, name: str | None) -> Key | None:
         """Return the view of a name, on either side."""
-        for kind in ("materialized view", "view"):
-            key = Key(kind, None, str(name))
-            if key in self.database or key in self.models:
-                return key
-        return None
+        return view_of(name, self.database, self.models)
 
     def is_rebuilt(self, table: str | None) -> bool:
         """Return whether a relation is a view that is made again, with all that belongs to it."""

@@ -67,6 +67,15 @@ def parent(key: Key, catalog: Catalog) -> Key | None:
     return None
 
 
+def view_of(name: str | None, *catalogs: Catalog) -> Key | None:
+    """Return the view of a name, in whichever catalog it is."""
+    for kind in ("materialized view", "view"):
+        key = Key(kind, None, str(name))
+        if any(key in catalog for catalog in catalogs):
+            return key
+    return None
+
+
 def told(facts: Facts | None) -> str | None:
     """Say in one phrase what an object is."""
     if facts is None:

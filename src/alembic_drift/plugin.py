@@ -17,7 +17,7 @@ from alembic_drift.filters import Filters
 from alembic_drift.found import take_over
 from alembic_drift.internals import leave_defaults
 from alembic_drift.kinds import KIND_OF, views
-from alembic_drift.made import schemas_of
+from alembic_drift.made import models_of
 from alembic_drift.mending import Mending
 from alembic_drift.objects import UNMADE, Difference, Key
 from alembic_drift.order import Phase, Plan
@@ -95,17 +95,18 @@ def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[
     assert connection is not None  # noqa: S101 - autogenerate always has one
     assert context.metadata is not None  # noqa: S101 - so it does metadata
     metadatas = [context.metadata] if isinstance(context.metadata, sa.MetaData) else list(context.metadata)
+    models = models_of(metadatas)
     default = connection.dialect.default_schema_name
     others = {
         schema
-        for schema in schemas_of(metadatas) - schemas - {default}
+        for schema in models.schemas - schemas - {default}
         if context.run_name_filters(schema, "schema", {})
     }
     allowed = Allowed(migration.config, migration.opts.get("own_objects"), KIND_OF)
     ignored = {migration.version_table, f"{migration.version_table}_journal"}
     found = list(enumerate(_flat(upgrade_ops.ops)))
     mendings: list[Mending] = []
-    with both_sides(connection, metadatas, {*schemas, *others}, ignored) as sides:
+    with both_sides(connection, models, {*schemas, *others}, ignored) as sides:
         managed = _managed(context, next((both.default for both in sides.values()), None))
         for schema, both in sides.items():
             if schema in others:  # of which the models have a type or sequence, and no table

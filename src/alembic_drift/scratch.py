@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from alembic_drift.catalog import SET_PATH, read, renamed
 from alembic_drift.driver import first_line, is_in_autocommit
 from alembic_drift.errors import DriftError
-from alembic_drift.made import Unmade, make, once, schemas_of, statements_of
+from alembic_drift.made import Models, Unmade, make, statements_of
 from alembic_drift.objects import Catalog, Key
 from alembic_drift.probes import Probes
 
@@ -38,7 +38,7 @@ class Both:
 @contextmanager
 def both_sides(
     connection: sa.Connection,
-    metadatas: Sequence[sa.MetaData],
+    models: Models,
     schemas: Iterable[str | None],
     ignored: set[str],
 ) -> Iterator[dict[str | None, Both]]:
@@ -54,7 +54,7 @@ def both_sides(
         path, visible = connection.execute(_WHERE).one()
         if not visible and None in schemas:
             raise DriftError(f"no schema of the search_path ({path}) exists; create it, or name another one")
-        names = {schema: str(schema or visible[0]) for schema in {*schemas, *schemas_of(metadatas), None}}
+        names = {schema: str(schema or visible[0]) for schema in {*schemas, *models.schemas, None}}
         found = {schema: read(connection, names[schema], path, ignored) for schema in schemas}
         scratch, written = _make_scratch(connection, names)
         # In the path stand the scratch schemas of those that stand in it: what is not in the path is written
@@ -63,11 +63,10 @@ def both_sides(
         places = {schema: scratch[names[schema]] for schema in names}
         connection.execute(SET_PATH, {"path": scratch_path})
         unmade: Unmade = {}
-        try:
-            statements = once(s for m in metadatas for s in statements_of(m, places, connection.dialect))
-        except (AttributeError, TypeError):  # an event of the models asks the database
-            _create_all(connection, metadatas, places)
+        if models.elements is None:
+            _create_all(connection, models.metadatas, places)
         else:
+            statements = statements_of(models.elements, places, connection.dialect)
             unmade = make(connection, statements, {scratch[name]: written[name] for name in scratch})
         rename = {place: (name, written[name]) for name, place in scratch.items()}
         made = {

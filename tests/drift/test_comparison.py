@@ -20,6 +20,7 @@ from support import HEAD, NEXT, operations, run_alembic
 
 from alembic_drift.errors import DriftError
 from alembic_drift.kinds import KIND_OF
+from alembic_drift.made import models_of
 from alembic_drift.objects import Catalog, Key
 from alembic_drift.ownership import Allowed
 from alembic_drift.scratch import both_sides
@@ -29,7 +30,7 @@ from nexus_schema.errors import SchemaError
 
 def read_both(connection: sa.Connection, metadata: sa.MetaData) -> tuple[str, Catalog, Catalog]:
     """Return the name of the first schema, what it holds, and what it would hold if the models made it."""
-    with both_sides(connection, [metadata], {None}, set()) as sides:
+    with both_sides(connection, models_of([metadata]), {None}, set()) as sides:
         both = sides[None]
         assert both.unmade == {}
         return both.name, both.database, both.models
@@ -367,7 +368,10 @@ def test_what_cannot_be_made_is_named_and_all_else_compared(empty: Database) -> 
     sa.Table("t", metadata, sa.Column("a", sa.Integer, server_default=sa.text("no_such_function()")))
     sa.Table("u", metadata, sa.Column("a", sa.Integer), sa.Index("nothing"))
     engine = sa.create_engine(parse_url(url_of(empty)))
-    with engine.connect() as connection, both_sides(connection, [metadata], {None}, set()) as sides:
+    with (
+        engine.connect() as connection,
+        both_sides(connection, models_of([metadata]), {None}, set()) as sides,
+    ):
         assert sides[None].unmade[Key("table", None, "t")] == "function no_such_function() does not exist"
         assert Key("index", "u", "nothing") in sides[None].unmade
         assert {str(key) for key in sides[None].models} == {"table u", "column u.a"}
@@ -381,7 +385,10 @@ def test_what_refers_to_what_cannot_be_made_locks_nothing(empty: Database) -> No
     sa.Table("t", metadata, sa.Column("id", sa.Integer, server_default=sa.text("no_such_function()")))
     sa.Table("u", metadata, sa.Column("t_id", sa.Integer, sa.ForeignKey("t.id")))
     engine = sa.create_engine(parse_url(url_of(empty)))
-    with engine.connect() as connection, both_sides(connection, [metadata], {None}, set()) as sides:
+    with (
+        engine.connect() as connection,
+        both_sides(connection, models_of([metadata]), {None}, set()) as sides,
+    ):
         assert [str(key) for key in sides[None].unmade] == ["table t"]
         held = "SELECT mode FROM pg_locks WHERE relation IN ('public.t'::regclass, 'public.u'::regclass)"
         assert set(connection.execute(sa.text(held)).scalars()) <= {"AccessShareLock"}

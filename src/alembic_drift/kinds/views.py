@@ -88,7 +88,6 @@ def rebuild(mending: Mending) -> None:
         dropped: Planned = [drop(view.name, schema=mending.schema)]
         if view in mending.database:
             mending.both(Phase.VIEWS_GO, dropped, _create(mending, view, of_models=False), number=-place)
-        if view in mending.database:
             _say_what_goes(mending, view)
         if view in mending.models:
             mending.both(Phase.VIEWS, _create(mending, view, of_models=True), dropped, number=place)
