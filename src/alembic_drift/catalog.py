@@ -23,6 +23,10 @@ storage AS MATERIALIZED (
     SELECT oid, array_agg(option ORDER BY option) AS parameters FROM pg_class, unnest(reloptions) AS option
     WHERE NOT starts_with(option, 'pg_') GROUP BY oid
 ),
+home AS (
+    SELECT spcname FROM pg_tablespace JOIN pg_database ON dattablespace = pg_tablespace.oid
+    WHERE datname = current_database()
+),
 relations AS MATERIALIZED (
     SELECT pg_class.*, array_to_string(parameters, ', ') AS parameters,
         obj_description(pg_class.oid, 'pg_class') AS comment,
@@ -99,6 +103,9 @@ def read(
         name = renamed(name, rename or {})
         if kind in {"index", "constraint"}:
             facts["definition"] = without_servers(facts["definition"])
+        if kind == "index":
+            facts["_definition"] = facts["definition"]
+            facts["definition"] = without_parameters(facts["definition"])
         catalog[Key(kind, table, name)] = {fact: value for fact, value in facts.items() if value is not None}
     return catalog
 
@@ -111,6 +118,11 @@ _OPTIONS = re.compile(rf" (\S+) \(({_OPTION}(?:, {_OPTION})*)\)")
 def without_servers(definition: str) -> str:
     """Return a definition with options in the order of their names, without those of the server."""
     return _OPTIONS.sub(_somebodys, definition)
+
+
+def without_parameters(definition: str) -> str:
+    """Return the definition of an index without storage parameters, which change without it."""
+    return _OPTIONS.sub(lambda found: "" if found[1] == "WITH" else found[0], definition)
 
 
 def _somebodys(found: re.Match[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import sqlalchemy as sa
 
 from alembic_drift.align import match_renamed, match_unnamed
-from alembic_drift.catalog import without_servers
+from alembic_drift.catalog import without_parameters, without_servers
 from alembic_drift.kinds import KIND_OF
 from alembic_drift.objects import NAME, UNMADE, Catalog, Difference, Facts, Key, parent, told, view_of
 from alembic_drift.scratch import Both
@@ -144,8 +144,10 @@ class Comparison:
         said = self._probes.written_again(key, models)
         if said is None:
             return False
-        found = database["query"] if "query" in database else database["definition"]
-        return bool(found == (said if "query" in database else without_servers(said)))
+        if "query" in database:
+            return bool(database["query"] == said)
+        said = without_servers(said)
+        return bool(database["definition"] == (without_parameters(said) if key.kind == "index" else said))
 
 
 def _shown(catalog: Catalog, both: Both, hidden: Callable[[Key, Catalog, Catalog], bool]) -> Catalog:

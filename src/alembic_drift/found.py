@@ -8,7 +8,7 @@ from alembic.operations import ops
 
 from alembic_drift.align import LETTERS
 from alembic_drift.internals import copied, final_name, is_type_bound, reverse_of
-from alembic_drift.kinds import constraints, indexes, sequences
+from alembic_drift.kinds import constraints, indexes, sequences, settings
 from alembic_drift.kinds.columns import default
 from alembic_drift.kinds.types import plain
 from alembic_drift.mending import Mending
@@ -32,6 +32,7 @@ def take_over(mending: Mending, found: Iterable[Found]) -> None:
                 if Key("table", None, operation.table_name) in differing:
                     created.add(operation.table_name)
                     _complete_table(mending, operation, created)
+                    settings.complete(operation, mending.models[Key("table", None, operation.table_name)])
                     mending.plan(Phase.TABLES, operation, number=number)
             case ops.DropTableOp():
                 if Key("table", None, operation.table_name) in differing:
@@ -134,6 +135,7 @@ def _drop_table(mending: Mending, operation: ops.DropTableOp) -> None:
             mending.both(Phase.KEYS_GO, constraints.drop(mending, key, facts), add)
     made = reverse_of(operation)
     if made is not None:
+        settings.complete(operation, mending.database[Key("table", None, operation.table_name)])
         made.columns = [
             _reflected(mending, operation.table_name, item) if isinstance(item, sa.Column) else item
             for item in made.columns

@@ -72,6 +72,12 @@ class Mending:
     hints: list[str] = field(default_factory=list)
     """Lines of what may be meant otherwise."""
 
+    @property
+    def version(self) -> int:
+        """The major version of the server."""
+        known: tuple[int, ...] = getattr(self.dialect, "server_version_info", None) or (0,)
+        return known[0]
+
     def plan(self, phase: Phase, operation: ops.MigrateOperation, *, number: int | None = None) -> None:
         """Put an operation into its phase, after those that are there."""
         self.planned.append(Plan(phase, len(self.planned) if number is None else number, operation))

@@ -255,6 +255,14 @@ QUICK = {
     *("12-check", "12-unknown-kind", "12-matches-nothing"),
     *("13-first-select", "13-named-odd", "14-expression-operator-class", "14-trigger-disabled"),
     *("15-unique-include-comes", "15-check-plain-goes", "15-exclude-goes"),
+    *(
+        "16-parameters",
+        "16-logged",
+        "16-column",
+        "16-table-goes",
+        "16-serial-to-identity",
+        "16-identity-to-serial",
+    ),
 }
 """The cases of the quick run: the faults as they were found. Those of the same kind are thorough."""
 

@@ -440,6 +440,60 @@ def changes() -> list[tuple[str, Change]]:
             ),
         ),
         ("domain positive", after_create(METRICS, "CREATE DOMAIN positive AS integer CHECK (VALUE > 0)")),
+        # Settings
+        (
+            "column conversation_metrics.voice_used",
+            after_create(METRICS, "ALTER TABLE conversation_metrics ALTER voice_used SET STORAGE MAIN"),
+        ),
+        (
+            "column conversation_metrics.user_id",
+            both(
+                attribute(METRICS, "user_id", type=sa.Text()),
+                after_create(
+                    METRICS,
+                    "ALTER TABLE conversation_metrics ALTER user_id SET STORAGE MAIN,"
+                    " ALTER user_id SET STATISTICS 9, ALTER user_id SET (n_distinct = -0.5)",
+                ),
+            ),
+        ),
+        (
+            "column conversation_metrics.note",
+            both(
+                column(METRICS, "note", sa.Text),
+                after_create(METRICS, "ALTER TABLE conversation_metrics ALTER note SET STORAGE EXTERNAL"),
+            ),
+        ),
+        (
+            "table conversation_metrics",
+            after_create(METRICS, "ALTER TABLE conversation_metrics SET (fillfactor = 70), SET UNLOGGED"),
+        ),
+        (
+            "table set_up",
+            lambda copy: after_create(
+                "set",
+                "ALTER TABLE set_up SET (fillfactor = 70, toast.autovacuum_enabled = off), SET UNLOGGED,"
+                " ALTER note SET STORAGE EXTERNAL, ALTER note SET STATISTICS 9",
+            )(
+                SimpleNamespace(
+                    set=Table("set_up", copy.metadata, id_column(), Column("note", sa.Text, index=True))
+                )
+            ),
+        ),
+        (
+            "materialized view hourly_stats",
+            after_create("hourly_stats", "ALTER MATERIALIZED VIEW hourly_stats SET (fillfactor = 70)"),
+        ),
+        (
+            "column streaming_chunks.id",
+            lambda copy: sa.Identity(always=True, start=5)._set_parent(copy.streaming_chunks.c.id),
+        ),
+        (
+            "column streaming_chunks.id",
+            both(
+                attribute(CHUNKS, "id", type=sa.BigInteger()),
+                lambda copy: sa.Identity()._set_parent(copy.streaming_chunks.c.id),
+            ),
+        ),
         # Views and functions
         (
             "function of_domains()",
@@ -555,10 +609,6 @@ BY_HAND: list[tuple[str, Change]] = [
         lambda copy: sa.Computed("record_ms * 2", persisted=True)._set_parent(
             copy.conversation_metrics.c.tts_ms
         ),
-    ),
-    (
-        "column conversation_metrics.voice_used",
-        after_create(METRICS, "ALTER TABLE conversation_metrics ALTER voice_used SET STORAGE MAIN"),
     ),
 ]
 

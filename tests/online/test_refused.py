@@ -116,6 +116,9 @@ STATEMENTS = {
     "ALTER TABLE t ADD COLUMN c int UNIQUE": ("builds an index", "op.add_column"),
     "ALTER TABLE t ADD COLUMN c int DEFAULT 5 CHECK (c > 0)": ("reads every row", "op.add_column"),
     "ALTER TABLE t SET UNLOGGED": ("writes the table anew", "where nobody waits"),
+    "ALTER TABLE t SET LOGGED": ("writes the table anew", "where nobody waits"),
+    "ALTER TABLE t SET ACCESS METHOD heap": ("writes the table anew", "where nobody waits"),
+    "ALTER TABLE t SET TABLESPACE pg_default": ("writes the table anew", "where nobody waits"),
     "-- why\nCREATE UNIQUE INDEX IF NOT EXISTS x ON t (a)": ("builds an index", "op.create_index"),
     "CREATE INDEX ON t (a)": ("builds an index", "op.create_index"),
     "COMMENT ON TABLE t IS 'a;b'; CREATE INDEX x ON t (a)": ("builds an index", "op.create_index"),
@@ -130,6 +133,19 @@ REFUSED |= {
         instead,
     )
     for statement, (what, instead) in STATEMENTS.items()
+}
+# Operations of another plugin are refused by what they execute.
+REFUSED |= {
+    operation: (
+        f"import alembic_drift.operations\nop.{operation}",
+        "op.execute of ALTER TABLE .* is refused online, because it writes the table anew",
+        "where nobody waits",
+    )
+    for operation in (
+        'set_logged("t", logged=False)',
+        'set_access_method("t", "heap")',
+        'set_tablespace("t", "pg_default")',
+    )
 }
 # The copy takes the place of a table to which a foreign key refers.
 COPIED = "ALTER TABLE child DROP CONSTRAINT child_t_fkey;"

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import ops
 
-from alembic_drift.kinds.sequences import go_on
+from alembic_drift.kinds import column_settings, identities
 from alembic_drift.kinds.types import Type, plain
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Facts, Key
@@ -23,6 +23,8 @@ SELECT 'column', heaps.relname, attname, jsonb_build_object(
         WHEN 'e' THEN 'external' WHEN 'm' THEN 'main' ELSE 'extended' END END,
     'compression', CASE attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4'
         ELSE nullif(attcompression::text, '') END,
+    '_storage', CASE attstorage WHEN 'p' THEN 'plain' WHEN 'e' THEN 'external' WHEN 'm' THEN 'main'
+        ELSE 'extended' END,
     'statistics target', nullif(attstattarget, -1),
     'attribute options', (SELECT string_agg(option, ', ' ORDER BY option) FROM unnest(attoptions) AS option
         WHERE NOT starts_with(option, 'pg_'))) END
@@ -39,7 +41,7 @@ SELECT 'column', heaps.relname, attname, jsonb_build_object(
         || (SELECT concat(' ', type, ' ', numbers) FROM sequences
             WHERE owner = attrelid AND owner_column = attnum AND deptype = 'i'),
     '_identity', (SELECT jsonb_build_array(
-            CASE attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, options)
+            CASE attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, options, relname)
         FROM sequences WHERE owner = attrelid AND owner_column = attnum AND deptype = 'i'),
     'foreign', array_to_string(attfdwoptions, ', '),
     '_not_null_constraint', conname) END
@@ -56,11 +58,14 @@ _ALTERED = {"type", "collation", "not null", "default", "identity", "comment"}
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     database, models = mending.sides(key)
     if mending.view_of(key.table) is not None:
-        if "comment" in aspects and not mending.is_rebuilt(key.table):
+        if mending.is_rebuilt(key.table):
+            return set()
+        if "comment" in aspects:
             mending.comment(key)
-        return aspects - {"comment", ""}
+        return column_settings.mend(mending, key, aspects) - {"comment"}
     if models is None and database is not None:
         _hint(mending, key, database)
+    aspects = column_settings.mend(mending, key, aspects)
     if database is None or models is None:
         return set()  # Alembic has found it
     return (aspects - _ALTERED) | _alter(mending, key, aspects, database, models)
@@ -91,10 +96,9 @@ def _alter(mending: Mending, key: Key, aspects: set[str], database: Facts, model
     operation.existing_type = _existing_type(mending, key, database, operation)
     operation.modify_type = None
     operation.modify_server_default = False
-    if "identity" in aspects and "default" in aspects:  # from a sequence of its own, or to one
-        left |= {"identity", "default"}
-    elif "identity" in aspects:
-        _exchange_identity(mending, key)
+    if "identity" in aspects:
+        identities.mend(mending, key)
+        aspects = aspects - {"default"}  # in whose place it is
     elif "default" in aspects and not {"type", "collation"} & aspects:
         operation.modify_server_default = default(models)
     operation.existing_server_default = False if "default" not in database else default(database)
@@ -142,10 +146,6 @@ def _retype(mending: Mending, key: Key, operation: ops.AlterColumnOp, aspects: s
     ):
         return {"type", "collation", "default"} & aspects
     back = back or Cast(f"{quote(key.name)}::text::{database['_type']}", keeps_default=False)
-    if "storage" in database:
-        # Another type has its own storage; the downgrade brings back what was set, after the type.
-        stored = f"ALTER TABLE {mending.qualified(str(key.table))} ALTER COLUMN {quote(key.name)} SET STORAGE"
-        mending.both(Phase.TABLES, [], [execute(f"{stored} {database['storage'].upper()}")], number=9_500)
     simple = there == back == Cast(None, keeps_default=True)
     if simple and ("default" not in aspects or not {"default"} & (set(database) | set(models))):
         operation.modify_type = wanted
@@ -211,28 +211,6 @@ def _null(
     else:
         return {"not null"}
     return set()
-
-
-def _exchange_identity(mending: Mending, key: Key) -> None:
-    database, models = (facts.get("_identity") for facts in (mending.database[key], mending.models[key]))
-    alter = f"ALTER TABLE {mending.qualified(str(key.table))} ALTER COLUMN {quote(key.name)}"
-
-    def way(found: Any, wanted: Any) -> Planned:
-        if wanted is None:
-            return [execute(f"{alter} DROP IDENTITY IF EXISTS")]
-        generated, options = wanted
-        if found is None:
-            return [
-                execute(f"{alter} ADD GENERATED {generated} AS IDENTITY ({' '.join(options)})"),
-                go_on(mending, str(key.table), key.name),
-            ]
-        return [
-            execute(f"{alter} SET GENERATED {generated} {' '.join(f'SET {option}' for option in options)}")
-        ]
-
-    # An identity needs NOT NULL: it comes after and goes before.
-    number = 9_000 if models is None else 20_000
-    mending.both(Phase.TABLES, way(database, models), way(models, database), number=number)
 
 
 def default(facts: Facts) -> sa.DefaultClause | None:

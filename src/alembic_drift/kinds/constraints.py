@@ -11,6 +11,7 @@ from sqlalchemy import CheckConstraint, ColumnClause, column, literal_column, te
 from sqlalchemy.sql.elements import conv
 
 from alembic_drift.internals import constraints_of, final_name, is_type_bound
+from alembic_drift.kinds import settings
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
 from alembic_drift.order import Phase
@@ -24,10 +25,11 @@ SELECT 'constraint', heaps.relname, conname, jsonb_build_object(
     'triggers', CASE contype WHEN 'f' THEN CASE WHEN EXISTS (SELECT FROM pg_trigger
         WHERE tgconstraint = pg_constraint.oid AND tgenabled <> 'O') THEN 'disabled' ELSE 'enabled' END END,
     'index', nullif(concat_ws(', ', CASE WHEN NOT indisvalid THEN 'invalid' END,
-        CASE WHEN indisreplident THEN 'replica identity' END,
-        array_to_string(indexes.parameters, ', '), indexes.tablespace), ''),
+        CASE WHEN indisreplident THEN 'replica identity' END), ''),
+    'storage parameters', array_to_string(indexes.parameters, ', '), 'tablespace', indexes.tablespace,
+    '_tablespace', coalesce(indexes.tablespace, (TABLE home)),
     'comment', obj_description(pg_constraint.oid, 'pg_constraint'),
-    '_type', contype, '_with', array_to_string(indexes.parameters, ', '),
+    '_type', contype,
     '_columns', (SELECT jsonb_agg(attname ORDER BY place)
         FROM unnest(conkey) WITH ORDINALITY AS keys (key, place)
         JOIN pg_attribute ON attrelid = conrelid AND attnum = key),
@@ -75,7 +77,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
             )
         )
     mending.comment(key)
-    return aspects - {"comment", NAME}
+    return settings.mend(mending, key, aspects, kind="index") - {"comment", NAME}
 
 
 def exchange(mending: Mending, key: Key) -> None:
@@ -97,7 +99,7 @@ def drop(mending: Mending, key: Key, facts: Facts) -> list[ops.DropConstraintOp]
 
 def add(mending: Mending, key: Key, facts: Facts) -> Planned:
     """Return what adds a constraint: an operation of Alembic's, where there is one that says all of it."""
-    name, with_ = facts.get(NAME, key.name), facts.get("_with")
+    name = facts.get(NAME, key.name)
     operation = _operation(mending, str(key.table), name, facts)
     if operation is not None:
         added: Planned = [operation]
@@ -111,9 +113,7 @@ def add(mending: Mending, key: Key, facts: Facts) -> Planned:
             index, definition = _index(mending, str(key.table), name, facts)
             added.append(index)
         added.append(execute(f"ALTER TABLE {table} ADD CONSTRAINT {quoted} {definition}"))
-    if with_:
-        added.append(execute(f"ALTER INDEX {mending.qualified(name)} SET ({with_})"))
-    return [*added, *mending.comment_of(key, facts)]
+    return [*added, *settings.of_new(mending, "index", name, facts), *mending.comment_of(key, facts)]
 
 
 def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import ops
 
+from alembic_drift.kinds import column_settings, settings
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
 from alembic_drift.order import Phase
@@ -13,9 +14,12 @@ from alembic_drift.sql import as_text, quote
 _QUERY = """\
 SELECT 'index', on_table, relname, jsonb_build_object(
     'definition', pg_get_indexdef(indexrelid), 'tablespace', tablespace,
+    'storage parameters', array_to_string(parameters, ', '),
     'validity', CASE WHEN NOT (indisvalid AND indisready) THEN 'invalid' END,
     'replica identity', CASE WHEN indisreplident THEN 'yes' END,
     'statistics target', (SELECT string_agg(format('%s: %s', attname, attstattarget), ', ' ORDER BY attnum)
+        FROM pg_attribute WHERE attrelid = indexrelid AND attstattarget >= 0),
+    '_targets', (SELECT jsonb_object_agg(attnum, attstattarget)
         FROM pg_attribute WHERE attrelid = indexrelid AND attstattarget >= 0),
     'comment', comment,
     '_named', format(' INDEX %I ON ', relname),
@@ -64,11 +68,17 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
             mending.both(Phase.INDEXES_GO, drop(mending, key, database), create(mending, key, database))
         if models is not None:
             mending.both(Phase.INDEXES, create(mending, key, models), drop(mending, key, models))
-        return aspects & {"replica identity", "statistics target"}
+        return aspects & {"replica identity"}
     if NAME in aspects and database is not None and models is not None:
         rename(mending, "INDEX", database[NAME], models[NAME])
+    if "statistics target" in aspects and database is not None and models is not None:
+        up, down = (
+            column_settings.of_index(mending, key.name, old, new)
+            for old, new in ((database, models), (models, database))
+        )
+        mending.both(Phase.REST, up, down)
     mending.comment(key)
-    return aspects - {"comment", NAME}
+    return settings.mend(mending, key, aspects) - {"comment", "statistics target", NAME}
 
 
 def rename(mending: Mending, kind: str, old: str, new: str) -> None:
@@ -111,7 +121,8 @@ def create(mending: Mending, key: Key, facts: Facts) -> Planned:
         unique=facts["_unique"],
         **options,
     )
-    made: Planned = [created, *mending.comment_of(key, facts)]
+    targets = column_settings.of_index(mending, facts.get(NAME, key.name), {}, facts)
+    made: Planned = [created, *targets, *mending.comment_of(key, facts)]
     if facts["_clustered"]:  # a mark that is no difference, and comes back all the same
         name = quote(facts.get(NAME, key.name))
         made.append(execute(f"ALTER TABLE {mending.qualified(str(key.table))} CLUSTER ON {name}"))

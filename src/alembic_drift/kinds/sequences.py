@@ -2,6 +2,7 @@
 
 from alembic.operations import ops
 
+from alembic_drift.kinds import settings
 from alembic_drift.kinds.indexes import rename
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
@@ -20,7 +21,7 @@ WHERE deptype IS DISTINCT FROM 'i'"""
 
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     if _owner_has_identity(mending, key):
-        return aspects
+        return set()  # which brings it or takes it away
     database, models = mending.sides(key)
     if database is None or models is None:
         _come_or_go(mending, key)
@@ -34,7 +35,9 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     if "owned by" in aspects:
         mending.both(Phase.REST, [owned(mending, name, models)], [owned(mending, name, database)])
     mending.comment(key)
-    return aspects & {"persistence"}
+    if "persistence" in aspects and not settings.change_with_table(mending, key):
+        settings.mend(mending, key, {"persistence"})
+    return set()
 
 
 def _come_or_go(mending: Mending, key: Key) -> None:
@@ -57,7 +60,7 @@ def _come_or_go(mending: Mending, key: Key) -> None:
 def create(mending: Mending, key: Key, facts: Facts) -> Planned:
     """Return what creates a sequence."""
     created = execute(f"CREATE SEQUENCE IF NOT EXISTS {mending.qualified(key.name)} {facts['_options']}")
-    return [created, *mending.comment_of(key, facts)]
+    return [created, *settings.of_new(mending, key.kind, key.name, facts), *mending.comment_of(key, facts)]
 
 
 def owned(mending: Mending, name: str, facts: Facts) -> ops.ExecuteSQLOp:

@@ -1,5 +1,6 @@
 """Tables: settings of their own. That they are there, and their comments, Alembic sees."""
 
+from alembic_drift.kinds import column_settings, parents, settings
 from alembic_drift.mending import Kind, Mending
 from alembic_drift.objects import Difference, Key
 from alembic_drift.order import Phase
@@ -9,9 +10,10 @@ SELECT kind, CAST(NULL AS text) AS "table", relname::text AS name, jsonb_build_o
     'kind', CASE relkind WHEN 'p' THEN 'partitioned' WHEN 'f' THEN 'foreign' END,
     'persistence', CASE relpersistence WHEN 'u' THEN 'unlogged' ELSE 'logged' END,
     'access method', access_method, 'tablespace', tablespace,
+    '_tablespace', coalesce(tablespace, (TABLE home)),
     'storage parameters', nullif(concat_ws(', ', parameters, (
-        SELECT 'toast: ' || array_to_string(toast.parameters, ', ') FROM storage AS toast
-        WHERE toast.oid = reltoastrelid)), ''),
+        SELECT string_agg('toast.' || option, ', ' ORDER BY option)
+        FROM storage AS toast, unnest(toast.parameters) AS option WHERE toast.oid = reltoastrelid)), ''),
     'row security', nullif(concat_ws(', ', CASE WHEN relrowsecurity THEN 'enabled' END,
         CASE WHEN relforcerowsecurity THEN 'forced' END), ''),
     'replica identity', CASE relreplident WHEN 'f' THEN 'full' WHEN 'n' THEN 'nothing'
@@ -38,7 +40,12 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         mending.by_hand += [
             str(Difference(key, apart, None, models[apart])) for apart in _APART if apart in models
         ]
-    return aspects - {"", "comment"}
+    if database is None or models is None:
+        column_settings.of_new_table(mending, key.name)
+        return aspects - {""}
+    if "inherits" in aspects:
+        parents.mend(mending, key)
+    return settings.mend(mending, key, aspects) - {"comment", "inherits"}
 
 
 def _comments_of(mending: Mending, table: Key) -> None:

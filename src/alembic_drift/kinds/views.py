@@ -7,7 +7,7 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
-from alembic_drift.kinds import indexes
+from alembic_drift.kinds import column_settings, indexes, settings
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Key
 from alembic_drift.order import Phase
@@ -18,7 +18,8 @@ from alembic_drift.sql import qualified
 _QUERY = """\
 SELECT kind, NULL, relname, jsonb_build_object(
     'query', rtrim(pg_get_viewdef(oid), ';'), 'storage parameters', parameters,
-    'access method', access_method, 'tablespace', tablespace, 'comment', comment,
+    'access method', access_method, 'tablespace', tablespace,
+    '_tablespace', coalesce(tablespace, (TABLE home)), 'comment', comment,
     '_granted', (SELECT string_agg(DISTINCT concat(privilege_type, ' to ',
             CASE grantee WHEN 0 THEN 'public' ELSE grantee::regrole::text END), ', ')
         FROM (SELECT relacl AS acl UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = oid) AS acls,
@@ -32,10 +33,11 @@ FROM relations WHERE kind IN ('view', 'materialized view')"""
 
 
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
-    if "comment" in aspects and key not in mending.rebuilt:
+    if key in mending.rebuilt:
+        return set()
+    if "comment" in aspects:
         mending.comment(key)
-    made_again = {"storage parameters"} if key in mending.rebuilt else set()
-    return aspects - {"", "query", "comment"} - made_again
+    return settings.mend(mending, key, aspects) - {"comment"}
 
 
 def to_rebuild(mending: Mending) -> list[Key]:
@@ -112,17 +114,15 @@ def _create(mending: Mending, view: Key, *, of_models: bool) -> Planned:
     create: Any = CreateMaterializedViewOp if view.kind == "materialized view" else CreateViewOp
     catalog = mending.models if of_models else mending.database
     made: Planned = [create(view.name, catalog[view]["query"].strip(), schema=mending.schema)]
-    if "storage parameters" in catalog[view]:
-        options = catalog[view]["storage parameters"]
-        made.append(execute(f"ALTER {view.kind.upper()} {mending.qualified(view.name)} SET ({options})"))
+    made += settings.of_new(mending, view.kind, view.name, catalog[view])
     made += mending.comment_of(view, catalog[view])
     for key, facts in catalog.items():
         if key.table == view.name and key.kind == "index" and key not in mending.own:
             made += indexes.create(mending, key, facts)
         elif key.table == view.name and key.kind == "column":
-            made += mending.comment_of(key, facts)
+            made += column_settings.of_new(mending, key, facts) + mending.comment_of(key, facts)
     return made + [
-        execute(OWN + mending.unqualified(facts["definition"]))
+        execute(OWN + mending.unqualified(facts["_definition"]))
         for key, facts in mending.database.items()
         if key in mending.own and key.kind == "index" and key.table == view.name
     ]

@@ -1,0 +1,214 @@
+"""Settings of columns: storage, compression, statistics target and options; also of an index's columns."""
+
+from collections.abc import Iterator, Mapping
+
+from alembic.operations import Operations, ops
+
+from alembic_drift.kinds import settings
+from alembic_drift.kinds.settings import AFTER_COLUMNS, changed
+from alembic_drift.mending import Mending, Planned
+from alembic_drift.objects import Facts, Key
+from alembic_drift.order import Phase
+from alembic_drift.simple import SimpleOp, Value, named, set_and_reset
+from alembic_drift.sql import qualified, quote
+
+_STORED = {"storage", "compression"}
+_COUNTED = {"statistics target", "attribute options"}
+_BEFORE_TYPES = 9_300
+"""The number, among what is done with tables, of what a downgrade does after it has changed types back."""
+
+
+def mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
+    """Plan the settings in which a column differs; return the other aspects."""
+    database, models = mending.sides(key)
+    if database is None or models is None:
+        come = [] if models is None else of_new(mending, key, models)
+        back = [] if database is None else of_new(mending, key, database)
+        mending.both(Phase.REST, come, [])
+        mending.both(Phase.NAMES, [], back, number=-1)  # which a downgrade does after the column is there
+        return aspects
+    done = (_STORED | _COUNTED) & aspects
+    if {"type", "collation"} & aspects:  # which give a column the storage of its new type
+        come, back = ([*_ways(mending, key, _own(facts), facts, facts)] for facts in (models, database))
+        mending.both(Phase.TABLES, come, [], number=AFTER_COLUMNS)
+        mending.both(Phase.TABLES, [], back, number=_BEFORE_TYPES)
+    counted = done if not {"type", "collation"} & aspects else done & _COUNTED
+    up, down = (
+        [*_ways(mending, key, counted, old, new)] for old, new in ((database, models), (models, database))
+    )
+    mending.both(Phase.REST, up, down)
+    return aspects - done
+
+
+def _own(facts: Facts) -> set[str]:
+    return {aspect for aspect in _STORED if aspect in facts}
+
+
+def of_new(mending: Mending, key: Key, facts: Facts) -> Planned:
+    """Return the settings of a column that was just made without them."""
+    has = {aspect for aspect in _STORED | _COUNTED if aspect in facts}
+    return [*_ways(mending, key, has, {}, facts)]
+
+
+def of_new_table(mending: Mending, table: str) -> None:
+    """Plan the settings of the columns and keys of a table that is made, by the upgrade or the downgrade."""
+    for catalog in (mending.models, mending.database):
+        made: Planned = []
+        for key, facts in catalog.items():
+            if key.table != table or key in mending.own:
+                continue
+            if key.kind == "column":
+                made += of_new(mending, key, facts)
+            elif key.kind == "constraint" and facts["_type"] in "pu":
+                made += settings.of_new(mending, "index", key.name, facts)
+        if catalog is mending.models:
+            mending.both(Phase.REST, made, [])
+        else:
+            mending.both(Phase.NAMES, [], made, number=-1)
+
+
+def _ways(
+    mending: Mending, key: Key, aspects: set[str], old: Facts, new: Facts
+) -> Iterator[ops.MigrateOperation]:
+    table, column, schema = str(key.table), key.name, mending.schema
+    if _STORED & aspects:
+        yield AlterColumnStorageOp(
+            table,
+            column,
+            storage=new["_storage"] if "storage" in aspects else None,
+            compression=new.get("compression", "default") if "compression" in aspects else None,
+            schema=schema,
+        )
+    if _COUNTED & aspects:
+        yield AlterColumnStatisticsOp(
+            table,
+            column,
+            target=new.get("statistics target", -1) if "statistics target" in aspects else None,
+            options=changed(old.get("attribute options"), new.get("attribute options"))
+            if "attribute options" in aspects
+            else None,
+            schema=schema,
+        )
+
+
+def of_index(mending: Mending, name: str, old: Facts, new: Facts) -> Planned:
+    """Return what gives the columns of an index, which are expressions, their statistics targets."""
+    before, after = (facts.get("_targets") or {} for facts in (old, new))
+    return [
+        AlterColumnStatisticsOp(name, int(number), target=after.get(number, -1), schema=mending.schema)
+        for number in sorted({*before, *after}, key=int)
+        if before.get(number) != after.get(number)
+    ]
+
+
+# The operations.
+
+
+@Operations.register_operation("alter_column_storage", "alter")
+class AlterColumnStorageOp(SimpleOp):
+    """Change how the values of a column are stored."""
+
+    operation = "alter_column_storage"
+
+    def __init__(
+        self,
+        table: str,
+        column: str,
+        *,
+        storage: str | None = None,
+        compression: str | None = None,
+        schema: str | None = None,
+    ) -> None:
+        self.table, self.column, self.schema = table, column, schema
+        self.storage, self.compression = storage, compression
+
+    @classmethod
+    def alter(
+        cls,
+        operations: Operations,
+        table: str,
+        column: str,
+        *,
+        storage: str | None = None,
+        compression: str | None = None,
+        schema: str | None = None,
+    ) -> None:
+        """Change how the values of a column are stored: those of new rows, and of rows that are updated.
+
+        Values that are there stay as they are, and can be read as ever.
+
+        :param table: the table or materialized view.
+        :param column: its column.
+        :param storage: "plain", "external", "extended" or "main".
+        :param compression: "pglz" or "lz4", or "default" for what the server is set to.
+        :param schema: the table's schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(table, column, storage=storage, compression=compression, schema=schema))
+
+    def statements(self) -> Iterator[str]:
+        """Yield one ALTER TABLE."""
+        column = f"ALTER COLUMN {quote(self.column)} SET"
+        given = {"STORAGE": self.storage, "COMPRESSION": self.compression}
+        actions = [f"{column} {what} {value.upper()}" for what, value in given.items() if value is not None]
+        if actions:
+            yield f"ALTER TABLE {qualified(self.table, self.schema)} {', '.join(actions)}"
+
+    def arguments(self) -> Iterator[str]:
+        """Yield the arguments."""
+        yield from (repr(self.table), repr(self.column))
+        yield from named(storage=self.storage, compression=self.compression, schema=self.schema)
+
+
+@Operations.register_operation("alter_column_statistics", "alter")
+class AlterColumnStatisticsOp(SimpleOp):
+    """Change what ANALYZE finds out about a column."""
+
+    operation = "alter_column_statistics"
+
+    def __init__(
+        self,
+        table: str,
+        column: str | int,
+        *,
+        target: int | None = None,
+        options: Mapping[str, Value] | None = None,
+        schema: str | None = None,
+    ) -> None:
+        self.table, self.column, self.schema = table, column, schema
+        self.target, self.options = target, options
+
+    @classmethod
+    def alter(
+        cls,
+        operations: Operations,
+        table: str,
+        column: str | int,
+        *,
+        target: int | None = None,
+        options: Mapping[str, Value] | None = None,
+        schema: str | None = None,
+    ) -> None:
+        """Change what ANALYZE finds out about a column, the next time that it runs.
+
+        :param table: the table or materialized view, or an index.
+        :param column: its column; of an index the number of an expression, from 1.
+        :param target: how exact: up to 10000; -1 for what the server is set to.
+        :param options: values by name: ``{"n_distinct": -0.05}``; None takes one away.
+        :param schema: the table's schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(table, column, target=target, options=options, schema=schema))
+
+    def statements(self) -> Iterator[str]:
+        """Yield one ALTER TABLE or ALTER INDEX."""
+        of_index = isinstance(self.column, int)
+        actions = [] if self.target is None else [f"SET STATISTICS {self.target}"]
+        actions += set_and_reset(self.options or {})
+        if actions:
+            alter = f"ALTER {'INDEX' if of_index else 'TABLE'} {qualified(self.table, self.schema)}"
+            column = f"ALTER COLUMN {self.column if of_index else quote(str(self.column))}"
+            yield f"{alter} {', '.join(f'{column} {action}' for action in actions)}"
+
+    def arguments(self) -> Iterator[str]:
+        """Yield the arguments."""
+        yield from (repr(self.table), repr(self.column))
+        yield from named(target=self.target, options=self.options, schema=self.schema)

@@ -1,0 +1,231 @@
+"""What numbers the rows: an identity in place of a default with its sequence, and back."""
+
+from collections.abc import Iterator, Sequence
+
+from alembic.operations import Operations, ops
+
+from alembic_drift.kinds import settings
+from alembic_drift.mending import Mending, Planned, execute
+from alembic_drift.objects import Facts, Key
+from alembic_drift.order import Phase
+from alembic_drift.simple import SimpleOp, named
+from alembic_drift.sql import literal, qualified, quote
+
+BEFORE_COLUMNS, AFTER_COLUMNS = 9_000, 20_000
+
+
+def mend(mending: Mending, key: Key) -> None:
+    """Plan another identity, one in place of a default, or a default in its place."""
+    models = mending.models[key]
+    # An identity needs NOT NULL: it comes after and goes before.
+    number = BEFORE_COLUMNS if "_identity" not in models else AFTER_COLUMNS
+    up, down = _way(mending, key, mending.models), _way(mending, key, mending.database)
+    mending.both(Phase.TABLES, up, down, number=number)
+
+
+def _way(mending: Mending, key: Key, to: dict[Key, Facts]) -> Planned:
+    table, column, facts = str(key.table), key.name, to[key]
+    other = (mending.database if to is mending.models else mending.models)[key]
+    if "_identity" not in facts:
+        return _serial(mending, key, to)
+    generated, options, sequence = facts["_identity"]
+    if "_identity" in other:
+        alter = f"ALTER TABLE {mending.qualified(table)} ALTER COLUMN {quote(column)}"
+        changes = " ".join(f"SET {option}" for option in options)
+        return [execute(f"{alter} SET GENERATED {generated} {changes}")]
+    if sequence != f"{table}_{column}_seq":
+        options = [f"SEQUENCE NAME {mending.qualified(sequence)}", *options]
+    return [
+        AddIdentityOp(table, column, generated=generated, options=" ".join(options), schema=mending.schema)
+    ]
+
+
+def _serial(mending: Mending, key: Key, to: dict[Key, Facts]) -> Planned:
+    """Return what puts a default in the place of an identity, with the sequence of the column."""
+    owned = next(
+        (
+            (other, facts)
+            for other, facts in to.items()
+            if other.kind == "sequence" and facts["_owner"] == [key.table, key.name]
+        ),
+        None,
+    )
+    made: list[ops.MigrateOperation] = [
+        DropIdentityOp(
+            str(key.table),
+            key.name,
+            default=to[key].get("default"),
+            sequence=owned and owned[0].name,
+            options=owned and owned[1]["_options"],
+            schema=mending.schema,
+        )
+    ]
+    if owned is not None:
+        made += settings.of_new(mending, "sequence", owned[0].name, owned[1])
+        made += mending.comment_of(*owned)
+    return made
+
+
+# The operations.
+
+
+class _IdentityOp(SimpleOp):
+    table: str
+    column: str
+    schema: str | None
+
+    def block(self, unless: str, change: Sequence[str]) -> str:
+        """Return a block that makes the change unless the column is as it is to be.
+
+        What comes then goes on after the last number, as it was given or is in a row.
+
+        :param unless: the operator between the column's kind of identity and ''.
+        :param change: statements; "old" is the sequence that numbers the column before them.
+        """
+        table, column = qualified(self.table, self.schema), quote(self.column)
+        of_column = f"pg_get_serial_sequence({literal(table)}, {literal(self.column)})"
+        lines = [
+            "DO $identity$ DECLARE old text; given bigint; last bigint; new pg_sequence; BEGIN",
+            f"IF (SELECT attidentity {unless} '' FROM pg_attribute"  # noqa: S608 - the names are quoted
+            f" WHERE attrelid = {literal(table)}::regclass AND attname = {literal(self.column)}) THEN RETURN;"
+            " END IF;",
+            f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;",
+            f"old := {of_column};",
+            "IF old IS NOT NULL THEN EXECUTE format('SELECT last_value FROM %s WHERE is_called', old)"
+            " INTO given; END IF;",
+            *change,
+            f"SELECT * INTO new FROM pg_sequence WHERE seqrelid = {of_column}::regclass;",  # noqa: S608
+            "IF new.seqincrement > 0 THEN",
+            f"SELECT greatest(max({column}), given) INTO last FROM {table};",  # noqa: S608
+            "IF last >= new.seqmin THEN PERFORM setval(new.seqrelid, last); END IF;",
+            "ELSIF new.seqincrement < 0 THEN",
+            f"SELECT least(min({column}), given) INTO last FROM {table};",  # noqa: S608
+            "IF last <= new.seqmax THEN PERFORM setval(new.seqrelid, last); END IF;",
+            "END IF; END $identity$",
+        ]
+        return "\n".join(lines)
+
+
+@Operations.register_operation("add_identity", "add")
+class AddIdentityOp(_IdentityOp):
+    """Give a column an identity, in place of its default."""
+
+    operation = "add_identity"
+
+    def __init__(
+        self,
+        table: str,
+        column: str,
+        *,
+        generated: str = "BY DEFAULT",
+        options: str = "",
+        schema: str | None = None,
+    ) -> None:
+        self.table, self.column, self.schema = table, column, schema
+        self.generated, self.options = generated, options
+
+    @classmethod
+    def add(
+        cls,
+        operations: Operations,
+        table: str,
+        column: str,
+        *,
+        generated: str = "BY DEFAULT",
+        options: str = "",
+        schema: str | None = None,
+    ) -> None:
+        """Give a column an identity, unless it has one; its default goes, with the sequence that it owns.
+
+        Numbers go on after the greatest that there is or was given. The column has to be NOT NULL.
+
+        :param table: the table.
+        :param column: its column.
+        :param generated: "BY DEFAULT" or "ALWAYS".
+        :param options: those of the sequence, as SQL: "INCREMENT BY 1 START WITH 1".
+        :param schema: the table's schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(table, column, generated=generated, options=options, schema=schema))
+
+    def statements(self) -> Iterator[str]:
+        """Yield one block."""
+        alter = f"ALTER TABLE {qualified(self.table, self.schema)} ALTER COLUMN {quote(self.column)}"
+        options = f" ({self.options})" if self.options else ""
+        yield self.block(
+            "<>",
+            [
+                f"{alter} DROP DEFAULT;",
+                "IF old IS NOT NULL THEN EXECUTE format('DROP SEQUENCE %s', old); END IF;",
+                f"{alter} ADD GENERATED {self.generated} AS IDENTITY{options};",
+            ],
+        )
+
+    def arguments(self) -> Iterator[str]:
+        """Yield the arguments."""
+        yield from (repr(self.table), repr(self.column), f"generated={self.generated!r}")
+        yield from named(options=self.options or None, schema=self.schema)
+
+
+@Operations.register_operation("drop_identity", "drop")
+class DropIdentityOp(_IdentityOp):
+    """Take the identity of a column away, and give it a default."""
+
+    operation = "drop_identity"
+
+    def __init__(
+        self,
+        table: str,
+        column: str,
+        *,
+        default: str | None = None,
+        sequence: str | None = None,
+        options: str | None = None,
+        schema: str | None = None,
+    ) -> None:
+        self.table, self.column, self.schema = table, column, schema
+        self.default, self.sequence, self.options = default, sequence, options
+
+    @classmethod
+    def drop(
+        cls,
+        operations: Operations,
+        table: str,
+        column: str,
+        *,
+        default: str | None = None,
+        sequence: str | None = None,
+        options: str | None = None,
+        schema: str | None = None,
+    ) -> None:
+        """Take the identity of a column away, if it has one, and give it a default, as a serial has.
+
+        Numbers go on after the greatest that there is or was given.
+
+        :param table: the table.
+        :param column: its column.
+        :param default: its default then, as SQL: "nextval('t_id_seq'::regclass)".
+        :param sequence: a sequence to create, which then belongs to the column.
+        :param options: options of the sequence, as SQL: "AS integer INCREMENT BY 1".
+        :param schema: the table's schema, and the sequence's, if it is not the first of the search_path.
+        """
+        operations.invoke(
+            cls(table, column, default=default, sequence=sequence, options=options, schema=schema)
+        )
+
+    def statements(self) -> Iterator[str]:
+        """Yield one block."""
+        table, column = qualified(self.table, self.schema), quote(self.column)
+        change = [f"ALTER TABLE {table} ALTER COLUMN {column} DROP IDENTITY;"]
+        if self.sequence is not None:
+            sequence = qualified(self.sequence, self.schema)
+            change.append(f"CREATE SEQUENCE {sequence} {self.options or ''} OWNED BY {table}.{column};")
+        if self.default is not None:
+            change.append(f"ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT {self.default};")
+        yield self.block("=", change)
+
+    def arguments(self) -> Iterator[str]:
+        """Yield the arguments."""
+        yield from (repr(self.table), repr(self.column))
+        yield from named(
+            default=self.default, sequence=self.sequence, options=self.options, schema=self.schema
+        )

@@ -1,0 +1,291 @@
+"""Settings of tables, views, indexes and sequences: what plans them, and an operation for each.
+
+Storage parameters, logged or unlogged, the tablespace, the access method.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from alembic.operations import Operations, ops
+
+from alembic_drift.mending import Mending, Planned
+from alembic_drift.objects import Facts, Key
+from alembic_drift.order import Phase
+from alembic_drift.simple import RelationOp, Value, set_and_reset
+from alembic_drift.sql import quote
+
+AFTER_COLUMNS = 30_000
+"""The number, among what is done with tables, of what comes after the changes of columns."""
+
+_ASPECTS = {"storage parameters", "persistence", "tablespace", "access method"}
+_ACCESS_METHOD_SINCE = 15
+"""The version of PostgreSQL that can change the access method of a table."""
+
+
+def values_of(told: str | None) -> dict[str, Value]:
+    """Return options that a fact tells: ``fillfactor=70, toast.autovacuum_enabled=off``."""
+    options = (option.partition("=") for option in (told or "").split(", ") if option)
+    return {name: int(value) if re.fullmatch(r"-?[1-9]\d*|0", value) else value for name, _, value in options}
+
+
+def changed(old: str | None, new: str | None) -> dict[str, Value]:
+    """Return which options to set, and which to take away (None), to come from one fact to another."""
+    before, after = values_of(old), values_of(new)
+    differing = {name: value for name, value in after.items() if before.get(name) != value}
+    return {**differing, **dict.fromkeys(name for name in before if name not in after)}
+
+
+def mend(mending: Mending, key: Key, aspects: set[str], *, kind: str | None = None) -> set[str]:
+    """Plan the settings in which something differs that is on both sides; return the other aspects.
+
+    :param kind: what it is to ALTER, if its key calls it otherwise: a constraint is an index.
+    """
+    database, models = mending.database[key], mending.models[key]
+    done = _ASPECTS & aspects
+    if mending.version < _ACCESS_METHOD_SINCE:
+        done -= {"access method"}
+    up, down = (
+        [*_ways(mending, kind or key.kind, key.name, done, old, new)]
+        for old, new in ((database, models), (models, database))
+    )
+    if key.kind == "table":
+        # A logged table refers to no unlogged one: what is referred to is logged first, and unlogged last.
+        names = [*mending.tables]
+        place = names.index(key.name) if key.name in names else 0
+        place = place if _is_logged(models) else -place
+        mending.both(Phase.TABLES, up, down, number=AFTER_COLUMNS + place)
+    else:
+        mending.both(Phase.REST, up, down)
+    return aspects - done
+
+
+def of_new(mending: Mending, kind: str, name: str, facts: Facts) -> Planned:
+    """Return the settings of what was just made without them."""
+    has: set[str] = {aspect for aspect in ("storage parameters", "tablespace") if aspect in facts}
+    if facts.get("access method", "heap") != "heap":
+        has.add("access method")
+    if facts.get("persistence") == "unlogged":
+        has.add("persistence")
+    return [*_ways(mending, kind, name, has, {}, facts)]
+
+
+def _ways(
+    mending: Mending, kind: str, name: str, aspects: set[str], old: Facts, new: Facts
+) -> Iterator[ops.MigrateOperation]:
+    schema = mending.schema
+    if "access method" in aspects:
+        yield SetAccessMethodOp(name, new["access method"], kind=kind, schema=schema)
+    if "tablespace" in aspects:
+        yield SetTablespaceOp(name, new["_tablespace"], kind=kind, schema=schema)
+    if "storage parameters" in aspects:
+        options = changed(old.get("storage parameters"), new.get("storage parameters"))
+        yield SetStorageParametersOp(name, options, kind=kind, schema=schema)
+    if "persistence" in aspects:
+        yield SetLoggedOp(name, logged=_is_logged(new), kind=kind, schema=schema)
+        if kind == "table":
+            yield from _otherwise(mending, name, new)
+
+
+def _is_logged(facts: Facts) -> bool:
+    return bool(facts.get("persistence") != "unlogged")
+
+
+def _otherwise(mending: Mending, table: str, facts: Facts) -> Planned:
+    """Return what makes the sequences of a table, which change with it, otherwise than it."""
+    catalog = mending.models if mending.models.get(Key("table", None, table)) is facts else mending.database
+    return [
+        SetLoggedOp(key.name, logged=_is_logged(sequence), kind="sequence", schema=mending.schema)
+        for key, sequence in catalog.items()
+        if key.kind == "sequence"
+        and sequence["_owner"][0] == table
+        and _is_logged(sequence) != _is_logged(facts)
+    ]
+
+
+def change_with_table(mending: Mending, sequence: Key) -> bool:
+    """Return whether the table of a sequence gets logged or unlogged, and the sequence with it."""
+    table = Key("table", None, str(mending.models[sequence]["_owner"][0]))
+    return any(difference.aspect == "persistence" for difference in mending.of(table))
+
+
+def complete(made: ops.CreateTableOp | ops.DropTableOp, facts: Facts) -> None:
+    """Have a table made with its settings, by the upgrade or the downgrade.
+
+    Its model may have them by an event; what Alembic reflects lacks some.
+    """
+    options = made.kw if isinstance(made, ops.CreateTableOp) else made.table_kw
+    if not _is_logged(facts) and "UNLOGGED" not in (made.prefixes or ()):
+        made.prefixes = [*(made.prefixes or ()), "UNLOGGED"]
+    parameters = values_of(facts.get("storage parameters"))
+    given = {name: str(value) for name, value in (options.get("postgresql_with") or {}).items()}
+    if {name: str(value) for name, value in parameters.items()} != given:
+        options["postgresql_with"] = parameters
+    if "tablespace" in facts:
+        options["postgresql_tablespace"] = facts["tablespace"]
+    if facts.get("access method", "heap") != "heap":
+        options["postgresql_using"] = facts["access method"]
+
+
+# The operations.
+
+
+@Operations.register_operation("set_storage_parameters", "set")
+class SetStorageParametersOp(RelationOp):
+    """Set storage parameters, and take some away."""
+
+    operation = "set_storage_parameters"
+
+    def __init__(
+        self,
+        name: str,
+        parameters: Mapping[str, Value],
+        *,
+        kind: str = "table",
+        schema: str | None = None,
+    ) -> None:
+        super().__init__(name, kind=kind, schema=schema)
+        self.parameters = dict(parameters)
+
+    @classmethod
+    def set(
+        cls,
+        operations: Operations,
+        name: str,
+        parameters: Mapping[str, Value],
+        *,
+        kind: str = "table",
+        schema: str | None = None,
+    ) -> None:
+        """Set storage parameters; those that are not named stay as they are.
+
+        Rows of a table and entries of an index that are there stay where they are: a fillfactor applies to
+        what is written from then on, and to what VACUUM FULL or REINDEX writes anew.
+
+        :param name: the table, view, materialized view or index.
+        :param parameters: values by name, also of the TOAST table: ``{"fillfactor": 70,
+            "toast.autovacuum_enabled": False}``; None takes one away.
+        :param kind: "table", "view", "materialized view" or "index".
+        :param schema: its schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, parameters, kind=kind, schema=schema))
+
+    def actions(self) -> Iterator[str]:
+        """Yield SET and RESET."""
+        return set_and_reset(self.parameters)
+
+    def values(self) -> Iterator[str]:
+        """Yield the parameters."""
+        yield repr(self.parameters)
+
+
+@Operations.register_operation("set_logged", "set")
+class SetLoggedOp(RelationOp):
+    """Make a table or sequence logged or unlogged."""
+
+    operation = "set_logged"
+
+    def __init__(
+        self, name: str, *, logged: bool = True, kind: str = "table", schema: str | None = None
+    ) -> None:
+        super().__init__(name, kind=kind, schema=schema)
+        self.logged = logged
+
+    @classmethod
+    def set(
+        cls,
+        operations: Operations,
+        name: str,
+        *,
+        logged: bool = True,
+        kind: str = "table",
+        schema: str | None = None,
+    ) -> None:
+        """Make a table, with the sequences of its columns, or a sequence logged, or unlogged.
+
+        PostgreSQL writes the table anew under a lock that stops reads and writes. After a crash of the server
+        an unlogged table is empty.
+
+        :param name: the table or sequence.
+        :param logged: whether it is to be logged.
+        :param kind: "table" or "sequence".
+        :param schema: its schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, logged=logged, kind=kind, schema=schema))
+
+    def actions(self) -> Iterator[str]:
+        """Yield SET LOGGED or UNLOGGED."""
+        yield "SET LOGGED" if self.logged else "SET UNLOGGED"
+
+    def values(self) -> Iterator[str]:
+        """Yield whether it is to be logged."""
+        yield f"logged={self.logged!r}"
+
+
+@Operations.register_operation("set_tablespace", "set")
+class SetTablespaceOp(RelationOp):
+    """Move a table, materialized view or index into another tablespace."""
+
+    operation = "set_tablespace"
+    sets = "TABLESPACE"
+
+    def __init__(self, name: str, value: str, *, kind: str = "table", schema: str | None = None) -> None:
+        super().__init__(name, kind=kind, schema=schema)
+        self.value = value
+
+    @classmethod
+    def set(
+        cls,
+        operations: Operations,
+        name: str,
+        tablespace: str,
+        *,
+        kind: str = "table",
+        schema: str | None = None,
+    ) -> None:
+        """Move a table, materialized view or index into a tablespace; indexes of a table stay where they are.
+
+        PostgreSQL copies it under a lock that stops reads and writes.
+
+        :param name: the table, materialized view or index.
+        :param tablespace: the tablespace; that of the database itself is ``pg_default`` as a rule.
+        :param kind: "table", "materialized view" or "index".
+        :param schema: its schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, tablespace, kind=kind, schema=schema))
+
+    def actions(self) -> Iterator[str]:
+        """Yield the SET."""
+        yield f"SET {self.sets} {quote(self.value)}"
+
+    def values(self) -> Iterator[str]:
+        """Yield what it is set to."""
+        yield repr(self.value)
+
+
+@Operations.register_operation("set_access_method", "set_method")
+class SetAccessMethodOp(SetTablespaceOp):
+    """Store a table or materialized view in another way."""
+
+    operation = "set_access_method"
+    sets = "ACCESS METHOD"
+
+    @classmethod
+    def set_method(
+        cls,
+        operations: Operations,
+        name: str,
+        access_method: str,
+        *,
+        kind: str = "table",
+        schema: str | None = None,
+    ) -> None:
+        """Store a table or materialized view in another way; needs PostgreSQL 15.
+
+        PostgreSQL writes it anew under a lock that stops reads and writes.
+
+        :param name: the table or materialized view.
+        :param access_method: the access method: ``heap`` is that of PostgreSQL itself.
+        :param kind: "table" or "materialized view".
+        :param schema: its schema, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, access_method, kind=kind, schema=schema))
