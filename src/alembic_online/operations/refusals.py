@@ -16,6 +16,7 @@ from alembic_online.operations.description import sql_of, title
 from alembic_online.probe import rewritten_if_tried
 from alembic_online.render import plain_column
 from alembic_online.server import Server
+from alembic_online.session import literal
 
 
 def refuse_because(what: str, reason: str, instead: str) -> NoReturn:
@@ -163,8 +164,11 @@ def execute(server: Server, operation: ops.ExecuteSQLOp) -> None:
             "SET LOCAL has no effect online, where each operation is a transaction of its own; use SET, and"
             " RESET after it"
         )
-    if (operation.execution_options or {}).get("online"):
+    options = operation.execution_options or {}
+    if options.get("online"):
         return
+    if "rewrites" in options:
+        _rewrites(server, *options["rewrites"])
     server.to_be_checked.update(sql.validated(statement))
     new = () if server.can_tell else sql.created(statement)
     for found in work.examine(statement):
@@ -181,6 +185,18 @@ def execute(server: Server, operation: ops.ExecuteSQLOp) -> None:
                 refuse_because(what, f"it {found.what} under a lock that stops others", found.instead)
         elif anew := rewritten_if_tried(server, str(table), [f"ALTER TABLE {catalog.PROBE} {found.actions}"]):
             _refuse_rewrite(what, anew, found.instead)
+
+
+def _rewrites(server: Server, what: str, tables: str, instead: str) -> None:
+    """Refuse what an operation of another plugin does to all rows, as it says itself.
+
+    :param what: what is done, for a person.
+    :param tables: a SELECT of the tables whose rows it reads or writes.
+    """
+    for (table,) in server.rows(literal(tables)):
+        if not (server.safe_to_lock(table) or server.is_of_revision(table)):
+            reason = f"PostgreSQL reads or writes all rows of {table} under a lock that stops others"
+            refuse_because(what, reason, instead)
 
 
 def _may_have_null(server: Server, table: str | None, column: str) -> bool:
