@@ -45,7 +45,8 @@ def take_over(mending: Mending, found: Iterable[Found]) -> None:
             case ops.DropColumnOp():
                 if Key("column", operation.table_name, operation.column_name) in differing:
                     _drop_column(mending, operation)
-                    mending.plan(Phase.TABLES, operation, number=number)
+                    # By then no generated column reads it.
+                    mending.plan(Phase.TABLES, operation, number=30_000 + number)
             case ops.AlterColumnOp():
                 key = Key("column", operation.table_name, operation.column_name)
                 if any(mending.of(key)):

@@ -5,7 +5,10 @@ They are known to ``op`` from then on. Each is in the file of its kind.
 
 from alembic_drift.kinds.column_settings import AlterColumnStatisticsOp, AlterColumnStorageOp
 from alembic_drift.kinds.constraints import RenameConstraintOp
+from alembic_drift.kinds.domains import AlterDomainOp, CreateDomainCheckOp, DropDomainCheckOp
+from alembic_drift.kinds.enumerations import AddTypeLabelOp, RenameTypeLabelOp, SetTypeLabelsOp
 from alembic_drift.kinds.functions import DropFunctionOp, ReplaceFunctionOp
+from alembic_drift.kinds.generated import SetGeneratedOp
 from alembic_drift.kinds.identities import AddIdentityOp, DropIdentityOp
 from alembic_drift.kinds.parents import InheritOp, NoInheritOp
 from alembic_drift.kinds.settings import (
@@ -24,11 +27,15 @@ from alembic_drift.kinds.views import (
 
 __all__ = [
     "AddIdentityOp",
+    "AddTypeLabelOp",
     "AlterColumnStatisticsOp",
     "AlterColumnStorageOp",
+    "AlterDomainOp",
+    "CreateDomainCheckOp",
     "CreateMaterializedViewOp",
     "CreateTypeOp",
     "CreateViewOp",
+    "DropDomainCheckOp",
     "DropFunctionOp",
     "DropIdentityOp",
     "DropMaterializedViewOp",
@@ -37,9 +44,12 @@ __all__ = [
     "InheritOp",
     "NoInheritOp",
     "RenameConstraintOp",
+    "RenameTypeLabelOp",
     "ReplaceFunctionOp",
     "SetAccessMethodOp",
+    "SetGeneratedOp",
     "SetLoggedOp",
     "SetStorageParametersOp",
     "SetTablespaceOp",
+    "SetTypeLabelsOp",
 ]

@@ -1,7 +1,7 @@
 """How autogenerate writes what Alembic has no operation or no renderer for."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
@@ -42,9 +42,24 @@ class RevisionCompiler(PGCompiler_psycopg):
         return as_text(super().__str__())
 
 
-def run(operations: Operations, statement: str) -> None:
+class Rewrites(NamedTuple):
+    """Which tables a statement reads or writes as a whole, under a lock that stops others.
+
+    It goes with the statement as its execution option "rewrites". What runs revisions beside others can ask.
+    """
+
+    what: str
+    """What is done, for a person."""
+    tables: str
+    """A SELECT of the tables, none if there is nothing to do."""
+    instead: str
+    """The way round."""
+
+
+def run(operations: Operations, statement: str, rewrites: Rewrites | None = None) -> None:
     """Execute a statement of an operation."""
-    operations.execute(as_text(statement))
+    options = None if rewrites is None else {"rewrites": tuple(rewrites)}
+    operations.execute(as_text(statement), execution_options=options)
 
 
 def text_of(text: str) -> str:

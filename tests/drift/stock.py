@@ -254,6 +254,8 @@ QUICK = {
     *("10-new-table", "10-new-column", "11-plain"),
     *("12-check", "12-unknown-kind", "12-matches-nothing"),
     *("13-first-select", "13-named-odd", "14-expression-operator-class", "14-trigger-disabled"),
+    *("17-added-last", "17-added-and-default", "17-removed-partial-index", "17-both", "18-check-changed"),
+    *("19-expression", "19-becomes-generated-with-all"),
     *("15-unique-include-comes", "15-check-plain-goes", "15-exclude-goes"),
     *(
         "16-parameters",

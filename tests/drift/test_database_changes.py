@@ -314,6 +314,12 @@ MENDED = [
         M + "SET (fillfactor = 40, toast.autovacuum_enabled = off), SET UNLOGGED,"
         " ALTER user_id SET STATISTICS 5, ALTER user_id SET STORAGE MAIN",
     ),
+    # Generated columns
+    (
+        "column conversation_metrics.record_ms",
+        M + "DROP COLUMN record_ms; " + M + "ADD record_ms integer GENERATED ALWAYS AS (tts_ms * 2) STORED;"
+        " COMMENT ON COLUMN conversation_metrics.record_ms IS 'Recording, in milliseconds'",
+    ),
 ]
 
 _T = "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$; "
@@ -332,11 +338,6 @@ BY_HAND = [
     ("policy mine on api_requests", "CREATE POLICY mine ON api_requests USING (account_id = current_user)"),
     ("table api_requests", A + "REPLICA IDENTITY FULL"),
     ("constraint streaming_chunks_request_id_fkey on streaming_chunks", S + "DISABLE TRIGGER ALL"),
-    (
-        "column conversation_metrics.record_ms",
-        M + "DROP COLUMN record_ms; " + M + "ADD record_ms integer GENERATED ALWAYS AS (tts_ms * 2) STORED;"
-        " COMMENT ON COLUMN conversation_metrics.record_ms IS 'Recording, in milliseconds'",
-    ),
 ]
 
 OWN = [

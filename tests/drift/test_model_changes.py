@@ -579,6 +579,12 @@ def changes() -> list[tuple[str, Change]]:
                 view("domain AS domain, model AS model FROM api_requests", "domain"),
             ),
         ),
+        (
+            "column conversation_metrics.tts_ms",
+            lambda copy: sa.Computed("record_ms * 2", persisted=True)._set_parent(
+                copy.conversation_metrics.c.tts_ms
+            ),
+        ),
     ]
 
 
@@ -603,12 +609,6 @@ BY_HAND: list[tuple[str, Change]] = [
     (
         "statistics together on conversation_metrics",
         after_create(METRICS, "CREATE STATISTICS together ON user_id, voice_used FROM conversation_metrics"),
-    ),
-    (
-        "column conversation_metrics.tts_ms",
-        lambda copy: sa.Computed("record_ms * 2", persisted=True)._set_parent(
-            copy.conversation_metrics.c.tts_ms
-        ),
     ),
 ]
 

@@ -5,6 +5,7 @@ A new kind is a new file and a line here.
 
 from alembic_drift.kinds.columns import COLUMNS
 from alembic_drift.kinds.constraints import CONSTRAINTS
+from alembic_drift.kinds.domains import DOMAINS
 from alembic_drift.kinds.functions import FUNCTIONS
 from alembic_drift.kinds.indexes import INDEXES
 from alembic_drift.kinds.others import OTHERS
@@ -25,6 +26,7 @@ KINDS: tuple[Kind, ...] = (
     FUNCTIONS,
     SEQUENCES,
     TYPES,
+    DOMAINS,
     TRIGGERS,
     RULES,
     POLICIES,

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import ops
 
-from alembic_drift.kinds import column_settings, identities
+from alembic_drift.kinds import column_settings, generated, identities
 from alembic_drift.kinds.types import Type, plain
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Facts, Key
@@ -68,7 +68,12 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     aspects = column_settings.mend(mending, key, aspects)
     if database is None or models is None:
         return set()  # Alembic has found it
-    return (aspects - _ALTERED) | _alter(mending, key, aspects, database, models)
+    left = aspects - _ALTERED
+    if "generated" in aspects and "identity" not in aspects:
+        generated.mend(mending, key)
+        left -= {"generated"}
+        aspects = aspects - {"default"}  # which goes with it
+    return left | _alter(mending, key, aspects, database, models)
 
 
 def _hint(mending: Mending, dropped: Key, facts: Facts) -> None:

@@ -1,4 +1,4 @@
-"""Enumerated types and domains. Composite, range and base types are told."""
+"""Types, and what makes and drops domains too. Composite, range and base types are told."""
 
 from copy import copy
 from typing import Any
@@ -10,6 +10,7 @@ from alembic.operations import Operations, ops
 from sqlalchemy.dialects import postgresql
 
 from alembic_drift.internals import variant_of
+from alembic_drift.kinds import enumerations
 from alembic_drift.mending import Kind, Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
@@ -37,15 +38,18 @@ CASE typtype
 """What follows CREATE TYPE … AS or CREATE DOMAIN … AS, of a row of pg_type."""
 
 _QUERY = """\
-SELECT CASE typtype WHEN 'd' THEN 'domain' ELSE 'type' END, NULL, typname, jsonb_build_object(
+SELECT 'type', NULL, typname, jsonb_build_object(
     'definition', @DEFINITION,
-    '_makeable', typtype IN ('d', 'e'),
+    '_labels', CASE typtype WHEN 'e' THEN (SELECT coalesce(jsonb_agg(enumlabel ORDER BY enumsortorder), '[]')
+        FROM pg_enum WHERE enumtypid = pg_type.oid) END,
+    '_columns', (SELECT jsonb_agg(jsonb_build_array(relname, attname)) FROM pg_attribute
+        JOIN heaps ON heaps.oid = attrelid WHERE atttypid IN (pg_type.oid, typarray) AND NOT attisdropped),
     '_used_by', (SELECT jsonb_agg(DISTINCT relname) FROM pg_attribute JOIN heaps ON heaps.oid = attrelid
         WHERE atttypid IN (pg_type.oid, typarray) AND attnum > 0 AND NOT attisdropped),
     'comment', obj_description(pg_type.oid, 'pg_type'))
 FROM pg_type
 WHERE typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
-  AND (typtype IN ('e', 'd', 'r') OR typrelid IN (SELECT oid FROM relations WHERE relkind = 'c')
+  AND (typtype IN ('e', 'r') OR typrelid IN (SELECT oid FROM relations WHERE relkind = 'c')
       OR (typtype = 'b' AND NOT EXISTS (SELECT FROM pg_type AS element WHERE element.typarray = pg_type.oid)))
   AND ('pg_type'::regclass, oid) NOT IN (TABLE extensions)""".replace("@DEFINITION", TYPE_DEFINITION)
 
@@ -54,17 +58,23 @@ Type = sa.types.TypeEngine[Any]
 
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     database, models = mending.sides(key)
-    facts = models or database or {}
-    if database is not None and models is not None:
-        mending.comment(key)
-        return aspects - {"comment"}
-    if not facts["_makeable"]:
-        return aspects
+    if database is None or models is None:
+        return come_or_go(mending, key) if "_labels" in (models or database or {}) else aspects
+    mending.comment(key)
+    if "definition" in aspects and "_labels" in database and "_labels" in models:
+        enumerations.mend(mending, key)
+        return set()
+    return aspects - {"comment"}
+
+
+def come_or_go(mending: Mending, key: Key) -> set[str]:
+    """Plan that a type or domain is made, or dropped."""
+    database, models = mending.sides(key)
     drop: Planned = [DropTypeOp(key.name, kind=key.kind, schema=mending.schema)]
     if models is not None:
-        mending.both(Phase.TYPES, _create(mending, key, facts), drop)
-    else:
-        mending.both(Phase.FUNCTIONS_GO, drop, _create(mending, key, facts))
+        mending.both(Phase.TYPES, _create(mending, key, models), drop)
+    elif database is not None:
+        mending.both(Phase.FUNCTIONS_GO, drop, _create(mending, key, database))
     return set()
 
 
@@ -105,7 +115,7 @@ def plain(type_: Type) -> Type:
     return type_
 
 
-TYPES = Kind(("type", "domain"), _QUERY, _mend)
+TYPES = Kind(("type",), _QUERY, _mend)
 
 
 # The operations.

@@ -7,7 +7,7 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
-from alembic_drift.kinds import column_settings, indexes, settings
+from alembic_drift.kinds import column_settings, enumerations, indexes, settings
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Key
 from alembic_drift.order import Phase
@@ -28,7 +28,11 @@ SELECT kind, NULL, relname, jsonb_build_object(
         FROM pg_rewrite JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
         JOIN pg_class AS read ON read.oid = refobjid
         LEFT JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid AND attnum > 0
-        WHERE ev_class = relations.oid AND refobjid <> ev_class AND refclassid = 'pg_class'::regclass))
+        WHERE ev_class = relations.oid AND refobjid <> ev_class AND refclassid = 'pg_class'::regclass),
+    '_types', (SELECT jsonb_agg(DISTINCT typname) FROM pg_rewrite
+        JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
+        JOIN pg_type ON refclassid = 'pg_type'::regclass AND refobjid IN (pg_type.oid, typarray)
+        WHERE ev_class = relations.oid))
 FROM relations WHERE kind IN ('view', 'materialized view')"""
 
 
@@ -47,6 +51,8 @@ def to_rebuild(mending: Mending) -> list[Key]:
         for key, aspect, _, _ in mending.differences
         if key.kind == "column" and aspect in {"", "type", "collation", "generated"}
     }
+    changed |= enumerations.changed_columns(mending)
+    types = enumerations.changed_types(mending)
     views = {
         key
         for key in (*mending.database, *mending.models)
@@ -56,6 +62,8 @@ def to_rebuild(mending: Mending) -> list[Key]:
 
     def reads_what_changes(view: Key) -> bool:
         gone = {key.name for key in rebuilt}
+        if types & {name for side in mending.sides(view) if side for name in side.get("_types", ())}:
+            return True
         return any(tuple(read) in changed or read[0] in gone for read in _reads(mending, view))
 
     while more := {view for view in views - rebuilt - mending.own if reads_what_changes(view)}:

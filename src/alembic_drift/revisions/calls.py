@@ -115,12 +115,19 @@ def _schema(call: Call) -> tuple[str | None] | None:
     return (None,) if schema is None else (text,) if (text := _text(schema)) is not None else None
 
 
-_MADE = {"create_view": "view", "create_materialized_view": "materialized view"}
+_MADE = {
+    "create_view": "view",
+    "create_materialized_view": "materialized view",
+    "create_type": "type",
+    "create_domain": "domain",
+}
 _DROPPED = {
     "drop_table": "table",
     "drop_index": "index",
     "drop_view": "view",
     "drop_materialized_view": "materialized view",
+    "drop_type": "type",
+    "drop_domain": "domain",
 }
 
 

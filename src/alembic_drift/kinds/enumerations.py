@@ -1,0 +1,287 @@
+"""The labels of enumerated types: which come, which go, and in which order they stand."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import Operations, ops
+
+from alembic_drift.kinds.exchange import EXCHANGE, REWRITTEN
+from alembic_drift.mending import Mending, Planned
+from alembic_drift.objects import Facts, Key, parent
+from alembic_drift.order import Phase
+from alembic_drift.render import Rewrites, imported, in_schema, run
+from alembic_drift.sql import literal, qualified
+
+Labels = Sequence[str]
+
+
+def mend(mending: Mending, key: Key) -> None:
+    """Plan that a type gets the labels of the models: new ones first, so that all else can use them.
+
+    Labels that go, go last: by then no default, check or index names them any more. The downgrade does the
+    same with the sides exchanged.
+    """
+    old, new = mending.database[key]["_labels"], mending.models[key]["_labels"]
+    first, last = _steps(mending, key, old, new, mending.models)
+    first_back, last_back = _steps(mending, key, new, old, mending.database)
+    mending.both(Phase.TYPES, first, last_back)
+    mending.both(Phase.LABELS_GO, last, first_back)
+    for gone, added in _pairs(old, new):
+        names = ", ".join(map(repr, (key.name, gone, added)))
+        mending.hints.append(
+            f"dropped label {gone!r} and added label {added!r} of type {key.name}: if this is a rename, use"
+            f" op.rename_type_label({names}{in_schema(mending.schema)})"
+        )
+
+
+def _steps(
+    mending: Mending, key: Key, old: Labels, new: Labels, wanted: dict[Key, Facts]
+) -> tuple[Planned, Planned]:
+    """Return what is done to the labels before all else, and after it.
+
+    :param wanted: the side whose objects are made in between.
+    """
+
+    def all_of(labels: Labels) -> Planned:
+        return [SetTypeLabelsOp(key.name, labels, schema=mending.schema)]
+
+    added, gone = _without(new, old), _without(old, new)
+    if gone:
+        return (all_of(_united(old, new)) if added else []), all_of(new)
+    if not added or _without(new, added) != [*old] or _are_used(mending, added, wanted):
+        return all_of(new), []
+    return [*_additions(mending, key, old, new)], []
+
+
+def _without(labels: Labels, others: Labels) -> list[str]:
+    return [label for label in labels if label not in others]
+
+
+def _united(old: Labels, new: Labels) -> Labels:
+    """Return the new labels, and each old one that goes after the one that it has stood after."""
+    united = [*new]
+    for place, label in enumerate(old):
+        if label not in united:
+            united.insert(united.index(old[place - 1]) + 1 if place else 0, label)
+    return united
+
+
+def _additions(mending: Mending, key: Key, old: Labels, new: Labels) -> Iterator["AddTypeLabelOp"]:
+    there = [*old]
+    for place, label in enumerate(new):
+        if label not in there:
+            where = {"after": new[place - 1]} if place else {"before": there[0]} if there else {}
+            there.insert(place, label)
+            yield AddTypeLabelOp(key.name, label, **where, schema=mending.schema)
+
+
+def _are_used(mending: Mending, labels: Labels, wanted: dict[Key, Facts]) -> bool:
+    """Return whether something that is made in the same revision may name one of the labels.
+
+    In the transaction that adds a label to a type, PostgreSQL does not let it be used.
+    """
+    differing = {difference.key for difference in mending.differences}
+    for key, facts in wanted.items():
+        if key.kind == "type" or not {key, parent(key, wanted)} & differing:
+            continue
+        texts = re.findall("'(?:[^']|'')*'", " ".join(map(str, facts.values())))
+        if any(label.replace("'", "''") in text for text in texts for label in labels):
+            return True
+    return False
+
+
+def _pairs(old: Labels, new: Labels) -> Iterator[tuple[str, str]]:
+    """Yield the labels that go and come in one place among those that stay: one may be the other."""
+    stay = [label for label in old if label in new]
+    if stay != [label for label in new if label in old]:
+        return
+
+    def before(labels: Labels, label: str) -> int:
+        return len([one for one in labels[: labels.index(label)] if one in stay])
+
+    for gone in _without(old, new):
+        for added in _without(new, old):
+            if before(old, gone) == before(new, added):
+                yield gone, added
+
+
+def changed_columns(mending: Mending) -> set[tuple[str, str]]:
+    """Return the columns whose type is exchanged, in one of the directions."""
+    return {
+        (table, name)
+        for key in _changed(mending)
+        for table, name in mending.database[key].get("_columns", ())
+    }
+
+
+def changed_types(mending: Mending) -> set[str]:
+    """Return the names of the types whose labels change."""
+    return {key.name for key in _changed(mending)}
+
+
+def _changed(mending: Mending) -> Iterator[Key]:
+    for key, aspect, *_ in mending.differences:
+        if (
+            aspect == "definition"
+            and "_labels" in mending.database.get(key, ())
+            and "_labels" in mending.models[key]
+        ):
+            yield key
+
+
+# The operations.
+
+
+@Operations.register_operation("add_type_label", "add")
+class AddTypeLabelOp(ops.MigrateOperation):
+    """Add a label to an enumerated type."""
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        *,
+        before: str | None = None,
+        after: str | None = None,
+        schema: str | None = None,
+    ) -> None:
+        self.name, self.label, self.before, self.after, self.schema = name, label, before, after, schema
+
+    @classmethod
+    def add(
+        cls,
+        operations: Operations,
+        name: str,
+        label: str,
+        *,
+        before: str | None = None,
+        after: str | None = None,
+        schema: str | None = None,
+    ) -> None:
+        """Add a label to an enumerated type, unless it has it. It can be used once it is committed.
+
+        :param name: the type.
+        :param label: the new label.
+        :param before: the label that it is to stand before.
+        :param after: the label that it is to stand after. Without either it is the last one.
+        :param schema: the schema of the type, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, label, before=before, after=after, schema=schema))
+
+
+@Operations.register_operation("rename_type_label", "rename")
+class RenameTypeLabelOp(ops.MigrateOperation):
+    """Give a label of an enumerated type another name."""
+
+    def __init__(self, name: str, old: str, new: str, *, schema: str | None = None) -> None:
+        self.name, self.old, self.new, self.schema = name, old, new, schema
+
+    def reverse(self) -> "RenameTypeLabelOp":
+        """Return what gives it its old name."""
+        return RenameTypeLabelOp(self.name, self.new, self.old, schema=self.schema)
+
+    @classmethod
+    def rename(
+        cls, operations: Operations, name: str, old: str, new: str, *, schema: str | None = None
+    ) -> None:
+        """Rename a label, in all rows and defaults, unless it has the new name; neither there is an error.
+
+        :param name: the type.
+        :param old: the label.
+        :param new: the name that it gets.
+        :param schema: the schema of the type, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, old, new, schema=schema))
+
+
+@Operations.register_operation("set_type_labels", "set")
+class SetTypeLabelsOp(ops.MigrateOperation):
+    """Exchange an enumerated type for one that has other labels."""
+
+    def __init__(self, name: str, labels: Labels, *, schema: str | None = None) -> None:
+        self.name, self.labels, self.schema = name, labels, schema
+
+    @classmethod
+    def set(cls, operations: Operations, name: str, labels: Labels, *, schema: str | None = None) -> None:
+        """Give an enumerated type these labels, and no others, unless it has them in this order.
+
+        A new type takes its place. Tables that have columns of it are written anew under a lock; defaults,
+        checks, indexes and foreign keys go along. New labels can be used at once. A label that a row has is
+        not dropped: that is an error with the count.
+
+        :param name: the type.
+        :param labels: all its labels, in their order.
+        :param schema: the schema of the type, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, labels, schema=schema))
+
+
+@Operations.implementation_for(AddTypeLabelOp)
+def _add_type_label(operations: Operations, operation: AddTypeLabelOp) -> None:
+    where = f" BEFORE {literal(operation.before)}" if operation.before is not None else ""
+    where = f" AFTER {literal(operation.after)}" if operation.after is not None else where
+    name = qualified(operation.name, operation.schema)
+    run(operations, f"ALTER TYPE {name} ADD VALUE IF NOT EXISTS {literal(operation.label)}{where}")
+
+
+@Operations.implementation_for(RenameTypeLabelOp)
+def _rename_type_label(operations: Operations, operation: RenameTypeLabelOp) -> None:
+    name, old, new = (
+        qualified(operation.name, operation.schema),
+        literal(operation.old),
+        literal(operation.new),
+    )
+    there = f"EXISTS (SELECT FROM pg_enum WHERE enumtypid = {literal(name)}::regtype AND enumlabel ="
+    run(
+        operations,
+        f"""\
+DO $rename$ BEGIN
+IF {there} {old}) THEN
+    ALTER TYPE {name} RENAME VALUE {old} TO {new};
+ELSIF NOT {there} {new}) THEN
+    RAISE EXCEPTION 'type % has no label %', {literal(operation.name)}, {old};
+END IF;
+END $rename$""",
+    )
+
+
+@Operations.implementation_for(SetTypeLabelsOp)
+def _set_type_labels(operations: Operations, operation: SetTypeLabelsOp) -> None:
+    values = {
+        "@NAME": literal(qualified(operation.name, operation.schema)),
+        "@SHORT": literal(operation.name),
+        "@WANTED": f"ARRAY[{', '.join(map(literal, operation.labels))}]::text[]",
+    }
+
+    def of(text: str) -> str:
+        return re.sub("|".join(values), lambda found: values[found[0]], text)
+
+    instead = (
+        "to add a label, use op.add_type_label, and what uses it in a later revision; to drop one, add a"
+        " column of a new type, keep it up to date, fill it with op.backfill, and drop the old one in a later"
+        " revision"
+    )
+    run(operations, of(EXCHANGE), Rewrites(f"exchanging type {operation.name}", of(REWRITTEN), instead))
+
+
+@renderers.dispatch_for(AddTypeLabelOp)
+def _render_add_type_label(context: AutogenContext, operation: AddTypeLabelOp) -> str:
+    imported(context)
+    where = f", before={operation.before!r}" if operation.before is not None else ""
+    where += f", after={operation.after!r}" if operation.after is not None else ""
+    return f"op.add_type_label({operation.name!r}, {operation.label!r}{where}{in_schema(operation.schema)})"
+
+
+@renderers.dispatch_for(RenameTypeLabelOp)
+def _render_rename_type_label(context: AutogenContext, operation: RenameTypeLabelOp) -> str:
+    imported(context)
+    names = f"{operation.name!r}, {operation.old!r}, {operation.new!r}"
+    return f"op.rename_type_label({names}{in_schema(operation.schema)})"
+
+
+@renderers.dispatch_for(SetTypeLabelsOp)
+def _render_set_type_labels(context: AutogenContext, operation: SetTypeLabelsOp) -> str:
+    imported(context)
+    return f"op.set_type_labels({operation.name!r}, {[*operation.labels]!r}{in_schema(operation.schema)})"
