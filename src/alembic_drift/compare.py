@@ -10,7 +10,7 @@ from alembic_drift.kinds import KIND_OF
 from alembic_drift.objects import NAME, UNMADE, Catalog, Difference, Facts, Key, parent, told, view_of
 from alembic_drift.scratch import Both
 
-_EXPRESSIVE = {"index", "constraint", "view", "materialized view"}
+_EXPRESSIVE = {"index", "constraint", "view", "materialized view", "trigger", "rule", "policy"}
 _RELATIONS = {"table", "view", "materialized view", "sequence"}
 
 
@@ -141,12 +141,13 @@ class Comparison:
         database, models = self.database[key], self.models[key]
         if key.kind not in _EXPRESSIVE or models.get("_type") in {"p", "u", "f"}:
             return False
-        said = self._probes.written_again(key, models)
+        said = self._probes.written_again(key, models, KIND_OF[key.kind].again)
         if said is None:
             return False
         if "query" in database:
             return bool(database["query"] == said)
-        said = without_servers(said)
+        if key.kind in {"index", "constraint"}:
+            said = without_servers(said)
         return bool(database["definition"] == (without_parameters(said) if key.kind == "index" else said))
 
 

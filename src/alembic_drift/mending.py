@@ -9,7 +9,7 @@ from alembic.operations import ops
 
 from alembic_drift.objects import Catalog, Difference, Facts, Key, view_of
 from alembic_drift.order import Phase, Plan, free_names
-from alembic_drift.probes import Probes
+from alembic_drift.probes import Again, Probes
 from alembic_drift.render import BothWays
 from alembic_drift.sql import as_text, literal, qualified, quote
 
@@ -33,6 +33,8 @@ class Kind:
     """Whether one on a table of ours may be the operator's own: it does not change what can be written."""
     apart: bool = False
     """Whether it does not come and go with the creation of its table."""
+    again: Again | None = None
+    """What makes one again as the server writes it, if that is not known anyhow."""
 
 
 @dataclass
@@ -63,6 +65,8 @@ class Mending:
 
     rebuilt: list[Key] = field(default_factory=list)
     """The views to be made again, those first that others read."""
+    remade: set[Key] = field(default_factory=set)
+    """The triggers, rules and policies to be made again."""
     altered: Columns = field(default_factory=dict)
     planned: list[Plan] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
@@ -126,6 +130,14 @@ class Mending:
         """Return what operations call a schema."""
         return None if schema == self.default else schema
 
+    def changed_columns(self) -> set[tuple[str | None, str]]:
+        """Return the columns, by table and name, that nothing may read while they change."""
+        return {
+            (key.table, key.name)
+            for key, aspect, _, _ in self.differences
+            if key.kind == "column" and aspect in {"", "type", "collation", "generated"}
+        }
+
     # Comments, which have no operation of Alembic but on tables and columns.
 
     def comment_of(self, key: Key, facts: Facts) -> Planned:
@@ -143,8 +155,8 @@ class Mending:
         match key.kind:
             case "column":
                 on = f"COLUMN {self.qualified(str(key.table))}.{quote(key.name)}"
-            case "constraint":
-                on = f"CONSTRAINT {quote(key.name)} ON {self.qualified(str(key.table))}"
+            case "constraint" | "trigger" | "rule" | "policy":
+                on = f"{key.kind.upper()} {quote(key.name)} ON {self.qualified(str(key.table))}"
             case "function" | "procedure":
                 on = f"ROUTINE {key.name if self.schema is None else f'{quote(self.schema)}.{key.name}'}"
             case _:

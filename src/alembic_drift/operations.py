@@ -10,13 +10,17 @@ from alembic_drift.kinds.enumerations import AddTypeLabelOp, RenameTypeLabelOp, 
 from alembic_drift.kinds.functions import DropFunctionOp, ReplaceFunctionOp
 from alembic_drift.kinds.generated import SetGeneratedOp
 from alembic_drift.kinds.identities import AddIdentityOp, DropIdentityOp
+from alembic_drift.kinds.key_triggers import AlterConstraintTriggersOp
 from alembic_drift.kinds.parents import InheritOp, NoInheritOp
+from alembic_drift.kinds.policies import CreatePolicyOp, DropPolicyOp, SetRowSecurityOp
+from alembic_drift.kinds.rules import AlterRuleOp, CreateRuleOp, DropRuleOp
 from alembic_drift.kinds.settings import (
     SetAccessMethodOp,
     SetLoggedOp,
     SetStorageParametersOp,
     SetTablespaceOp,
 )
+from alembic_drift.kinds.triggers import AlterTriggerOp, CreateTriggerOp, DropTriggerOp
 from alembic_drift.kinds.types import CreateTypeOp, DropTypeOp
 from alembic_drift.kinds.views import (
     CreateMaterializedViewOp,
@@ -30,15 +34,24 @@ __all__ = [
     "AddTypeLabelOp",
     "AlterColumnStatisticsOp",
     "AlterColumnStorageOp",
+    "AlterConstraintTriggersOp",
     "AlterDomainOp",
+    "AlterRuleOp",
+    "AlterTriggerOp",
     "CreateDomainCheckOp",
     "CreateMaterializedViewOp",
+    "CreatePolicyOp",
+    "CreateRuleOp",
+    "CreateTriggerOp",
     "CreateTypeOp",
     "CreateViewOp",
     "DropDomainCheckOp",
     "DropFunctionOp",
     "DropIdentityOp",
     "DropMaterializedViewOp",
+    "DropPolicyOp",
+    "DropRuleOp",
+    "DropTriggerOp",
     "DropTypeOp",
     "DropViewOp",
     "InheritOp",
@@ -49,6 +62,7 @@ __all__ = [
     "SetAccessMethodOp",
     "SetGeneratedOp",
     "SetLoggedOp",
+    "SetRowSecurityOp",
     "SetStorageParametersOp",
     "SetTablespaceOp",
     "SetTypeLabelsOp",

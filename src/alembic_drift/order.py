@@ -10,22 +10,26 @@ from alembic.operations import ops
 class Phase(IntEnum):
     """When an operation runs. A downgrade goes through them the other way."""
 
-    VIEWS_GO = 1
-    KEYS_GO = 2
-    CONSTRAINTS_GO = 3
-    INDEXES_GO = 4
-    NAMES = 5
-    TYPES = 6
-    TABLES = 7
-    KEYED = 8  # primary keys and unique constraints, which foreign keys need
-    INDEXES = 9
-    CONSTRAINTS = 10
-    LABELS_GO = 11  # nothing uses them any more, and no view is in the way yet
-    FUNCTIONS = 12
-    VIEWS = 13
-    FUNCTIONS_OF_VIEWS = 14
-    REST = 15
-    FUNCTIONS_GO = 16
+    SECURITY_GOES = 1  # before its policies
+    TRIGGERS_GO = 2  # rules and policies as well
+    VIEWS_GO = 3
+    KEYS_GO = 4
+    CONSTRAINTS_GO = 5
+    INDEXES_GO = 6
+    NAMES = 7
+    TYPES = 8
+    TABLES = 9
+    KEYED = 10  # primary keys and unique constraints, which foreign keys need
+    INDEXES = 11
+    CONSTRAINTS = 12
+    LABELS_GO = 13  # nothing uses them any more, and no view is in the way yet
+    FUNCTIONS = 14
+    VIEWS = 15
+    FUNCTIONS_OF_VIEWS = 16
+    TRIGGERS = 17  # on tables and views, calling functions
+    SECURITY = 18
+    REST = 19
+    FUNCTIONS_GO = 20
 
 
 class Plan(NamedTuple):

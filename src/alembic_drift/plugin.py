@@ -16,7 +16,7 @@ from alembic_drift.compare import Comparison
 from alembic_drift.filters import Filters
 from alembic_drift.found import take_over
 from alembic_drift.internals import leave_defaults
-from alembic_drift.kinds import KIND_OF, views
+from alembic_drift.kinds import KIND_OF, attached, views
 from alembic_drift.made import models_of
 from alembic_drift.mending import Mending
 from alembic_drift.objects import UNMADE, Difference, Key
@@ -174,12 +174,14 @@ def _mend(
         columns=lambda table: context.inspector.get_columns(table, schema),
     )
     mending.rebuilt = views.to_rebuild(mending)
+    mending.remade = attached.to_remake(mending)
     return mending, list(compared.own_to_tell())
 
 
 def _plan(mending: Mending) -> None:
     """Plan what mends the differences, and note what no operation does."""
-    for key in {difference.key: None for difference in mending.differences}:
+    differing = {difference.key: None for difference in mending.differences}
+    for key in {**differing, **dict.fromkeys(sorted(mending.remade, key=str))}:
         aspects = {difference.aspect for difference in mending.of(key)}
         left: Iterable[str] = aspects
         if key.name not in mending.clashing and UNMADE not in aspects:

@@ -1,6 +1,6 @@
 """What only the server can say: it is asked in the scratch schema, in a savepoint that is undone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -11,6 +11,10 @@ from alembic_drift.objects import Facts, Key
 from alembic_drift.sql import as_text, qualified, quote
 
 _NAME = "drift probe"
+
+
+Again = Callable[[str, str, str], tuple[Sequence[str], str]]
+"""For a table, a name and a definition: what makes one again, and what asks how the server writes it."""
 
 
 class Cast(NamedTuple):
@@ -58,11 +62,13 @@ class Probes:
             return True
         return False
 
-    def written_again(self, key: Key, facts: Facts) -> str | None:
+    def written_again(self, key: Key, facts: Facts, again: Again | None) -> str | None:
         """Return what the server writes of its own text, once that is executed; None if it cannot be.
 
         An operation is made of what the server writes, and for some expressions it then writes another text:
         ``kind IN ('a', 'b')`` of a varchar.
+
+        :param again: what makes an object of its kind again.
         """
         probe = qualified(_NAME, self._scratch)
         written = facts["_written"]
@@ -78,6 +84,11 @@ class Probes:
                     "SELECT pg_get_constraintdef(oid) FROM pg_constraint"  # noqa: S608 - quoted
                     f" WHERE conrelid = $name${table}$name$::regclass AND conname = '{_NAME}'"
                 ).scalar_one()
+            elif again is not None:
+                made, asked = again(qualified(str(key.table), self._scratch), key.name, written)
+                for statement in made:
+                    send(statement)
+                said = send(asked).scalar_one()
             else:
                 send(f"CREATE VIEW {probe} AS {written}")
                 said = send(f"SELECT rtrim(pg_get_viewdef('{probe}'::regclass), ';')").scalar_one()

@@ -1,6 +1,7 @@
 """How autogenerate writes what Alembic has no operation or no renderer for."""
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 from alembic.autogenerate import renderers
@@ -9,7 +10,7 @@ from alembic.autogenerate.render import render_op
 from alembic.operations import Operations, ops
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 
-from alembic_drift.sql import as_text
+from alembic_drift.sql import as_text, literal
 
 
 class BothWays(ops.OpContainer):
@@ -60,6 +61,16 @@ def run(operations: Operations, statement: str, rewrites: Rewrites | None = None
     """Execute a statement of an operation."""
     options = None if rewrites is None else {"rewrites": tuple(rewrites)}
     operations.execute(as_text(statement), execution_options=options)
+
+
+def run_as_one(operations: Operations, statements: Sequence[str]) -> None:
+    """Execute statements of an operation with nothing between them, whatever transactions there are."""
+    if len(statements) == 1:
+        run(operations, statements[0])
+        return
+    body = "\n".join(f"EXECUTE {literal(statement)};" for statement in statements)
+    tag = next(tag for tag in (f"$do{number}$" for number in count()) if tag not in body)
+    run(operations, f"DO {tag} BEGIN\n{body}\nEND {tag}")
 
 
 def text_of(text: str) -> str:

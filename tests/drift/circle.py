@@ -1,5 +1,6 @@
 """One circle: a difference is seen, a revision mends it, and its downgrade brings it back exactly."""
 
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
@@ -23,11 +24,14 @@ class Project:
         self.folder, self.database = folder, database
         self.said = StringIO()
         self.toml_file: Path | None = None
+        self.x: list[str] = []
+        """What ``alembic -x`` says."""
         monkeypatch.setenv("DATABASE_URL", url_of(database))
 
     def run(self, name: str, *arguments: Any, **options: Any) -> Any:
         self.said = StringIO()
         config = Config(ROOT / "alembic.ini", toml_file=self.toml_file, stdout=self.said)
+        config.cmd_opts = Namespace(x=self.x)
         config.set_section_option("post_write_hooks", "hooks", "")  # ruff, which tests/cli tries
         config.set_main_option("path_separator", "newline")
         config.set_main_option("version_locations", f"{ROOT / 'alembic' / 'versions'}\n{self.folder}")

@@ -256,6 +256,7 @@ QUICK = {
     *("13-first-select", "13-named-odd", "14-expression-operator-class", "14-trigger-disabled"),
     *("17-added-last", "17-added-and-default", "17-removed-partial-index", "17-both", "18-check-changed"),
     *("19-expression", "19-becomes-generated-with-all"),
+    *("17-trigger-comes", "17-policy-changes", "17-dropped-table", "17-view-made-again"),
     *("15-unique-include-comes", "15-check-plain-goes", "15-exclude-goes"),
     *(
         "16-parameters",

@@ -19,6 +19,11 @@ def remake(index: str, definition: str) -> str:
     return f"DROP INDEX {index}; CREATE {definition.replace('INDEX', f'INDEX {index}', 1)}"
 
 
+_KEPT = (
+    "CREATE TRIGGER kept BEFORE UPDATE ON conversation_metrics FOR"
+    " EXECUTE FUNCTION suppress_redundant_updates_trigger(); "
+)
+
 # What it is called, and the change.
 MENDED = [
     # Tables and columns
@@ -322,22 +327,51 @@ MENDED = [
     ),
 ]
 
-_T = "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$; "
-
-BY_HAND = [
+ABOUT_TRIGGERS = [
     (
         "trigger touched on api_requests",
-        _T + "CREATE TRIGGER touched BEFORE UPDATE ON api_requests FOR EACH ROW EXECUTE FUNCTION touch()",
+        "CREATE TRIGGER touched BEFORE UPDATE ON api_requests FOR EACH ROW"
+        " EXECUTE FUNCTION suppress_redundant_updates_trigger();"
+        " COMMENT ON TRIGGER touched ON api_requests IS 'it''s'",
+    ),
+    (
+        'trigger Odd "one" on conversation_metrics',
+        _KEPT.replace("kept", '"Odd ""one"""').replace(" FOR", " FOR EACH ROW WHEN (NEW.user_id <> '50%:x')")
+        + M
+        + 'DISABLE TRIGGER "Odd ""one"""',
     ),
     (
         "rule nothing on conversation_metrics",
         "CREATE RULE nothing AS ON DELETE TO conversation_metrics DO INSTEAD NOTHING",
     ),
+    (
+        "rule noted on streaming_chunks",
+        "CREATE RULE noted AS ON DELETE TO streaming_chunks WHERE old.data <> '50%:x' DO ALSO"
+        " (DELETE FROM conversation_metrics WHERE user_id = old.data;"
+        " UPDATE conversation_metrics SET user_id = NULL"
+        " WHERE user_id = old.data);"
+        + S
+        + "ENABLE REPLICA RULE noted; COMMENT ON RULE noted ON streaming_chunks IS 'it''s'",
+    ),
     ("table api_requests", A + "ENABLE ROW LEVEL SECURITY"),
     ("table api_requests", A + "FORCE ROW LEVEL SECURITY"),
     ("policy mine on api_requests", "CREATE POLICY mine ON api_requests USING (account_id = current_user)"),
+    (
+        "policy theirs on streaming_chunks",
+        "CREATE POLICY theirs ON streaming_chunks AS RESTRICTIVE FOR UPDATE TO pg_monitor, CURRENT_USER"
+        " USING (data <> '50%:x') WITH CHECK (EXISTS (SELECT FROM api_requests AS r WHERE r.request_id ="
+        " streaming_chunks.request_id)); COMMENT ON POLICY theirs ON streaming_chunks IS 'it''s'",
+    ),
+    (
+        "constraint streaming_chunks_request_id_fkey on streaming_chunks",
+        S + "DISABLE TRIGGER ALL",
+    ),
+    ("constraint api_requests_parent_task_request_id_fkey on api_requests", A + "DISABLE TRIGGER ALL"),
+]
+MENDED += ABOUT_TRIGGERS
+
+BY_HAND = [
     ("table api_requests", A + "REPLICA IDENTITY FULL"),
-    ("constraint streaming_chunks_request_id_fkey on streaming_chunks", S + "DISABLE TRIGGER ALL"),
 ]
 
 OWN = [

@@ -108,7 +108,7 @@ def after_create(table: str, *statements: str) -> Change:
     def change(copy: Copy) -> None:
         for statement in statements:
             ddl = sa.DDL(statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
-            event.listen(getattr(copy, table), "after_create", ddl)
+            event.listen((vars(copy) | dict(copy.metadata.tables))[table], "after_create", ddl)
 
     return change
 
@@ -499,11 +499,11 @@ def changes() -> list[tuple[str, Change]]:
             "function of_domains()",
             both(
                 view("domain AS domain FROM api_requests", name="all_domains", materialized=False),
-                lambda copy: after_create(
+                after_create(
                     "all_domains",
                     "CREATE FUNCTION of_domains() RETURNS SETOF all_domains LANGUAGE sql"
                     " AS 'TABLE all_domains'",
-                )(SimpleNamespace(all_domains=copy.metadata.tables["all_domains"])),
+                ),
             ),
         ),
         (
@@ -585,27 +585,60 @@ def changes() -> list[tuple[str, Change]]:
                 copy.conversation_metrics.c.tts_ms
             ),
         ),
+        # Triggers, policies, rules
+        (
+            "trigger touched on conversation_metrics",
+            after_create(
+                METRICS,
+                "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+                "CREATE TRIGGER touched BEFORE UPDATE ON conversation_metrics FOR EACH ROW"
+                " EXECUTE FUNCTION touch()",
+            ),
+        ),
+        (
+            "table conversation_metrics",
+            after_create(METRICS, "ALTER TABLE conversation_metrics ENABLE ROW LEVEL SECURITY"),
+        ),
+        (
+            "policy mine on conversation_metrics",
+            after_create(
+                METRICS, "CREATE POLICY mine ON conversation_metrics USING (user_id = current_user)"
+            ),
+        ),
+        (
+            "trigger heard on heard_domains",
+            both(
+                view("domain AS domain FROM api_requests", name="heard_domains", materialized=False),
+                after_create(
+                    "heard_domains",
+                    "CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+                    "CREATE TRIGGER heard INSTEAD OF INSERT ON heard_domains FOR EACH ROW"
+                    " EXECUTE FUNCTION hear()",
+                ),
+            ),
+        ),
+        (
+            "trigger later on kept",
+            both(
+                table("kept", id_column()),
+                after_create(
+                    "kept",
+                    "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+                    "CREATE CONSTRAINT TRIGGER later AFTER UPDATE OF id ON kept DEFERRABLE INITIALLY DEFERRED"
+                    " FOR EACH ROW EXECUTE FUNCTION wait()",
+                    "ALTER TABLE kept ENABLE ALWAYS TRIGGER later",
+                    "CREATE RULE nothing AS ON DELETE TO kept DO INSTEAD NOTHING",
+                    "CREATE FUNCTION mine(integer) RETURNS boolean LANGUAGE sql AS"
+                    " 'SELECT EXISTS (SELECT FROM kept WHERE id = $1)'",
+                    "CREATE POLICY mine ON kept USING (mine(id))",
+                    "ALTER TABLE kept ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+                ),
+            ),
+        ),
     ]
 
 
 BY_HAND: list[tuple[str, Change]] = [
-    (
-        "trigger touched on conversation_metrics",
-        after_create(
-            METRICS,
-            "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
-            "CREATE TRIGGER touched BEFORE UPDATE ON conversation_metrics FOR EACH ROW"
-            " EXECUTE FUNCTION touch()",
-        ),
-    ),
-    (
-        "table conversation_metrics",
-        after_create(METRICS, "ALTER TABLE conversation_metrics ENABLE ROW LEVEL SECURITY"),
-    ),
-    (
-        "policy mine on conversation_metrics",
-        after_create(METRICS, "CREATE POLICY mine ON conversation_metrics USING (user_id = current_user)"),
-    ),
     (
         "statistics together on conversation_metrics",
         after_create(METRICS, "CREATE STATISTICS together ON user_id, voice_used FROM conversation_metrics"),
@@ -678,19 +711,6 @@ def test_what_only_alembic_takes_for_a_difference_is_none(project: Project, copy
     assert project.check() == []
     copy.conversation_metrics.c.tts_ms.comment = "another"
     assert "INT4" not in project.autogenerate()
-
-
-def test_a_trigger_on_a_new_table_is_settled_by_hand(project: Project, copy: Copy) -> None:
-    table("tags", id_column())(copy)
-    after_create(
-        "tags",
-        "CREATE TRIGGER kept BEFORE UPDATE ON tags FOR EACH ROW"
-        " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-        "ALTER TABLE tags ENABLE ROW LEVEL SECURITY",
-    )(SimpleNamespace(tags=copy.metadata.tables["tags"]))
-    text = project.autogenerate()
-    assert "# - trigger kept on tags: not in the database; the models say CREATE TRIGGER kept" in text
-    assert "# - table tags: row security: the database has none, the models say enabled" in text
 
 
 def test_the_operators_own_that_would_go_with_ours_is_noted(project: Project, copy: Copy) -> None:

@@ -90,15 +90,7 @@ _MODELLED = (
 
 def _trigger(sql: str, *said: str) -> Case:
     expected = [said[0]] if said else []
-    return Case(
-        _MODELLED,
-        revisions=[_MADE, _TRIGGER],
-        sql=sql,
-        expected=expected,
-        said=said[1:],
-        by_hand=True,
-        equal=False,
-    )
+    return Case(_MODELLED, revisions=[_MADE, _TRIGGER], sql=sql, expected=expected, said=said[1:])
 
 
 CASES = {

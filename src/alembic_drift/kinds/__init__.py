@@ -9,10 +9,12 @@ from alembic_drift.kinds.domains import DOMAINS
 from alembic_drift.kinds.functions import FUNCTIONS
 from alembic_drift.kinds.indexes import INDEXES
 from alembic_drift.kinds.others import OTHERS
+from alembic_drift.kinds.policies import POLICIES
+from alembic_drift.kinds.rules import RULES
 from alembic_drift.kinds.sequences import SEQUENCES
 from alembic_drift.kinds.statistics import STATISTICS
 from alembic_drift.kinds.tables import TABLES
-from alembic_drift.kinds.triggers import POLICIES, RULES, TRIGGERS
+from alembic_drift.kinds.triggers import TRIGGERS
 from alembic_drift.kinds.types import TYPES
 from alembic_drift.kinds.views import VIEWS
 from alembic_drift.mending import Kind

@@ -11,7 +11,7 @@ from sqlalchemy import CheckConstraint, ColumnClause, column, literal_column, te
 from sqlalchemy.sql.elements import conv
 
 from alembic_drift.internals import constraints_of, final_name, is_type_bound
-from alembic_drift.kinds import settings
+from alembic_drift.kinds import key_triggers, settings
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
 from alembic_drift.order import Phase
@@ -19,11 +19,10 @@ from alembic_drift.render import imported, in_schema, run
 from alembic_drift.sql import as_text, literal, qualified, quote
 
 # What a partition has of its table, and a child of its parent, comes and goes with that.
-_QUERY = """\
+_QUERY = f"""\
 SELECT 'constraint', heaps.relname, conname, jsonb_build_object(
     'definition', pg_get_constraintdef(pg_constraint.oid),
-    'triggers', CASE contype WHEN 'f' THEN CASE WHEN EXISTS (SELECT FROM pg_trigger
-        WHERE tgconstraint = pg_constraint.oid AND tgenabled <> 'O') THEN 'disabled' ELSE 'enabled' END END,
+    {key_triggers.FACTS},
     'index', nullif(concat_ws(', ', CASE WHEN NOT indisvalid THEN 'invalid' END,
         CASE WHEN indisreplident THEN 'replica identity' END), ''),
     'storage parameters', array_to_string(indexes.parameters, ', '), 'tablespace', indexes.tablespace,
@@ -55,7 +54,7 @@ FROM heaps JOIN pg_constraint ON conrelid = heaps.oid
 LEFT JOIN indexes ON of_constraint = pg_constraint.oid
 LEFT JOIN pg_class AS referred ON referred.oid = confrelid
 LEFT JOIN pg_namespace AS referred_schema ON referred_schema.oid = referred.relnamespace
-WHERE contype IN ('p', 'u', 'f', 'c', 'x') AND conparentid = 0 AND (contype <> 'c' OR conislocal)"""
+WHERE contype IN ('p', 'u', 'f', 'c', 'x') AND conparentid = 0 AND (contype <> 'c' OR conislocal)"""  # noqa: S608 - the names are ours
 
 _WORDS = {"p": "primary", "u": "unique", "f": "foreignkey", "c": "check", "x": None}
 _PHASES = {"f": Phase.CONSTRAINTS, "c": Phase.CONSTRAINTS}
@@ -77,7 +76,10 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
             )
         )
     mending.comment(key)
-    return settings.mend(mending, key, aspects, kind="index") - {"comment", NAME}
+    mended = {"comment", NAME}
+    if key_triggers.mend(mending, key):
+        mended.add(key_triggers.TRIGGERS)
+    return settings.mend(mending, key, aspects, kind="index") - mended
 
 
 def exchange(mending: Mending, key: Key) -> None:
@@ -113,7 +115,12 @@ def add(mending: Mending, key: Key, facts: Facts) -> Planned:
             index, definition = _index(mending, str(key.table), name, facts)
             added.append(index)
         added.append(execute(f"ALTER TABLE {table} ADD CONSTRAINT {quoted} {definition}"))
-    return [*added, *settings.of_new(mending, "index", name, facts), *mending.comment_of(key, facts)]
+    return [
+        *added,
+        *settings.of_new(mending, "index", name, facts),
+        *key_triggers.set_on_new(mending, key, facts),
+        *mending.comment_of(key, facts),
+    ]
 
 
 def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:

@@ -63,7 +63,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 
 def _phase(mending: Mending, facts: Facts) -> Phase:
     """Return when a function is made: as late as can be, for the text of its body names what it reads."""
-    needed = {name.removeprefix("pg_catalog.") for name in facts["_needed_by"]} - {"pg_trigger"}
+    needed = {name.removeprefix("pg_catalog.") for name in facts["_needed_by"]} - {"pg_trigger", "pg_policy"}
     if not facts["_uses"] and needed - {"pg_rewrite"}:  # by a default, a check, an index
         return Phase.TYPES
     if any(mending.view_of(name) for name in facts["_uses"]) or not needed:

@@ -1,6 +1,7 @@
 """Tables: settings of their own. That they are there, and their comments, Alembic sees."""
 
-from alembic_drift.kinds import column_settings, parents, settings
+from alembic_drift.kinds import column_settings, key_triggers, parents, settings
+from alembic_drift.kinds.policies import ROW_SECURITY, mend_row_security
 from alembic_drift.mending import Kind, Mending
 from alembic_drift.objects import Difference, Key
 from alembic_drift.order import Phase
@@ -29,8 +30,8 @@ SELECT kind, CAST(NULL AS text) AS "table", relname::text AS name, jsonb_build_o
 FROM relations WHERE kind = 'table'"""
 
 
-_APART = ("row security", "replica identity")
-"""What is not made with a table."""
+_APART = ("replica identity",)
+"""What is not made with a table, and has no operation."""
 
 
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
@@ -40,19 +41,21 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         mending.by_hand += [
             str(Difference(key, apart, None, models[apart])) for apart in _APART if apart in models
         ]
+    mend_row_security(mending, key)
     if database is None or models is None:
         column_settings.of_new_table(mending, key.name)
-        return aspects - {""}
+        return aspects - {"", ROW_SECURITY}
     if "inherits" in aspects:
         parents.mend(mending, key)
-    return settings.mend(mending, key, aspects) - {"comment", "inherits"}
+    return settings.mend(mending, key, aspects) - {"comment", "inherits", ROW_SECURITY}
 
 
 def _comments_of(mending: Mending, table: Key) -> None:
-    """Comment on what belongs to a new table and gets no comment with it."""
+    """Comment on what belongs to a new table and gets no comment with it; set what its keys' triggers do."""
     for key, facts in mending.models.items():
         if key.table == table.name and key.kind in {"constraint", "index"}:
             mending.both(Phase.REST, mending.comment_of(key, facts), [])
+            mending.both(Phase.REST, key_triggers.set_on_new(mending, key, facts), [])
 
 
 TABLES = Kind(("table",), _QUERY, _mend)

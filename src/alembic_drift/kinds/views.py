@@ -46,12 +46,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 
 def to_rebuild(mending: Mending) -> list[Key]:
     """Return the views that differ, or read what changes, those first that others read."""
-    changed = {
-        (str(key.table), key.name)
-        for key, aspect, _, _ in mending.differences
-        if key.kind == "column" and aspect in {"", "type", "collation", "generated"}
-    }
-    changed |= enumerations.changed_columns(mending)
+    changed = mending.changed_columns() | enumerations.changed_columns(mending)
     types = enumerations.changed_types(mending)
     views = {
         key
