@@ -173,16 +173,13 @@ def _make_as_it_was(mending: Mending, operation: ops.DropTableOp) -> None:
     """Have the downgrade make a table with what SQLAlchemy does not reflect, or say that it does not."""
     key = Key("table", None, operation.table_name)
     facts = mending.database[key]
-    if facts["persistence"] == "unlogged":
-        operation.prefixes = ["UNLOGGED"]
-    for fact, option in (("partition key", "partition_by"), ("tablespace", "tablespace")):
-        if fact in facts:
-            operation.table_kw[f"postgresql_{option}"] = facts[fact]
+    if "partition key" in facts:
+        operation.table_kw["postgresql_partition_by"] = facts["partition key"]
     if "_partitions" in facts:
         mending.by_hand.append(
             f"{key}: its partitions {facts['_partitions']} go with it; a downgrade makes it without any"
         )
-    for fact in ("row security", "replica identity", "inherits", "type", "foreign"):
+    for fact in ("replica identity", "inherits", "type", "foreign"):
         if fact in facts:
             mending.by_hand.append(f"{key}: {fact}: {facts[fact]}: a downgrade makes it without that")
 

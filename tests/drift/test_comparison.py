@@ -137,10 +137,10 @@ def test_the_order_of_options_is_no_difference(project: Project) -> None:
     with engine.connect() as connection:
         _, database, models = read_both(connection, metadata)
         key = Key("index", "t", "by_a")
-        assert database[key]["definition"] == models[key]["definition"]
+        assert database[key]["storage parameters"] == models[key]["storage parameters"]
         connection.exec_driver_sql("ALTER INDEX by_a SET (fillfactor = 80)")
         _, database, models = read_both(connection, metadata)
-        assert database[key]["definition"] != models[key]["definition"]
+        assert database[key]["storage parameters"] != models[key]["storage parameters"]
     engine.dispose()
 
 

@@ -288,8 +288,8 @@ MENDED = [
     ),
     ("sequence streaming_chunks_id_seq", "ALTER SEQUENCE streaming_chunks_id_seq SET UNLOGGED"),
     (
-        "index idx_requests_branch_id on api_requests",
-        "ALTER INDEX idx_requests_branch_id SET (deduplicate_items = off, fillfactor = 60)",
+        "index idx_requests_is_subtask on api_requests",
+        "ALTER INDEX idx_requests_is_subtask SET (deduplicate_items = off, fillfactor = 60)",
     ),
     (
         "index idx_api_requests_timestamp on api_requests",

@@ -3,7 +3,6 @@
 import enum
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -469,14 +468,13 @@ def changes() -> list[tuple[str, Change]]:
         ),
         (
             "table set_up",
-            lambda copy: after_create(
-                "set",
-                "ALTER TABLE set_up SET (fillfactor = 70, toast.autovacuum_enabled = off), SET UNLOGGED,"
-                " ALTER note SET STORAGE EXTERNAL, ALTER note SET STATISTICS 9",
-            )(
-                SimpleNamespace(
-                    set=Table("set_up", copy.metadata, id_column(), Column("note", sa.Text, index=True))
-                )
+            both(
+                table("set_up", id_column(), Column("note", sa.Text, index=True)),
+                after_create(
+                    "set_up",
+                    "ALTER TABLE set_up SET (fillfactor = 70, toast.autovacuum_enabled = off), SET UNLOGGED,"
+                    " ALTER note SET STORAGE EXTERNAL, ALTER note SET STATISTICS 9",
+                ),
             ),
         ),
         (

@@ -106,9 +106,7 @@ def _say_what_goes(mending: Mending, view: Key) -> None:
     for key, facts in mending.database.items():
         if key.table != view.name or key in mending.own:
             continue
-        if key.kind in {"trigger", "rule"} and key in mending.models:
-            mending.by_hand.append(f"{key}: it goes with {view}, which is made again")
-        elif key.kind == "column" and "default" in facts and view in mending.models:
+        if key.kind == "column" and "default" in facts and view in mending.models:
             mending.by_hand.append(f"{key}: its default goes with {view}, which is made again")
 
 
