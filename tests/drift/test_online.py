@@ -16,7 +16,7 @@ _REFUSED = {
 }
 
 
-def _online(stock: Stock) -> None:
+def online(stock: Stock) -> None:
     stock.prepare(
         Case(
             table("a b"),
@@ -39,7 +39,7 @@ def _online(stock: Stock) -> None:
 
 @pytest.mark.parametrize("operation", quick(_REFUSED, *_REFUSED))
 def test_what_takes_all_rows_is_refused_where_there_are_rows(stock: Stock, operation: str) -> None:
-    _online(stock)
+    online(stock)
     stock.database.execute("INSERT INTO t VALUES (1, 'a', 1)")
     stock.write_revision(f"import alembic_drift.operations\n{operation}")
     with pytest.raises(RefusedError, match="all rows of t under a lock.*(later revision|NOT VALID)"):
@@ -49,7 +49,7 @@ def test_what_takes_all_rows_is_refused_where_there_are_rows(stock: Stock, opera
 
 
 def test_a_label_is_added_beside_others_and_used_at_once(stock: Stock) -> None:
-    _online(stock)
+    online(stock)
     stock.database.execute("INSERT INTO t VALUES (1, 'a', 1)")
     stock.write_revision(
         "import alembic_drift.operations\n"

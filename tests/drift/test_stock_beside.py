@@ -74,11 +74,11 @@ CASES = {
     ),
     # What goes with what is dropped or made again, and what the downgrade makes.
     "view-with-grants": Case(
-        _VIEW,
+        _T.replace("MORE", 'sa.Column("a", sa.Integer)'),
         revisions=[_MADE_VIEW],
         sql="GRANT SELECT ON v TO PUBLIC",
-        expected=["column t.a (type)"],
-        text=["# - view v: it is dropped, and with it what was granted: SELECT to public"],
+        expected=["view v"],
+        text=["# view v: a downgrade creates it without its privileges: SELECT to public"],
         by_hand=True,
     ),
     "view-with-options": Case(

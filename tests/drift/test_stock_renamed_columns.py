@@ -1,4 +1,4 @@
-"""A column that was renamed in the models: added and dropped, with a line that says what it may be."""
+"""A column or table that was renamed in the models: a line says what the drop and the addition may be."""
 
 import re
 
@@ -20,6 +20,24 @@ def _renamed(made: str, columns: str, *expected: str, hints: str = "seats places
         text=[f"# .*{line}" for line in hint],
         never=[r"To settle by hand", *([] if hints else [r"is a rename"])],
         **options,  # type: ignore[arg-type]
+    )
+
+
+def _table(schema: str = "", column: str = "seats int") -> Case:
+    where = f"schema={schema!r}" if schema else ""
+    hint = (
+        "dropped table old and added table new have the same columns: if this is a rename, use"
+        rf" op\.rename_table\('old', 'new'{where and ', ' + where}\)"
+    )
+    same = column == "seats int"
+    return Case(
+        f'sa.Table("new", metadata, sa.Column("seats", sa.Integer){where and ", " + where})',
+        schemas=f"CREATE SCHEMA {schema}" if schema else "",
+        revisions=[f'op.execute("CREATE TABLE {schema and schema + "."}old ({column})")'],
+        env='options["include_schemas"] = True' if schema else "",
+        expected=["table new", "table old"],
+        text=[f"# {hint}"] if same else [],
+        never=[] if same else ["is a rename"],
     )
 
 
@@ -87,6 +105,17 @@ CASES = {
         expected=[*_BOTH, "constraint t_pkey on t (definition)"],
         text=[f"# .*{_HINT.format('seats', 'places')}"],
     ),
+    "17-in-a-schema": Case(
+        'sa.Table("t", metadata, sa.Column("places", sa.Integer), schema="s")',
+        schemas="CREATE SCHEMA s",
+        revisions=["op.execute('CREATE TABLE s.t (seats int)')"],
+        env='options["include_schemas"] = True',
+        expected=_BOTH,
+        text=[r"# .*op\.alter_column\('t', 'seats', new_column_name='places', schema='s'\)"],
+    ),
+    "17-table": _table(),
+    "17-table-in-a-schema": _table("s"),
+    "17-table-of-other-columns": _table(column="seats int, title text"),
 }
 
 

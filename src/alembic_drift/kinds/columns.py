@@ -12,7 +12,7 @@ from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.probes import Cast
-from alembic_drift.render import ConvertOp
+from alembic_drift.render import ConvertOp, in_schema
 from alembic_drift.sql import as_text, quote
 
 _QUERY = """\
@@ -85,9 +85,10 @@ def _hint(mending: Mending, dropped: Key, facts: Facts) -> None:
             and key not in mending.database
             and added.get("type") == facts.get("type")
         ):
+            names = f"{key.table!r}, {dropped.name!r}, new_column_name={key.name!r}"
             mending.hints.append(
                 f"dropped {dropped.name} and added {key.name} have the same type: if this is a rename, use"
-                f" op.alter_column({key.table!r}, {dropped.name!r}, new_column_name={key.name!r})"
+                f" op.alter_column({names}{in_schema(mending.schema)})"
             )
 
 

@@ -4,6 +4,7 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
+from alembic_drift.kinds import privileges
 from alembic_drift.mending import Kind, Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
@@ -17,9 +18,6 @@ SELECT CASE prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'fu
         ELSE format('%s %s %s %s %s', aggtransfn, format_type(aggtranstype, NULL), aggfinalfn, aggcombinefn,
             agginitval) END,
     'comment', obj_description(pg_proc.oid, 'pg_proc'), '_name', proname,
-    '_granted', (SELECT string_agg(DISTINCT concat(privilege_type, ' to ',
-            CASE grantee WHEN 0 THEN 'public' ELSE grantee::regrole::text END), ', ')
-        FROM aclexplode(proacl) WHERE grantee <> proowner),
     '_result', pg_get_function_result(pg_proc.oid), '_search_path', (
         SELECT setting FROM unnest(proconfig) AS setting WHERE setting LIKE 'search\\_path=%'),
     '_needed_by', (SELECT coalesce(jsonb_agg(DISTINCT classid::regclass::text), '[]') FROM pg_depend
@@ -50,15 +48,20 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     elif database is not None and models is not None:
         up, down = _create(mending, key, models), _create(mending, key, database)
         if database.get("_result") != models.get("_result"):  # which CREATE OR REPLACE does not change
-            up, down = [*dropped, *up], [*dropped, *down]
-            if "_granted" in database:
-                granted = database["_granted"]
-                mending.by_hand.append(f"{key}: it is made again, and what was granted goes: {granted}")
+            up, down = _again(mending, key, up), _again(mending, key, down)
         elif database.get("comment") != models.get("comment"):
             up = [up[0], mending.comment_op(key, models.get("comment"))]
             down = [down[0], mending.comment_op(key, database.get("comment"))]
         mending.both(_phase(mending, models), up, down)
     return set()
+
+
+def _again(mending: Mending, key: Key, created: Planned) -> Planned:
+    """Return what drops a function and creates it, with the owner and privileges that it has."""
+    replaced, *comment = created
+    assert isinstance(replaced, ReplaceFunctionOp)  # noqa: S101 - it comes from _create
+    replaced.keep_privileges = True
+    return [DropFunctionOp(_signature(mending, key), keep_privileges=True), replaced, *comment]
 
 
 def _phase(mending: Mending, facts: Facts) -> Phase:
@@ -101,12 +104,26 @@ FUNCTIONS = Kind(("function", "procedure", "aggregate"), _QUERY, _mend)
 class ReplaceFunctionOp(ops.MigrateOperation):
     """Create a function or procedure, or replace its definition."""
 
-    def __init__(self, signature: str, definition: str, *, own_search_path: bool = False) -> None:
-        self.signature, self.definition, self.own_search_path = signature, definition, own_search_path
+    def __init__(
+        self,
+        signature: str,
+        definition: str,
+        *,
+        own_search_path: bool = False,
+        keep_privileges: bool = False,
+    ) -> None:
+        self.signature, self.definition = signature, definition
+        self.own_search_path, self.keep_privileges = own_search_path, keep_privileges
 
     @classmethod
     def replace(
-        cls, operations: Operations, signature: str, definition: str, *, own_search_path: bool = False
+        cls,
+        operations: Operations,
+        signature: str,
+        definition: str,
+        *,
+        own_search_path: bool = False,
+        keep_privileges: bool = False,
     ) -> None:
         """Create a function or procedure, or replace its definition.
 
@@ -114,24 +131,30 @@ class ReplaceFunctionOp(ops.MigrateOperation):
         :param definition: the whole CREATE OR REPLACE FUNCTION, as plain SQL.
         :param own_search_path: whether it is to find what is in its own schema, whatever search_path its
             caller has. (``SET search_path`` in the definition would name one schema for all databases.)
+        :param keep_privileges: whether it gets the owner and the privileges that
+            ``op.drop_function(…, keep_privileges=True)`` has kept.
         """
-        operations.invoke(cls(signature, definition, own_search_path=own_search_path))
+        operations.invoke(
+            cls(signature, definition, own_search_path=own_search_path, keep_privileges=keep_privileges)
+        )
 
 
 @Operations.register_operation("drop_function", "drop")
 class DropFunctionOp(ops.MigrateOperation):
     """Drop a function or procedure."""
 
-    def __init__(self, signature: str) -> None:
-        self.signature = signature
+    def __init__(self, signature: str, *, keep_privileges: bool = False) -> None:
+        self.signature, self.keep_privileges = signature, keep_privileges
 
     @classmethod
-    def drop(cls, operations: Operations, signature: str) -> None:
+    def drop(cls, operations: Operations, signature: str, *, keep_privileges: bool = False) -> None:
         """Drop a function or procedure, if it is there.
 
         :param signature: name and types of its arguments: ``f(integer)``.
+        :param keep_privileges: whether to keep its owner and privileges, in a table, for
+            ``op.replace_function(…, keep_privileges=True)`` of the same signature.
         """
-        operations.invoke(cls(signature))
+        operations.invoke(cls(signature, keep_privileges=keep_privileges))
 
 
 @Operations.implementation_for(ReplaceFunctionOp)
@@ -140,21 +163,27 @@ def _replace_function(operations: Operations, operation: ReplaceFunctionOp) -> N
     if operation.own_search_path:
         pin = f"ALTER ROUTINE {operation.signature} SET search_path = ".replace("'", "''").replace("%", "%%")
         run(operations, f"DO $pin$ BEGIN EXECUTE format('{pin}%I', current_schema()); END $pin$")
+    if operation.keep_privileges:
+        run(operations, privileges.restored(operations, privileges.ROUTINE, operation.signature))
 
 
 @Operations.implementation_for(DropFunctionOp)
 def _drop_function(operations: Operations, operation: DropFunctionOp) -> None:
-    run(operations, f"DROP ROUTINE IF EXISTS {operation.signature}")
+    drop = f"DROP ROUTINE IF EXISTS {operation.signature}"
+    if operation.keep_privileges:
+        drop = privileges.dropped(operations, privileges.ROUTINE, operation.signature, drop)
+    run(operations, drop)
 
 
 @renderers.dispatch_for(ReplaceFunctionOp)
 def _render_replace_function(context: AutogenContext, operation: ReplaceFunctionOp) -> str:
     imported(context)
     path = ", own_search_path=True" if operation.own_search_path else ""
-    return f"op.replace_function({operation.signature!r}, {text_of(operation.definition)}{path})"
+    definition, kept = text_of(operation.definition), privileges.argument(operation.keep_privileges)
+    return f"op.replace_function({operation.signature!r}, {definition}{path}{kept})"
 
 
 @renderers.dispatch_for(DropFunctionOp)
 def _render_drop_function(context: AutogenContext, operation: DropFunctionOp) -> str:
     imported(context)
-    return f"op.drop_function({operation.signature!r})"
+    return f"op.drop_function({operation.signature!r}{privileges.argument(operation.keep_privileges)})"

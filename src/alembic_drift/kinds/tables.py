@@ -3,8 +3,9 @@
 from alembic_drift.kinds import column_settings, key_triggers, parents, settings
 from alembic_drift.kinds.policies import ROW_SECURITY, mend_row_security
 from alembic_drift.mending import Kind, Mending
-from alembic_drift.objects import Difference, Key
+from alembic_drift.objects import Catalog, Difference, Key
 from alembic_drift.order import Phase
+from alembic_drift.render import in_schema
 
 _QUERY = """\
 SELECT kind, CAST(NULL AS text) AS "table", relname::text AS name, jsonb_build_object(
@@ -42,12 +43,39 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
             str(Difference(key, apart, None, models[apart])) for apart in _APART if apart in models
         ]
     mend_row_security(mending, key)
+    if models is None:
+        _hint(mending, key)
     if database is None or models is None:
         column_settings.of_new_table(mending, key.name)
         return aspects - {"", ROW_SECURITY}
     if "inherits" in aspects:
         parents.mend(mending, key)
     return settings.mend(mending, key, aspects) - {"comment", "inherits", ROW_SECURITY}
+
+
+def _hint(mending: Mending, dropped: Key) -> None:
+    """Say that a table may have been renamed: a new one has the same columns."""
+    columns = _columns(mending.database, dropped.name)
+    for key in mending.models:
+        if (
+            key.kind == "table"
+            and key not in mending.database
+            and columns
+            and _columns(mending.models, key.name) == columns
+        ):
+            names = f"{dropped.name!r}, {key.name!r}{in_schema(mending.schema)}"
+            mending.hints.append(
+                f"dropped table {dropped.name} and added table {key.name} have the same columns: if this is a"
+                f" rename, use op.rename_table({names})"
+            )
+
+
+def _columns(catalog: Catalog, table: str) -> set[tuple[str, str]]:
+    return {
+        (key.name, facts["type"])
+        for key, facts in catalog.items()
+        if key.kind == "column" and key.table == table
+    }
 
 
 def _comments_of(mending: Mending, table: Key) -> None:

@@ -7,7 +7,7 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
-from alembic_drift.kinds import column_settings, enumerations, indexes, settings
+from alembic_drift.kinds import column_settings, enumerations, indexes, privileges, settings
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Key
 from alembic_drift.order import Phase
@@ -90,19 +90,22 @@ def rebuild(mending: Mending) -> None:
     """Plan that the views go before what they read changes, and come after it."""
     for place, view in enumerate(mending.rebuilt):
         drop: Any = DropMaterializedViewOp if view.kind == "materialized view" else DropViewOp
-        dropped: Planned = [drop(view.name, schema=mending.schema)]
+        again = view in mending.database and view in mending.models
+        dropped: Planned = [drop(view.name, schema=mending.schema, keep_privileges=again)]
         if view in mending.database:
-            mending.both(Phase.VIEWS_GO, dropped, _create(mending, view, of_models=False), number=-place)
+            created = _create(mending, view, of_models=False, keep_privileges=again)
+            mending.both(Phase.VIEWS_GO, dropped, created, number=-place)
             _say_what_goes(mending, view)
         if view in mending.models:
-            mending.both(Phase.VIEWS, _create(mending, view, of_models=True), dropped, number=place)
+            created = _create(mending, view, of_models=True, keep_privileges=again)
+            mending.both(Phase.VIEWS, created, dropped, number=place)
 
 
 def _say_what_goes(mending: Mending, view: Key) -> None:
     """Note what goes with a view that is dropped or made again, and is not made again with it."""
-    if "_granted" in mending.database[view]:
+    if view not in mending.models and "_granted" in mending.database[view]:
         granted = mending.database[view]["_granted"]
-        mending.by_hand.append(f"{view}: it is dropped, and with it what was granted: {granted}")
+        mending.hints.append(f"{view}: a downgrade creates it without its privileges: {granted}")
     for key, facts in mending.database.items():
         if key.table != view.name or key in mending.own:
             continue
@@ -110,11 +113,12 @@ def _say_what_goes(mending: Mending, view: Key) -> None:
             mending.by_hand.append(f"{key}: its default goes with {view}, which is made again")
 
 
-def _create(mending: Mending, view: Key, *, of_models: bool) -> Planned:
+def _create(mending: Mending, view: Key, *, of_models: bool, keep_privileges: bool) -> Planned:
     """Return what makes a view with its indexes and comments, and the operator's own indexes."""
     create: Any = CreateMaterializedViewOp if view.kind == "materialized view" else CreateViewOp
     catalog = mending.models if of_models else mending.database
-    made: Planned = [create(view.name, catalog[view]["query"].strip(), schema=mending.schema)]
+    query = catalog[view]["query"].strip()
+    made: Planned = [create(view.name, query, schema=mending.schema, keep_privileges=keep_privileges)]
     made += settings.of_new(mending, view.kind, view.name, catalog[view])
     made += mending.comment_of(view, catalog[view])
     for key, facts in catalog.items():
@@ -139,18 +143,30 @@ class _CreateViewOp(ops.MigrateOperation):
     statement: ClassVar[str]
     operation: ClassVar[str]
 
-    def __init__(self, name: str, query: str, *, schema: str | None = None) -> None:
-        self.name, self.query, self.schema = name, query, schema
+    def __init__(
+        self, name: str, query: str, *, schema: str | None = None, keep_privileges: bool = False
+    ) -> None:
+        self.name, self.query, self.schema, self.keep_privileges = name, query, schema, keep_privileges
 
     @classmethod
-    def create(cls, operations: Operations, name: str, query: str, *, schema: str | None = None) -> None:
+    def create(
+        cls,
+        operations: Operations,
+        name: str,
+        query: str,
+        *,
+        schema: str | None = None,
+        keep_privileges: bool = False,
+    ) -> None:
         """Create a view, or leave one of the name that is there.
 
         :param name: its name.
         :param query: the SELECT that it shows, as plain SQL.
         :param schema: its schema, if it is not the first of the search_path.
+        :param keep_privileges: whether it gets the owner and the privileges that the operation which dropped
+            it has kept.
         """
-        operations.invoke(cls(name, query, schema=schema))
+        operations.invoke(cls(name, query, schema=schema, keep_privileges=keep_privileges))
 
 
 @Operations.register_operation("create_view", "create")
@@ -173,13 +189,21 @@ class _DropViewOp(ops.MigrateOperation):
     statement: ClassVar[str]
     operation: ClassVar[str]
 
-    def __init__(self, name: str, *, schema: str | None = None) -> None:
-        self.name, self.schema = name, schema
+    def __init__(self, name: str, *, schema: str | None = None, keep_privileges: bool = False) -> None:
+        self.name, self.schema, self.keep_privileges = name, schema, keep_privileges
 
     @classmethod
-    def drop(cls, operations: Operations, name: str, *, schema: str | None = None) -> None:
-        """Drop a view, with its indexes and comments, if it is there."""
-        operations.invoke(cls(name, schema=schema))
+    def drop(
+        cls, operations: Operations, name: str, *, schema: str | None = None, keep_privileges: bool = False
+    ) -> None:
+        """Drop a view, with its indexes and comments, if it is there.
+
+        :param name: its name.
+        :param schema: its schema, if it is not the first of the search_path.
+        :param keep_privileges: whether to keep its owner and privileges, in a table, for the operation that
+            creates it with ``keep_privileges=True``.
+        """
+        operations.invoke(cls(name, schema=schema, keep_privileges=keep_privileges))
 
 
 @Operations.register_operation("drop_view", "drop")
@@ -203,22 +227,29 @@ class DropMaterializedViewOp(_DropViewOp):
 def _create_view(operations: Operations, operation: _CreateViewOp) -> None:
     name = qualified(operation.name, operation.schema)
     run(operations, f"{operation.statement} {name} AS\n{operation.query}")
+    if operation.keep_privileges:
+        run(operations, privileges.restored(operations, privileges.RELATION, name))
 
 
 @Operations.implementation_for(DropViewOp)
 @Operations.implementation_for(DropMaterializedViewOp)
 def _drop_view(operations: Operations, operation: _DropViewOp) -> None:
-    run(operations, f"{operation.statement} {qualified(operation.name, operation.schema)}")
+    name = qualified(operation.name, operation.schema)
+    drop = f"{operation.statement} {name}"
+    if operation.keep_privileges:
+        drop = privileges.dropped(operations, privileges.RELATION, name, drop)
+    run(operations, drop)
 
 
 @renderers.dispatch_for(_CreateViewOp)
 def _render_create_view(context: AutogenContext, operation: _CreateViewOp) -> str:
     imported(context)
-    query, schema = text_of(operation.query), in_schema(operation.schema)
-    return f"op.{operation.operation}({operation.name!r}, {query}{schema})"
+    query, kept = text_of(operation.query), privileges.argument(operation.keep_privileges)
+    return f"op.{operation.operation}({operation.name!r}, {query}{in_schema(operation.schema)}{kept})"
 
 
 @renderers.dispatch_for(_DropViewOp)
 def _render_drop_view(context: AutogenContext, operation: _DropViewOp) -> str:
     imported(context)
-    return f"op.{operation.operation}({operation.name!r}{in_schema(operation.schema)})"
+    kept = privileges.argument(operation.keep_privileges)
+    return f"op.{operation.operation}({operation.name!r}{in_schema(operation.schema)}{kept})"

@@ -1,0 +1,120 @@
+"""Owner and privileges of a view or routine that is dropped and created again.
+
+They differ between databases, so they are not written into the revision: the drop puts them into a table, and
+the creation takes them from there. A table, because an online run may end between the two.
+"""
+
+from typing import NamedTuple
+
+from alembic.operations import Operations
+
+from alembic_drift.sql import literal, qualified
+
+_RELATION = """\
+SELECT pg_class.oid, format('%I.%I', nspname, relname) AS name, relowner AS owner, relacl AS set,
+    acldefault('r', relowner) AS usual
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = to_regclass(@NAME)"""
+
+# to_regprocedure() takes no names of arguments; the server's own text of a signature has them.
+_ROUTINE = """\
+SELECT pg_proc.oid, format('%I.%I(%s)', nspname, proname, arguments) AS name, proowner AS owner,
+    proacl AS set, acldefault('f', proowner) AS usual
+FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace,
+    pg_get_function_identity_arguments(pg_proc.oid) AS arguments
+WHERE @NAME IN (format('%I.%I(%s)', nspname, proname, arguments), pg_proc.oid::regprocedure::text)
+   OR (pg_function_is_visible(pg_proc.oid) AND @NAME = format('%I(%s)', proname, arguments))"""
+
+
+class Kind(NamedTuple):
+    """What PostgreSQL calls it in GRANT, and the query of one."""
+
+    word: str
+    query: str
+
+
+RELATION = Kind("TABLE", _RELATION)
+ROUTINE = Kind("ROUTINE", _ROUTINE)
+
+_KEEP = """\
+DO $keep$ DECLARE object record; routines bigint; BEGIN
+SELECT * INTO object FROM (@OBJECT) AS object;
+IF object.set IS NOT NULL OR object.owner::regrole <> current_user::regrole
+    OR EXISTS (SELECT FROM pg_attribute WHERE attrelid = object.oid AND attacl IS NOT NULL)
+    OR (object.oid IS NOT NULL AND EXISTS (SELECT FROM pg_default_acl))
+THEN
+    CREATE TABLE IF NOT EXISTS @TABLE (
+        number integer GENERATED ALWAYS AS IDENTITY, object text, attribute text, statement text);
+    DELETE FROM @TABLE AS kept WHERE kept.object = object.name;
+    INSERT INTO @TABLE (object, attribute, statement)
+    VALUES (object.name, NULL,
+        format('ALTER @KIND %s OWNER TO %I', object.name, pg_get_userbyid(object.owner)));
+    INSERT INTO @TABLE (object, attribute, statement)
+    SELECT object.name, attname, format('GRANT %s%s ON @KIND %s TO %s%s', privilege_type,
+        '(' || quote_ident(attname) || ')', object.name,
+        CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
+        CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END)
+    FROM (
+        SELECT NULL AS attname, coalesce(object.set, object.usual) AS acl
+        UNION ALL SELECT attname, attacl FROM pg_attribute WHERE attrelid = object.oid
+    ) AS lists, aclexplode(acl) WHERE grantee <> object.owner;
+END IF;
+SELECT count(*) INTO routines FROM pg_proc;
+@DROP;
+IF object.oid IS NULL AND routines > (SELECT count(*) FROM pg_proc) THEN
+    RAISE EXCEPTION 'the privileges of % cannot be kept: it has another signature', @NAME
+    USING HINT = 'Write the types of its arguments as the server does: integer, not int.';
+END IF;
+END $keep$"""
+
+_RESTORE = """\
+DO $restore$ DECLARE object record; step record; BEGIN
+IF to_regclass(@KEPT) IS NULL THEN
+    RETURN;
+END IF;
+SELECT * INTO object FROM (@OBJECT) AS object;
+IF NOT EXISTS (SELECT FROM @TABLE AS kept WHERE kept.object = object.name) THEN
+    RETURN;
+END IF;
+FOR step IN SELECT DISTINCT grantee FROM aclexplode(coalesce(object.set, object.usual))
+    WHERE grantee <> object.owner
+LOOP
+    EXECUTE format('REVOKE ALL ON @KIND %s FROM %s', object.name,
+        CASE step.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(step.grantee)) END);
+END LOOP;
+FOR step IN
+    SELECT statement FROM @TABLE AS kept WHERE kept.object = object.name AND (attribute IS NULL OR EXISTS (
+        SELECT FROM pg_attribute WHERE attrelid = object.oid AND attname = attribute)) ORDER BY number
+LOOP
+    EXECUTE step.statement;
+END LOOP;
+DELETE FROM @TABLE AS kept WHERE kept.object = object.name;
+IF NOT EXISTS (SELECT FROM @TABLE) THEN
+    DROP TABLE @TABLE;
+END IF;
+END $restore$"""
+
+
+def dropped(operations: Operations, kind: Kind, name: str, drop: str) -> str:
+    """Return what drops a view or routine and keeps its owner and privileges for :func:`restored`.
+
+    :param name: as SQL writes it; of a routine with its arguments.
+    :param drop: what drops it.
+    """
+    return _of(_KEEP, operations, kind, name).replace("@DROP", drop)
+
+
+def restored(operations: Operations, kind: Kind, name: str) -> str:
+    """Return what gives a view or routine the owner and privileges that :func:`dropped` has kept."""
+    return _of(_RESTORE, operations, kind, name)
+
+
+def argument(keep: bool) -> str:  # noqa: FBT001 - an argument of operations
+    """Return the argument that says whether privileges are kept, if they are."""
+    return ", keep_privileges=True" if keep else ""
+
+
+def _of(text: str, operations: Operations, kind: Kind, name: str) -> str:
+    context = operations.get_context()
+    table = qualified(f"{context.version_table}_privileges", context.version_table_schema)
+    text = text.replace("@OBJECT", kind.query).replace("@KIND", kind.word).replace("@KEPT", literal(table))
+    return text.replace("@TABLE", table).replace("@NAME", literal(name))
