@@ -16,6 +16,8 @@ from sqlalchemy.sql.ddl import CreateView
 from alembic_drift.driver import first_line, sqlstate, takes_several_statements
 from alembic_drift.internals import final_name, without_constraints
 from alembic_drift.objects import Key
+from alembic_drift.revisions.statements import changes_of
+from alembic_drift.revisions.tokens import with_schemas
 from alembic_drift.sql import quote
 
 
@@ -35,6 +37,9 @@ class Statement(NamedTuple):
 
 Unmade = dict[str, dict[Key, str]]
 """For each schema what could not be made in it, and why."""
+
+_PLAIN = "statement"
+"""The kind of plain SQL."""
 
 _UNNAMED = ""
 """The name of a constraint that the server would name."""
@@ -69,11 +74,12 @@ def models_of(metadatas: Sequence[sa.MetaData]) -> Models:
 
 
 def statements_of(
-    elements: Iterable[Any], schemas: Mapping[str | None, str], dialect: sa.Dialect
+    elements: Iterable[Any], schemas: Mapping[str | None, str], default: str, dialect: sa.Dialect
 ) -> list[Statement]:
     """Return the SQL of what makes models; a type or sequence once for all metadatas that have it.
 
     :param schemas: the schema to use for each schema that the models name, and for None.
+    :param default: the name of the schema for None, which plain SQL may write.
     :param dialect: that of the connection: what it writes depends on the server's version.
     """
     translated = {name: schema for name, schema in schemas.items() if name is not None}
@@ -114,7 +120,35 @@ def statements_of(
             made = made._replace(apart=partial(apart, element))
         if made.key.kind not in {"type", "domain", "sequence"} or made not in statements:
             statements.append(made)
-    return statements
+    return _plain_in_place(statements, schemas, default)
+
+
+def _plain_in_place(
+    statements: list[Statement], schemas: Mapping[str | None, str], default: str
+) -> list[Statement]:
+    """Have plain SQL make and use what is in the schemas of the models, where it names them.
+
+    What the models do not make is the database's, in whichever schema: functions of extensions.
+    """
+    real = {place: None if schema == default else schema for schema, place in schemas.items()}
+    made = {
+        (None if thing.schema == default else thing.schema, thing.name.partition("/")[0])
+        for statement in statements
+        if statement.key.kind == _PLAIN
+        for thing in changes_of(statement.sql)
+    }
+    made |= {(real[statement.place], statement.key.name) for statement in statements}
+
+    def place_of(schema: str, name: str) -> str | None:
+        known = None if schema == default else schema
+        return schemas[known] if (known, name) in made and known in schemas else None
+
+    return [
+        statement._replace(sql=with_schemas(statement.sql, place_of))
+        if statement.key.kind == _PLAIN
+        else statement
+        for statement in statements
+    ]
 
 
 def _schema_of(statement: Any) -> str | None:
@@ -146,7 +180,7 @@ def _key_of(statement: Any) -> Key:
             kind = "domain" if type(statement).__name__.endswith("DomainType") else "type"
             return Key(kind, None, str(name))
     words = " ".join(str(getattr(statement, "statement", statement)).split())
-    return Key("statement", None, words if len(words) <= 60 else f"{words[:60]}…")
+    return Key(_PLAIN, None, words if len(words) <= 60 else f"{words[:60]}…")
 
 
 def make(connection: sa.Connection, statements: list[Statement], real: Mapping[str, str]) -> Unmade:

@@ -66,7 +66,7 @@ def both_sides(
         if models.elements is None:
             _create_all(connection, models.metadatas, places)
         else:
-            statements = statements_of(models.elements, places, connection.dialect)
+            statements = statements_of(models.elements, places, names[None], connection.dialect)
             unmade = make(connection, statements, {scratch[name]: written[name] for name in scratch})
         rename = {place: (name, written[name]) for name, place in scratch.items()}
         made = {

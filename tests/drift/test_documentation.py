@@ -13,12 +13,13 @@ from alembic_drift.ownership import Allowed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "alembic_drift.md").read_text()
 PACKAGE = Path(alembic_drift.__file__).parent
+IN_ENV, DECLARED = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)
+"""Its examples; what the models declare beside a table is tried in test_plain_sql.py."""
 
 
 def test_env_py_lists_it_by_its_name() -> None:
-    [in_env] = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)
-    compile(in_env, "env.py", "exec")
-    assert f'"{alembic_drift.PLUGIN}"' in in_env
+    compile(IN_ENV, "env.py", "exec")
+    assert f'"{alembic_drift.PLUGIN}"' in IN_ENV
 
 
 def test_its_patterns_match() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from alembic_drift.ownership import OWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 class Token(NamedTuple):
@@ -38,22 +38,44 @@ _OWN = Token(OWN.strip(), None)
 
 def tokens_of(sql: str) -> Iterator[Token]:
     """Yield the tokens of a text; of the comments only the mark of what is the operator's own."""
+    return (token for token, _, _ in _placed(sql))
+
+
+def with_schemas(sql: str, schema_of: Callable[[str, str], str | None]) -> str:
+    """Return SQL in which names have another schema; texts and bodies of functions stay as they are.
+
+    :param schema_of: returns for a schema and a name in it the schema to write, as SQL; None leaves it.
+    """
+    tokens = [*_placed(sql)]
+    parts, end, before = list[str](), 0, ""
+    for (schema, start, stop), (dot, *_), (name, *_) in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if dot.word == "." and before != "." and schema.name is not None and name.name is not None:
+            other = schema_of(schema.name, name.name)
+            if other is not None:
+                parts += [sql[end:start], other]
+                end = stop
+        before = schema.word
+    return "".join([*parts, sql[end:]])
+
+
+def _placed(sql: str) -> Iterator[tuple[Token, int, int]]:
+    """Yield the tokens of a text, where each begins and where it ends."""
     position = 0
     while found := _TOKEN.match(sql, position):
-        position = found.end()
+        start, position = found.span()
         match found.lastgroup:
             case "comment":
-                if sql.startswith(OWN.strip(), found.start()):
-                    yield _OWN
-                position = _after_comment(sql, found.start())
+                position = _after_comment(sql, start)
+                if sql.startswith(OWN.strip(), start):
+                    yield _OWN, start, position
             case "text" | "dollars":
-                yield Token("", None)
+                yield Token("", None), start, position
             case "quoted":
-                yield Token("", found["quoted"].replace('""', '"'))
+                yield Token("", found["quoted"].replace('""', '"')), start, position
             case "word":
-                yield Token(found["word"].lower(), found["word"].lower())
+                yield Token(found["word"].lower(), found["word"].lower()), start, position
             case "sign":
-                yield Token(found["sign"], None)
+                yield Token(found["sign"], None), start, position
 
 
 def _after_comment(sql: str, start: int) -> int:
