@@ -26,6 +26,8 @@ options = {"target_metadata": target_metadata}
 options["autogenerate_plugins"] = ["alembic.autogenerate.*", "alembic_drift"]
 exec(config.attributes["env"])
 """,
+    # SQLAlchemy compiles the queries of reflection once, not in each command.
+    "connectable = engine_from_config(": 'connectable = config.attributes["engine"] or engine_from_config(',
     "        target_metadata=target_metadata,\n": "        **options,\n",
     "connection=connection, target_metadata=target_metadata": "connection=connection, **options",
 }
