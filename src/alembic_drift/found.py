@@ -18,6 +18,8 @@ from alembic_drift.order import Phase
 Found = tuple[int, ops.MigrateOperation]
 """An operation, and its number among all."""
 
+_NULLS = "postgresql_nulls_not_distinct"
+
 
 def take_over(mending: Mending, found: Iterable[Found]) -> None:
     """Plan what is kept: tables and columns that come and go, and what is nobody else's.
@@ -142,6 +144,10 @@ def _drop_table(mending: Mending, operation: ops.DropTableOp) -> None:
             for item in made.columns
             if not isinstance(item, sa.ForeignKeyConstraint)
         ]
+        for item in made.columns:
+            # Reflected as False, and written as NULLS DISTINCT, which PostgreSQL knows from 15 on.
+            if isinstance(item, sa.UniqueConstraint) and not item.dialect_kwargs.get(_NULLS):
+                item.dialect_kwargs.pop(_NULLS, None)
         _make_as_it_was(mending, operation)
     _own_goes(mending, Key("table", None, operation.table_name))
 

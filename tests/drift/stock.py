@@ -45,6 +45,7 @@ class Case:
     :param equal: the schema after the upgrade is that which ``create_all`` makes.
     :param by_hand: something of it is told in the file, not done: the circle ends there.
     :param again: an upgrade that runs a second time does not fail.
+    :param since: the major version of PostgreSQL that has what it is about.
     """
 
     models: str
@@ -59,6 +60,7 @@ class Case:
     equal: bool = True
     by_hand: bool = False
     again: bool = False
+    since: int = 14
 
 
 class Stock:
@@ -195,6 +197,8 @@ class Stock:
 
     def prepare(self, case: Case) -> list[str]:
         """Make the database of a case; returns the schema that is to be reached, [] if none is known."""
+        if self.database.info.server_version < case.since * 10_000:
+            pytest.skip(f"PostgreSQL {case.since} has that")
         self.write_models(case.models)
         self.env = (IDEMPOTENT if case.again else "") + textwrap.dedent(case.env)
         wanted = self.made_by_models(case.schemas) if case.equal and case.expected else []

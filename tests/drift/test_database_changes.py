@@ -424,6 +424,8 @@ GROUPS = {
 def test_changes_are_seen_mended_and_brought_back(
     project: Project, schema_at_head: list[str], group: list[tuple[str, str]]
 ) -> None:
+    if project.database.info.server_version < 150_000:  # where sequences are always logged
+        group = [case for case in group if "SEQUENCE" not in case[1] or "SET UNLOGGED" not in case[1]]
     for _, change in group:
         project.database.execute(change)
     go_round(project, schema_at_head, *(named for named, _ in group))

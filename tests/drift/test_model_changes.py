@@ -325,10 +325,6 @@ def changes() -> list[tuple[str, Change]]:
         ),
         (
             "index by_user on conversation_metrics",
-            index(METRICS, "by_user", "user_id", unique=True, postgresql_nulls_not_distinct=True),
-        ),
-        (
-            "index by_user on conversation_metrics",
             index(
                 METRICS,
                 "by_user",
@@ -379,13 +375,7 @@ def changes() -> list[tuple[str, Change]]:
             "constraint once on conversation_metrics",
             constraint(
                 METRICS,
-                UniqueConstraint(
-                    "user_id",
-                    name="once",
-                    deferrable=True,
-                    initially="DEFERRED",
-                    postgresql_nulls_not_distinct=True,
-                ),
+                UniqueConstraint("user_id", name="once", deferrable=True, initially="DEFERRED"),
             ),
         ),
         (

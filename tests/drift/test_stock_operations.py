@@ -121,6 +121,13 @@ CASES = {
         "create_exclude_constraint",
     ),
     **_both(
+        "index-nulls-not-distinct",
+        'sa.Index("x", "a", unique=True, postgresql_nulls_not_distinct=True)',
+        "CREATE UNIQUE INDEX x ON t (a) NULLS NOT DISTINCT",
+        "create_index",
+        "postgresql_nulls_not_distinct=True",
+    ),
+    **_both(
         "index-include",
         'sa.Index("x", "a", postgresql_include=["b"], postgresql_where=sa.text("b > 0"))',
         "CREATE INDEX x ON t (a) INCLUDE (b) WHERE b > 0",
@@ -188,6 +195,10 @@ CASES = {
 # NOT VALID is a matter of the moment: what the models say is made, and then nothing differs.
 for _name in ("15-foreign-key-not-valid-comes", "15-check-not-valid-comes"):
     CASES[_name] = replace(CASES[_name], text=())
+
+for _name in CASES:
+    if "nulls-not-distinct" in _name or "set-null-columns" in _name:
+        CASES[_name] = replace(CASES[_name], since=15)
 
 
 @pytest.mark.parametrize("case", params(CASES))

@@ -1,6 +1,8 @@
 """Settings of other projects' tables, columns, indexes, views and sequences; identities and serials."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from databases import Database
@@ -382,8 +384,21 @@ IDENTITIES = {
 }
 
 
-@pytest.mark.parametrize("case", params(PARAMETERS | LOGGED | COLUMNS | TABLES | IDENTITIES))
+SINCE_15 = {
+    *("16-access-method", "16-access-method-goes", "16-access-method-new"),
+    *("16-unlogged-sequence", "16-unlogged-sequence-goes", "16-logged-sequence-of-unlogged-table"),
+}
+CASES = {
+    name: replace(case, since=15) if name in SINCE_15 else case
+    for name, case in (PARAMETERS | LOGGED | COLUMNS | TABLES | IDENTITIES).items()
+}
+
+
+@pytest.mark.parametrize("case", params(CASES))
 def test_a_setting(stock: Stock, case: Case) -> None:
+    if stock.database.info.server_version < 150_000:  # where the sequences of an unlogged table are logged
+        expected = [of for of in case.expected if not re.match(r"sequence .*\(persistence\)", of)]
+        case = replace(case, expected=expected)
     stock.circle(case)
 
 

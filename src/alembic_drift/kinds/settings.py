@@ -20,6 +20,8 @@ AFTER_COLUMNS = 30_000
 _ASPECTS = {"storage parameters", "persistence", "tablespace", "access method"}
 _ACCESS_METHOD_SINCE = 15
 """The version of PostgreSQL that can change the access method of a table."""
+_UNLOGGED_SEQUENCES_SINCE = 15
+"""The version from which on a sequence is unlogged with its table."""
 
 
 def values_of(told: str | None) -> dict[str, Value]:
@@ -63,7 +65,10 @@ def of_new(mending: Mending, kind: str, name: str, facts: Facts) -> Planned:
     """Return the settings of what was just made without them."""
     has: set[str] = {aspect for aspect in ("storage parameters", "tablespace") if aspect in facts}
     if facts.get("access method", "heap") != "heap":
-        has.add("access method")
+        if mending.version < _ACCESS_METHOD_SINCE:
+            mending.by_hand.append(f"{kind} {name}: access method: {facts['access method']}")
+        else:
+            has.add("access method")
     if facts.get("persistence") == "unlogged":
         has.add("persistence")
     return [*_ways(mending, kind, name, has, {}, facts)]
@@ -92,6 +97,8 @@ def _is_logged(facts: Facts) -> bool:
 
 def _otherwise(mending: Mending, table: str, facts: Facts) -> Planned:
     """Return what makes the sequences of a table, which change with it, otherwise than it."""
+    if mending.version < _UNLOGGED_SEQUENCES_SINCE:
+        return []
     catalog = mending.models if mending.models.get(Key("table", None, table)) is facts else mending.database
     return [
         SetLoggedOp(key.name, logged=_is_logged(sequence), kind="sequence", schema=mending.schema)
