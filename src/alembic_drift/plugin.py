@@ -1,9 +1,8 @@
 """The comparators: what Alembic has found is completed by what the server says."""
 
 import logging
-import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -22,6 +21,7 @@ from alembic_drift.mending import Mending
 from alembic_drift.objects import UNMADE, Difference, Key
 from alembic_drift.order import Phase, Plan
 from alembic_drift.ownership import Allowed
+from alembic_drift.quiet import without_untrue
 from alembic_drift.render import ByHandOp, RevisionCompiler
 from alembic_drift.revisions.managed import Managed, managed_by
 from alembic_drift.scratch import MAY_NOT_CREATE, Both, both_sides
@@ -55,7 +55,7 @@ def begin(
         if context.run_name_filters(schema, "schema", {}):
             schemas.add(schema)
     leave_defaults(migration)
-    migration.opts.setdefault(_QUIET, ExitStack()).enter_context(_without_untrue())
+    migration.opts.setdefault(_QUIET, ExitStack()).enter_context(without_untrue())
     return PriorityDispatchResult.CONTINUE
 
 
@@ -263,39 +263,3 @@ def _dropped_by(operation: ops.MigrateOperation) -> Key | None:
         case ops.DropIndexOp():
             return Key("index", operation.table_name, str(operation.index_name))
     return None
-
-
-@contextmanager
-def _without_untrue() -> Iterator[None]:
-    for logger in _LOGGERS:
-        logger.addFilter(_is_true)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"(?s).*xpression compare cannot proceed")
-            yield
-    finally:
-        for logger in _LOGGERS:
-            logger.removeFilter(_is_true)
-
-
-def _is_true(record: logging.LogRecord) -> bool:
-    """Leave out what Alembic says of what is compared here: what it detects, and what it cannot compare."""
-    return not any(words in record.msg for words in _UNTRUE)
-
-
-_UNTRUE = (
-    "Detected ",
-    "assuming equal and skipping",
-)
-
-_LOGGERS = [
-    logging.getLogger(f"alembic.{name}")
-    for name in (
-        *(
-            f"autogenerate.compare.{of}"
-            for of in ("comments", "constraints", "server_defaults", "tables", "types")
-        ),
-        "ddl.postgresql",
-        "ext.checkconstraint_byname",
-    )
-]
