@@ -70,6 +70,7 @@ class Stock:
         self, folder: Path, database: Database, template: str = "generic", driver: str = "psycopg"
     ) -> None:
         self.folder, self.database, self.driver = folder, database, driver
+        self._template = template
         self._engines: dict[str, sa.Engine] = {}
         self.scripts = folder / "alembic"
         self.models = folder / "tables.py"
@@ -110,7 +111,7 @@ class Stock:
         said = StringIO()
         config = Config(self.folder / "alembic.ini", stdout=said)
         url = sa.make_url(url_of(self.database)).set(drivername=f"postgresql+{self.driver}")
-        if self.driver not in self._engines and self.driver != "asyncpg":
+        if self.driver not in self._engines and self._template == "generic":
             self._engines[self.driver] = sa.create_engine(url, poolclass=sa.NullPool)
         self.attributes["engine"] = self._engines.get(self.driver)
         config.set_main_option("sqlalchemy.url", url.render_as_string(hide_password=False).replace("%", "%%"))

@@ -27,7 +27,7 @@ options["autogenerate_plugins"] = ["alembic.autogenerate.*", "alembic_drift"]
 exec(config.attributes["env"])
 """,
     # SQLAlchemy compiles the queries of reflection once, not in each command.
-    "connectable = engine_from_config(": 'connectable = config.attributes["engine"] or engine_from_config(',
+    "connectable = ": 'connectable = config.attributes["engine"] or ',
     "        target_metadata=target_metadata,\n": "        **options,\n",
     "connection=connection, target_metadata=target_metadata": "connection=connection, **options",
 }
