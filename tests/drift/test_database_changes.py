@@ -386,7 +386,7 @@ OWN = [
     ("view busy", "CREATE VIEW busy AS SELECT domain, count(*) FROM api_requests GROUP BY 1"),
     ("materialized view busier", "CREATE MATERIALIZED VIEW busier AS SELECT domain FROM api_requests"),
     (
-        "function mine(i integer)",
+        "function mine(integer)",
         "CREATE FUNCTION mine(i integer) RETURNS integer LANGUAGE sql AS 'SELECT i'",
     ),
     (

@@ -531,7 +531,7 @@ def changes() -> list[tuple[str, Change]]:
             ),
         ),
         (
-            "function slow(threshold integer)",
+            "function slow(integer)",
             after_create(
                 METRICS,
                 "CREATE FUNCTION slow(threshold integer DEFAULT 9)"

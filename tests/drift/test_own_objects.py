@@ -36,9 +36,7 @@ OWN = {
     "view": Own("CREATE VIEW v AS SELECT 1 AS one", "view v"),
     "materialized-view": Own("CREATE MATERIALIZED VIEW v AS SELECT 1 AS one", "materialized view v"),
     "function": Own(_FUNCTION.format("f()", "int"), "function f()"),
-    "function-with-arguments": Own(
-        _FUNCTION.format("f(a int, b text)", "int"), "function f(a integer, b text)"
-    ),
+    "function-with-arguments": Own(_FUNCTION.format("f(a int, b text)", "int"), "function f(integer, text)"),
     "procedure": Own("CREATE PROCEDURE f() LANGUAGE plpgsql AS $$ BEGIN END $$", "procedure f()"),
     "sequence": Own("CREATE SEQUENCE s", "sequence s"),
     "type": Own("CREATE TYPE k AS ENUM ('a')", "type k"),

@@ -87,6 +87,34 @@ CASES = {
         sql="ALTER VIEW v SET (security_barrier)",
         expected=["column t.a (type)", "view v (storage parameters)"],
     ),
+    "type-of-a-materialized-view": Case(
+        'E = sa.Enum("a", "b", name="e", metadata=metadata)\n'
+        + _T.replace("MORE", 'sa.Column("e", E)')
+        + 'v = sa.DDL("CREATE MATERIALIZED VIEW v AS SELECT e FROM t")\n'
+        + 'sa.event.listen(metadata, "after_create", v)',
+        revisions=[
+            'op.execute("""CREATE TYPE e AS ENUM (\'a\'); CREATE TABLE t (id serial PRIMARY KEY, e e);'
+            ' CREATE MATERIALIZED VIEW v AS SELECT e FROM t""")'
+        ],
+        expected=["type e (definition)"],
+    ),
+    "defaults-of-a-view": Case(
+        _VIEW
+        + """
+for text in ("CREATE VIEW w AS SELECT id, a FROM t", "ALTER VIEW w ALTER id SET DEFAULT 7",
+        "ALTER VIEW v ALTER a SET DEFAULT 'x:y'"):
+    sa.event.listen(metadata, "after_create", sa.DDL(text))
+""",
+        revisions=[_MADE_VIEW],
+        sql="ALTER VIEW v ALTER a SET DEFAULT 5",
+        expected=["column t.a (type)", "column v.a (default)", "view w"],
+    ),
+    "default-of-a-view-that-stays": Case(
+        _VIEW
+        + """sa.event.listen(metadata, "after_create", sa.DDL("ALTER VIEW v ALTER a SET DEFAULT 'x'"))""",
+        revisions=[_MADE_VIEW.replace("integer", "text")],
+        expected=["column v.a (default)"],
+    ),
     "protected-with-its-column": Case(
         _T.replace(", MORE", ""),
         revisions=[

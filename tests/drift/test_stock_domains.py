@@ -21,6 +21,8 @@ def _case(old: str, new: str, **options: Any) -> Case:
     )
 
 
+_SQL = 'op.execute("""{}""")'
+_GO_AND_COME = ("domain m", "domain n", "domain x", "domain y", "type z")
 _CHECKED = 'sa.Integer, check="VALUE > 0", constraint_name="ck"'
 CASES = {
     "18-check-added": _case("int", _CHECKED, text=[r"op\.create_domain_check\('ck', 'd', "]),
@@ -46,6 +48,20 @@ CASES = {
         "text CONSTRAINT \"A ck\" CHECK (VALUE <> '50%x')",
         "sa.Text, check=\"VALUE <> 'it''s 50%:x'\", constraint_name=\"A ck\"",
         sql="INSERT INTO t VALUES ('x')",
+    ),
+    "18-over-others": Case(
+        """
+        E = pg.ENUM("a", name="z")
+        inner = pg.DOMAIN("y", E, default="a")
+        outer = pg.DOMAIN("x", inner)
+        sa.Table("t", metadata, sa.Column("u", E), sa.Column("v", inner), sa.Column("w", outer))
+        """,
+        revisions=[
+            _SQL.format(
+                "CREATE DOMAIN n AS int; CREATE DOMAIN m AS n CHECK (VALUE > 1); CREATE TABLE t (n n, m m)"
+            )
+        ],
+        expected=["column t.m", "column t.n", "column t.u", "column t.v", "column t.w", *_GO_AND_COME],
     ),
     "18-default-added": _case(
         "int", 'sa.Integer, default="3"', text=[r"op\.alter_domain\('d', server_default="]

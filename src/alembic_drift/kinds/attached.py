@@ -6,6 +6,7 @@ from typing import Literal
 
 from alembic.operations import ops
 
+from alembic_drift.kinds import functions
 from alembic_drift.mending import Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
@@ -60,8 +61,7 @@ def depends(catalog: str) -> str:
     FROM pg_depend JOIN pg_class AS read ON read.oid = refobjid
     LEFT JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid AND attnum > 0
     WHERE {of} AND refclassid = 'pg_class'::regclass),
-'_calls', (SELECT coalesce(jsonb_agg(DISTINCT format('%I(%s)', proname,
-        pg_get_function_identity_arguments(pg_proc.oid))), '[]')
+'_calls', (SELECT coalesce(jsonb_agg(DISTINCT {functions.SIGNATURE}), '[]')
     FROM pg_depend JOIN pg_proc ON pg_proc.oid = refobjid
     WHERE {of} AND refclassid = 'pg_proc'::regclass)"""  # noqa: S608 - the names are ours
 
@@ -77,14 +77,10 @@ def to_remake(mending: Mending) -> set[Key]:
     """
     changed = mending.changed_columns()
     gone = {view.name for view in mending.rebuilt}
-    routines: set[str] = set()
+    routines = {key.name for key in functions.to_create_again(mending)}
     for key, aspect, _, models in mending.differences:
         if key.kind == "table" and aspect == "" and models is None:
             gone.add(key.name)
-        elif key.kind in {"function", "procedure"}:
-            database, wanted = mending.sides(key)
-            if database and wanted and database.get("_result") != wanted.get("_result"):
-                routines.add(key.name)
     remade: set[Key] = set()
     for key, facts in mending.database.items():
         if key.kind not in _KINDS or key.table in mending.clashing:

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import ops
 
-from alembic_drift.kinds import column_settings, generated, identities
+from alembic_drift.kinds import column_settings, generated, identities, views
 from alembic_drift.kinds.types import Type, plain
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Facts, Key
@@ -62,7 +62,10 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
             return set()
         if "comment" in aspects:
             mending.comment(key)
-        return column_settings.mend(mending, key, aspects) - {"comment"}
+        if "default" in aspects and database is not None and models is not None:
+            up, down = (views.set_default(mending, key, facts) for facts in (models, database))
+            mending.both(Phase.REST, [up], [down])
+        return column_settings.mend(mending, key, aspects) - {"comment", "default"}
     if models is None and database is not None:
         _hint(mending, key, database)
     aspects = column_settings.mend(mending, key, aspects)

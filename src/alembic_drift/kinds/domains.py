@@ -1,5 +1,6 @@
 """Domains: their default, NOT NULL and checks are altered. Another base type is told."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from alembic.autogenerate import renderers
@@ -22,7 +23,13 @@ SELECT 'domain', NULL, typname, jsonb_build_object(
             obj_description(oid, 'pg_constraint')) ORDER BY conname)
         FROM pg_constraint WHERE contypid = pg_type.oid AND contype = 'c'),
     '_used_by', (SELECT jsonb_agg(DISTINCT relname) FROM pg_attribute JOIN heaps ON heaps.oid = attrelid
-        WHERE atttypid IN (pg_type.oid, typarray) AND attnum > 0 AND NOT attisdropped),
+        WHERE atttypid IN (pg_type.oid, typarray) AND attnum > 0 AND NOT attisdropped
+          AND heaps.relkind <> 'm'),
+    '_depth', (WITH RECURSIVE under (oid, depth) AS (
+            SELECT pg_type.typbasetype, 1
+            UNION ALL SELECT CASE typtype WHEN 'd' THEN type.typbasetype ELSE typelem END, depth + 1
+            FROM under JOIN pg_type AS type USING (oid) WHERE typtype = 'd' OR typelem <> 0)
+        SELECT max(depth) FROM under),
     'comment', obj_description(pg_type.oid, 'pg_type'))
 FROM pg_type
 WHERE typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema) AND typtype = 'd'
@@ -41,7 +48,11 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     if database.get("_default") != models.get("_default"):
         up, down = (_alter(mending, key, server_default=side.get("_default")) for side in (models, database))
         mending.both(Phase.TYPES, up, down)
-    there, wanted = (side.get("_checks", {}) for side in (database, models))
+    there, wanted = ({**side.get("_checks", {})} for side in (database, models))
+    for old_name, new_name in _renamed(there, wanted):
+        up, down = (_rename(mending, key, *names) for names in ((old_name, new_name), (new_name, old_name)))
+        mending.both(Phase.NAMES, up, down)
+        there[new_name] = there.pop(old_name)
     for name in sorted({*there, *wanted}):
         old, new = there.get(name), wanted.get(name)
         if old is None or new is None or old[0] != new[0]:
@@ -50,6 +61,26 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         up, down = (_alter(mending, key, nullable=not side["_not_null"]) for side in (models, database))
         mending.both(Phase.CONSTRAINTS, up, down)
     return set()
+
+
+def _rename(mending: Mending, key: Key, old: str, new: str) -> Planned:
+    name = mending.qualified(key.name)
+    there = f"contypid = {literal(name)}::regtype AND conname = {literal(old)}"
+    alter = f"ALTER DOMAIN {name} RENAME CONSTRAINT {quote(old)} TO {quote(new)}"
+    exists = f"EXISTS (SELECT FROM pg_constraint WHERE {there})"
+    return [execute(f"DO $rename$ BEGIN IF {exists} THEN {alter}; END IF; END $rename$")]
+
+
+def _renamed(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the checks that differ in their name alone: the old names and the new ones."""
+    free = [name for name in wanted if name not in there]
+    pairs = []
+    for old in [name for name in there if name not in wanted]:
+        new = next((name for name in free if wanted[name] == there[old]), None)
+        if new is not None:
+            free.remove(new)
+            pairs.append((old, new))
+    return pairs
 
 
 def _alter(mending: Mending, key: Key, **options: Any) -> Planned:

@@ -11,14 +11,18 @@ from alembic_drift.order import Phase
 from alembic_drift.render import imported, run, text_of
 from alembic_drift.sql import quote
 
+SIGNATURE = "format('%I(%s)', proname, oidvectortypes(proargtypes))"
+"""How a function is called here, of a row of pg_proc: by what tells it from others of its name."""
+
 _QUERY = """\
 SELECT CASE prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END, NULL,
-    format('%I(%s)', proname, pg_get_function_identity_arguments(pg_proc.oid)), jsonb_build_object(
+    @SIGNATURE, jsonb_build_object(
     'definition', CASE WHEN prokind <> 'a' THEN pg_get_functiondef(pg_proc.oid)
         ELSE format('%s %s %s %s %s', aggtransfn, format_type(aggtranstype, NULL), aggfinalfn, aggcombinefn,
             agginitval) END,
     'comment', obj_description(pg_proc.oid, 'pg_proc'), '_name', proname,
-    '_result', pg_get_function_result(pg_proc.oid), '_search_path', (
+    '_fixed', concat_ws(' ', pg_get_function_result(pg_proc.oid), proargnames, proargmodes, pronargdefaults),
+    '_search_path', (
         SELECT setting FROM unnest(proconfig) AS setting WHERE setting LIKE 'search\\_path=%'),
     '_needed_by', (SELECT coalesce(jsonb_agg(DISTINCT classid::regclass::text), '[]') FROM pg_depend
         WHERE refclassid = 'pg_proc'::regclass AND refobjid = pg_proc.oid),
@@ -31,7 +35,7 @@ FROM pg_proc LEFT JOIN pg_aggregate ON aggfnoid = pg_proc.oid
 WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
   AND ('pg_proc'::regclass, pg_proc.oid) NOT IN (TABLE extensions)
   AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid
-      AND deptype = 'i')"""
+      AND deptype = 'i')""".replace("@SIGNATURE", SIGNATURE)
 
 
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
@@ -39,7 +43,11 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         return aspects
     database, models = mending.sides(key)
     dropped: Planned = [DropFunctionOp(_signature(mending, key))]
-    if aspects == {"comment"}:
+    if database is None and models is not None and (twin := _twin(key)) in mending.database:
+        _exchange(mending, twin, key)
+    elif models is None and _twin(key) in mending.models:
+        pass  # planned with the other
+    elif aspects == {"comment"}:
         mending.comment(key)
     elif database is None and models is not None:
         mending.both(_phase(mending, models), _create(mending, key, models), dropped)
@@ -47,13 +55,35 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         mending.both(Phase.FUNCTIONS_GO, dropped, _create(mending, key, database))
     elif database is not None and models is not None:
         up, down = _create(mending, key, models), _create(mending, key, database)
-        if database.get("_result") != models.get("_result"):  # which CREATE OR REPLACE does not change
+        if key in to_create_again(mending):
             up, down = _again(mending, key, up), _again(mending, key, down)
         elif database.get("comment") != models.get("comment"):
             up = [up[0], mending.comment_op(key, models.get("comment"))]
             down = [down[0], mending.comment_op(key, database.get("comment"))]
         mending.both(_phase(mending, models), up, down)
     return set()
+
+
+def to_create_again(mending: Mending) -> set[Key]:
+    """Return the functions in which something differs that CREATE OR REPLACE does not change."""
+    return {
+        key
+        for key in mending.database.keys() & mending.models.keys()
+        if key.kind in {"function", "procedure"}
+        and mending.database[key]["_fixed"] != mending.models[key]["_fixed"]
+    }
+
+
+def _twin(key: Key) -> Key:
+    """Return the procedure of the signature of a function, or the other way round: only one can be there."""
+    return key._replace(kind="function" if key.kind == "procedure" else "procedure")
+
+
+def _exchange(mending: Mending, old: Key, new: Key) -> None:
+    up, down = mending.models[new], mending.database[old]
+    dropped: Planned = [DropFunctionOp(_signature(mending, new))]
+    created, before = _create(mending, new, up), _create(mending, old, down)
+    mending.both(_phase(mending, up), [*dropped, *created], [*dropped, *before])
 
 
 def _again(mending: Mending, key: Key, created: Planned) -> Planned:

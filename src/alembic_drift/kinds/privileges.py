@@ -15,14 +15,11 @@ SELECT pg_class.oid, format('%I.%I', nspname, relname) AS name, relowner AS owne
     acldefault('r', relowner) AS usual
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = to_regclass(@NAME)"""
 
-# to_regprocedure() takes no names of arguments; the server's own text of a signature has them.
 _ROUTINE = """\
-SELECT pg_proc.oid, format('%I.%I(%s)', nspname, proname, arguments) AS name, proowner AS owner,
+SELECT pg_proc.oid, format('%I.%I(%s)', nspname, proname, types) AS name, proowner AS owner,
     proacl AS set, acldefault('f', proowner) AS usual
-FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace,
-    pg_get_function_identity_arguments(pg_proc.oid) AS arguments
-WHERE @NAME IN (format('%I.%I(%s)', nspname, proname, arguments), pg_proc.oid::regprocedure::text)
-   OR (pg_function_is_visible(pg_proc.oid) AND @NAME = format('%I(%s)', proname, arguments))"""
+FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace, oidvectortypes(proargtypes) AS types
+WHERE pg_proc.oid = to_regprocedure(@NAME)"""
 
 
 class Kind(NamedTuple):
@@ -49,6 +46,10 @@ THEN
     VALUES (object.name, NULL,
         format('ALTER @KIND %s OWNER TO %I', object.name, pg_get_userbyid(object.owner)));
     INSERT INTO @TABLE (object, attribute, statement)
+    SELECT object.name, NULL,
+        format('REVOKE ALL ON @KIND %s FROM %I', object.name, pg_get_userbyid(object.owner))
+    WHERE object.set IS NOT NULL;
+    INSERT INTO @TABLE (object, attribute, statement)
     SELECT object.name, attname, format('GRANT %s%s ON @KIND %s TO %s%s', privilege_type,
         '(' || quote_ident(attname) || ')', object.name,
         CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
@@ -56,13 +57,13 @@ THEN
     FROM (
         SELECT NULL AS attname, coalesce(object.set, object.usual) AS acl
         UNION ALL SELECT attname, attacl FROM pg_attribute WHERE attrelid = object.oid
-    ) AS lists, aclexplode(acl) WHERE grantee <> object.owner;
+    ) AS lists, aclexplode(acl) WHERE grantee <> object.owner OR object.set IS NOT NULL;
 END IF;
 SELECT count(*) INTO routines FROM pg_proc;
 @DROP;
 IF object.oid IS NULL AND routines > (SELECT count(*) FROM pg_proc) THEN
-    RAISE EXCEPTION 'the privileges of % cannot be kept: it has another signature', @NAME
-    USING HINT = 'Write the types of its arguments as the server does: integer, not int.';
+    RAISE EXCEPTION 'the privileges of % cannot be kept', @NAME
+    USING HINT = 'Write the types of its arguments, without their names.';
 END IF;
 END $keep$"""
 

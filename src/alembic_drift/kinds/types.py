@@ -45,7 +45,8 @@ SELECT 'type', NULL, typname, jsonb_build_object(
     '_columns', (SELECT jsonb_agg(jsonb_build_array(relname, attname)) FROM pg_attribute
         JOIN heaps ON heaps.oid = attrelid WHERE atttypid IN (pg_type.oid, typarray) AND NOT attisdropped),
     '_used_by', (SELECT jsonb_agg(DISTINCT relname) FROM pg_attribute JOIN heaps ON heaps.oid = attrelid
-        WHERE atttypid IN (pg_type.oid, typarray) AND attnum > 0 AND NOT attisdropped),
+        WHERE atttypid IN (pg_type.oid, typarray) AND attnum > 0 AND NOT attisdropped
+          AND heaps.relkind <> 'm'),
     'comment', obj_description(pg_type.oid, 'pg_type'))
 FROM pg_type
 WHERE typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
@@ -71,10 +72,13 @@ def come_or_go(mending: Mending, key: Key) -> set[str]:
     """Plan that a type or domain is made, or dropped."""
     database, models = mending.sides(key)
     drop: Planned = [DropTypeOp(key.name, kind=key.kind, schema=mending.schema)]
+    # A domain comes after what it is over, and before the functions that take it; it goes the other way.
     if models is not None:
-        mending.both(Phase.TYPES, _create(mending, key, models), drop)
+        number = models.get("_depth", 0) - 1_000
+        mending.both(Phase.TYPES, _create(mending, key, models), drop, number=number)
     elif database is not None:
-        mending.both(Phase.FUNCTIONS_GO, drop, _create(mending, key, database))
+        number = 100_000 - database.get("_depth", 0)
+        mending.both(Phase.FUNCTIONS_GO, drop, _create(mending, key, database), number=number)
     return set()
 
 

@@ -7,13 +7,13 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
-from alembic_drift.kinds import column_settings, enumerations, indexes, privileges, settings
+from alembic_drift.kinds import column_settings, enumerations, functions, indexes, privileges, settings
 from alembic_drift.mending import Kind, Mending, Planned, execute
-from alembic_drift.objects import Key
+from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.ownership import OWN
 from alembic_drift.render import imported, in_schema, run, text_of
-from alembic_drift.sql import qualified
+from alembic_drift.sql import qualified, quote
 
 _QUERY = """\
 SELECT kind, NULL, relname, jsonb_build_object(
@@ -32,8 +32,12 @@ SELECT kind, NULL, relname, jsonb_build_object(
     '_types', (SELECT jsonb_agg(DISTINCT typname) FROM pg_rewrite
         JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
         JOIN pg_type ON refclassid = 'pg_type'::regclass AND refobjid IN (pg_type.oid, typarray)
+        WHERE ev_class = relations.oid),
+    '_calls', (SELECT jsonb_agg(DISTINCT @SIGNATURE) FROM pg_rewrite
+        JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
+        JOIN pg_proc ON refclassid = 'pg_proc'::regclass AND pg_proc.oid = refobjid
         WHERE ev_class = relations.oid))
-FROM relations WHERE kind IN ('view', 'materialized view')"""
+FROM relations WHERE kind IN ('view', 'materialized view')""".replace("@SIGNATURE", functions.SIGNATURE)
 
 
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
@@ -47,7 +51,10 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 def to_rebuild(mending: Mending) -> list[Key]:
     """Return the views that differ, or read what changes, those first that others read."""
     changed = mending.changed_columns() | enumerations.changed_columns(mending)
-    types = enumerations.changed_types(mending)
+    uses = {
+        "_types": enumerations.changed_types(mending),
+        "_calls": {key.name for key in functions.to_create_again(mending)},
+    }
     views = {
         key
         for key in (*mending.database, *mending.models)
@@ -57,8 +64,9 @@ def to_rebuild(mending: Mending) -> list[Key]:
 
     def reads_what_changes(view: Key) -> bool:
         gone = {key.name for key in rebuilt}
-        if types & {name for side in mending.sides(view) if side for name in side.get("_types", ())}:
-            return True
+        for side in mending.sides(view):
+            if side and any(changing.intersection(side.get(fact, ())) for fact, changing in uses.items()):
+                return True
         return any(tuple(read) in changed or read[0] in gone for read in _reads(mending, view))
 
     while more := {view for view in views - rebuilt - mending.own if reads_what_changes(view)}:
@@ -106,11 +114,6 @@ def _say_what_goes(mending: Mending, view: Key) -> None:
     if view not in mending.models and "_granted" in mending.database[view]:
         granted = mending.database[view]["_granted"]
         mending.hints.append(f"{view}: a downgrade creates it without its privileges: {granted}")
-    for key, facts in mending.database.items():
-        if key.table != view.name or key in mending.own:
-            continue
-        if key.kind == "column" and "default" in facts and view in mending.models:
-            mending.by_hand.append(f"{key}: its default goes with {view}, which is made again")
 
 
 def _create(mending: Mending, view: Key, *, of_models: bool, keep_privileges: bool) -> Planned:
@@ -126,11 +129,19 @@ def _create(mending: Mending, view: Key, *, of_models: bool, keep_privileges: bo
             made += indexes.create(mending, key, facts)
         elif key.table == view.name and key.kind == "column":
             made += column_settings.of_new(mending, key, facts) + mending.comment_of(key, facts)
+            made += [set_default(mending, key, facts)] if "default" in facts else []
     return made + [
         execute(OWN + mending.unqualified(facts["_definition"]))
         for key, facts in mending.database.items()
         if key in mending.own and key.kind == "index" and key.table == view.name
     ]
+
+
+def set_default(mending: Mending, column: Key, facts: Facts) -> ops.MigrateOperation:
+    """Return what gives a column of a view its default, or takes it away."""
+    default = f"SET DEFAULT {facts['default']}" if "default" in facts else "DROP DEFAULT"
+    view = mending.qualified(str(column.table))
+    return execute(f"ALTER VIEW {view} ALTER COLUMN {quote(column.name)} {default}")
 
 
 VIEWS = Kind(("view", "materialized view"), _QUERY, _mend)

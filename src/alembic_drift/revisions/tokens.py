@@ -164,5 +164,10 @@ class Statement:
         return list(split(self._tokens[start : self._at - 1], ","))
 
     def arguments(self) -> str:
-        """Go past the arguments of a function; return ``/3`` for three, and nothing without parentheses."""
-        return f"/{len(self.group())}" if self.next().word == "(" else ""
+        """Go past the arguments of a function; return ``/3`` for three, and nothing without parentheses.
+
+        Those that only come out do not tell one function from another.
+        """
+        if self.next().word != "(":
+            return ""
+        return f"/{len([argument for argument in self.group() if argument[0].word != 'out'])}"
