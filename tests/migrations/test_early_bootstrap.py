@@ -130,6 +130,6 @@ def test_killed_anywhere_it_is_replaced_by_the_next_run(
 
     writes = replace(None)
     steps = [number for number, text in enumerate(writes) if CHAIN in text or BUILT in text]
-    for number in range(steps[0] - 1, steps[-1] + 4, 2):
+    for number in range(steps[0] - 1, steps[-1] + 4, 3):
         if writes[number - 1 : number + 1] != ["COMMIT", "COMMIT"]:  # which leave the same
             replace(number)

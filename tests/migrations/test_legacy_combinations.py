@@ -107,7 +107,7 @@ def is_own(kind: str, name: str, new: dict[tuple[str, str], str]) -> bool:
 
 @pytest.mark.thorough
 @settings(
-    max_examples=14,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -321,7 +321,7 @@ def test_branches_and_a_merge(project: Project) -> None:
     )
     command.upgrade(project.config(online=False), "heads")
     wanted = state(project.database)
-    for number in count(1):
+    for number in count(1, 3):
         reset(project.database)
         stop = Stop(number)
         with suppress(Fault):
