@@ -1,137 +1,17 @@
-"""The labels of enumerated types: which come, which go, and in which order they stand."""
+"""Operations on the labels of enumerated types."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
 from alembic_drift.kinds.exchange import EXCHANGE, REWRITTEN
-from alembic_drift.mending import Mending, Planned
-from alembic_drift.objects import Facts, Key, parent
-from alembic_drift.order import Phase
 from alembic_drift.render import Rewrites, imported, in_schema, run
 from alembic_drift.sql import literal, qualified
 
 Labels = Sequence[str]
-
-
-def mend(mending: Mending, key: Key) -> None:
-    """Plan that a type gets the labels of the models: new ones first, so that all else can use them.
-
-    Labels that go, go last: by then no default, check or index names them any more. The downgrade does the
-    same with the sides exchanged.
-    """
-    old, new = mending.database[key]["_labels"], mending.models[key]["_labels"]
-    first, last = _steps(mending, key, old, new, mending.models)
-    first_back, last_back = _steps(mending, key, new, old, mending.database)
-    mending.both(Phase.TYPES, first, last_back)
-    mending.both(Phase.LABELS_GO, last, first_back)
-    for gone, added in _pairs(old, new):
-        names = ", ".join(map(repr, (key.name, gone, added)))
-        mending.hints.append(
-            f"dropped label {gone!r} and added label {added!r} of type {key.name}: if this is a rename, use"
-            f" op.rename_type_label({names}{in_schema(mending.schema)})"
-        )
-
-
-def _steps(
-    mending: Mending, key: Key, old: Labels, new: Labels, wanted: dict[Key, Facts]
-) -> tuple[Planned, Planned]:
-    """Return what is done to the labels before all else, and after it.
-
-    :param wanted: the side whose objects are made in between.
-    """
-
-    def all_of(labels: Labels) -> Planned:
-        return [SetTypeLabelsOp(key.name, labels, schema=mending.schema)]
-
-    added, gone = _without(new, old), _without(old, new)
-    if gone:
-        return (all_of(_united(old, new)) if added else []), all_of(new)
-    if not added or _without(new, added) != [*old] or _are_used(mending, added, wanted):
-        return all_of(new), []
-    return [*_additions(mending, key, old, new)], []
-
-
-def _without(labels: Labels, others: Labels) -> list[str]:
-    return [label for label in labels if label not in others]
-
-
-def _united(old: Labels, new: Labels) -> Labels:
-    """Return the new labels, and each old one that goes after the one that it has stood after."""
-    united = [*new]
-    for place, label in enumerate(old):
-        if label not in united:
-            united.insert(united.index(old[place - 1]) + 1 if place else 0, label)
-    return united
-
-
-def _additions(mending: Mending, key: Key, old: Labels, new: Labels) -> Iterator["AddTypeLabelOp"]:
-    there = [*old]
-    for place, label in enumerate(new):
-        if label not in there:
-            where = {"after": new[place - 1]} if place else {"before": there[0]} if there else {}
-            there.insert(place, label)
-            yield AddTypeLabelOp(key.name, label, **where, schema=mending.schema)
-
-
-def _are_used(mending: Mending, labels: Labels, wanted: dict[Key, Facts]) -> bool:
-    """Return whether something that is made in the same revision may name one of the labels.
-
-    In the transaction that adds a label to a type, PostgreSQL does not let it be used.
-    """
-    differing = {difference.key for difference in mending.differences}
-    for key, facts in wanted.items():
-        if key.kind == "type" or not {key, parent(key, wanted)} & differing:
-            continue
-        texts = re.findall("'(?:[^']|'')*'", " ".join(map(str, facts.values())))
-        if any(label.replace("'", "''") in text for text in texts for label in labels):
-            return True
-    return False
-
-
-def _pairs(old: Labels, new: Labels) -> Iterator[tuple[str, str]]:
-    """Yield the labels that go and come in one place among those that stay: one may be the other."""
-    stay = [label for label in old if label in new]
-    if stay != [label for label in new if label in old]:
-        return
-
-    def before(labels: Labels, label: str) -> int:
-        return len([one for one in labels[: labels.index(label)] if one in stay])
-
-    for gone in _without(old, new):
-        for added in _without(new, old):
-            if before(old, gone) == before(new, added):
-                yield gone, added
-
-
-def changed_columns(mending: Mending) -> set[tuple[str, str]]:
-    """Return the columns whose type is exchanged, in one of the directions."""
-    return {
-        (table, name)
-        for key in _changed(mending)
-        for table, name in mending.database[key].get("_columns", ())
-    }
-
-
-def changed_types(mending: Mending) -> set[str]:
-    """Return the names of the types whose labels change."""
-    return {key.name for key in _changed(mending)}
-
-
-def _changed(mending: Mending) -> Iterator[Key]:
-    for key, aspect, *_ in mending.differences:
-        if (
-            aspect == "definition"
-            and "_labels" in mending.database.get(key, ())
-            and "_labels" in mending.models[key]
-        ):
-            yield key
-
-
-# The operations.
 
 
 @Operations.register_operation("add_type_label", "add")

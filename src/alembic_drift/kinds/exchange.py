@@ -51,8 +51,8 @@ FOREACH label IN ARRAY found LOOP
             RAISE EXCEPTION 'label % of type %: % of % % it in column %', label, @SHORT,
                 CASE number WHEN 1 THEN '1 row' ELSE number || ' rows' END, step.place,
                 CASE number WHEN 1 THEN 'has' ELSE 'have' END, step.name
-            USING HINT =
-                'Give these rows another label before, or rename the label by op.rename_type_label.';
+            USING HINT = 'Give these rows another label before: for a new one, set the labels of both before'
+                ' that. Or rename the label by op.rename_type_label.';
         END IF;
     END LOOP;
 END LOOP;

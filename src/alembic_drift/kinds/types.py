@@ -10,7 +10,7 @@ from alembic.operations import Operations, ops
 from sqlalchemy.dialects import postgresql
 
 from alembic_drift.internals import variant_of
-from alembic_drift.kinds import enumerations
+from alembic_drift.kinds import labels
 from alembic_drift.mending import Kind, Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
@@ -63,7 +63,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         return come_or_go(mending, key) if "_labels" in (models or database or {}) else aspects
     mending.comment(key)
     if "definition" in aspects and "_labels" in database and "_labels" in models:
-        enumerations.mend(mending, key)
+        labels.mend(mending, key)
         return set()
     return aspects - {"comment"}
 

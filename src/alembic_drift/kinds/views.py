@@ -7,7 +7,7 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
-from alembic_drift.kinds import column_settings, enumerations, functions, indexes, privileges, settings
+from alembic_drift.kinds import column_settings, functions, indexes, labels, privileges, settings
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
@@ -50,9 +50,9 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 
 def to_rebuild(mending: Mending) -> list[Key]:
     """Return the views that differ, or read what changes, those first that others read."""
-    changed = mending.changed_columns() | enumerations.changed_columns(mending)
+    changed = mending.changed_columns() | labels.changed_columns(mending)
     uses = {
-        "_types": enumerations.changed_types(mending),
+        "_types": labels.changed_types(mending),
         "_calls": {key.name for key in functions.to_create_again(mending)},
     }
     views = {

@@ -1,0 +1,192 @@
+"""What a revision does to the labels of an enumerated type: which come, which go, and when."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from alembic_drift.kinds.enumerations import AddTypeLabelOp, Labels, SetTypeLabelsOp
+from alembic_drift.mending import Mending, Planned
+from alembic_drift.objects import Facts, Key, parent
+from alembic_drift.order import Phase
+from alembic_drift.render import in_schema
+from alembic_drift.sql import literal
+
+
+def mend(mending: Mending, key: Key) -> None:
+    """Plan that a type gets the labels of the models: new ones first, so that all else can use them.
+
+    Labels that go, go last: by then no default, check or index names them any more. The downgrade does the
+    same with the sides exchanged.
+    """
+    old, new = mending.database[key]["_labels"], mending.models[key]["_labels"]
+    first, last = _steps(mending, key, old, new, mending.models)
+    first_back, last_back = _steps(mending, key, new, old, mending.database)
+    mending.both(Phase.TYPES, first, last_back)
+    mending.both(Phase.LABELS_GO, last, first_back)
+    for gone, added in _pairs(old, new):
+        names = ", ".join(map(repr, (key.name, gone, added)))
+        mending.hints.append(
+            f"dropped label {gone!r} and added label {added!r} of type {key.name}: if this is a rename, use"
+            f" op.rename_type_label({names}{in_schema(mending.schema)})"
+        )
+
+
+def _steps(
+    mending: Mending, key: Key, old: Labels, new: Labels, wanted: dict[Key, Facts]
+) -> tuple[Planned, Planned]:
+    """Return what is done to the labels before all else, and after it.
+
+    An exchange writes the tables anew, so it is one where that can be: the last thing if nothing that is made
+    in between needs the labels that come, or the first if nothing that goes needs those that go.
+
+    :param wanted: the side whose objects are made in between.
+    """
+
+    def all_of(labels: Labels) -> Planned:
+        return [SetTypeLabelsOp(key.name, labels, schema=mending.schema)]
+
+    other = mending.database if wanted is mending.models else mending.models
+    added, gone = _without(new, old), _without(old, new)
+    needed = _are_needed(mending, key, added, wanted, go=False)
+    if not gone and added and _without(new, added) == [*old] and not needed:
+        return [*_additions(mending, key, old, new)], []
+    may_be_last = not needed and not _is_read(mending, key, wanted)
+    may_be_first = not _are_needed(mending, key, gone, other, go=True) and not _is_read(mending, key, other)
+    if may_be_first and not (gone and may_be_last):
+        return all_of(new), []
+    if may_be_last or (gone and not added):
+        return [], all_of(new)
+    return (all_of(_united(old, new)), all_of(new)) if gone else (all_of(new), [])
+
+
+def _without(labels: Labels, others: Labels) -> list[str]:
+    return [label for label in labels if label not in others]
+
+
+def _united(old: Labels, new: Labels) -> Labels:
+    """Return the new labels, and each old one that goes after the one that it has stood after."""
+    united = [*new]
+    for place, label in enumerate(old):
+        if label not in united:
+            united.insert(united.index(old[place - 1]) + 1 if place else 0, label)
+    return united
+
+
+def _additions(mending: Mending, key: Key, old: Labels, new: Labels) -> Iterator[AddTypeLabelOp]:
+    there = [*old]
+    for place, label in enumerate(new):
+        if label not in there:
+            where = {"after": new[place - 1]} if place else {"before": there[0]} if there else {}
+            there.insert(place, label)
+            yield AddTypeLabelOp(key.name, label, **where, schema=mending.schema)
+
+
+def _are_needed(mending: Mending, key: Key, labels: Labels, side: dict[Key, Facts], *, go: bool) -> bool:
+    """Return whether something that comes in the same revision, or goes, may have one of the labels.
+
+    In the transaction that adds a label to a type, PostgreSQL does not let it be used.
+
+    :param side: the side that has what comes or goes.
+    :param go: whether it goes.
+    """
+    if not labels:
+        return False
+    other = mending.database if side is mending.models else mending.models
+    # Rows have them too: of a column that goes, or that gets another type.
+    if any(go or Key("column", *name) in other for name in _columns(side, key) - _columns(other, key)):
+        return True
+    return any(_names(text, labels) for _, facts in _differing(mending, side) for text in _sql(facts))
+
+
+def _is_read(mending: Mending, key: Key, side: dict[Key, Facts]) -> bool:
+    """Return whether a generated column that comes or goes may read the type, which is then not exchanged.
+
+    :param side: the side that has the column.
+    """
+    names = {name for _, name in _columns(side, key)} | {key.name}
+    return any(
+        name in facts["generated"]
+        for of, facts in _differing(mending, side)
+        if of.kind == "column" and "generated" in facts
+        for name in names
+    )
+
+
+def _columns(side: dict[Key, Facts], key: Key) -> set[tuple[str, str]]:
+    return {(table, name) for table, name in side[key].get("_columns") or ()}
+
+
+def _differing(mending: Mending, side: dict[Key, Facts]) -> Iterator[tuple[Key, Facts]]:
+    """Yield what one side has of all that differs, types left out."""
+    differing = {difference.key for difference in mending.differences}
+    for key, facts in side.items():
+        if key.kind != "type" and {key, parent(key, side)} & differing:
+            yield key, facts
+
+
+def _sql(value: Any, fact: str = "") -> Iterator[str]:
+    """Yield the texts of facts that are SQL: a comment is not."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _sql(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _sql(inner, fact)
+    elif isinstance(value, str) and fact != "comment":
+        yield value
+
+
+def _names(text: str, labels: Labels) -> bool:
+    """Return whether SQL has one of the labels as a literal, or as an element of an array or row."""
+    if any(literal(label).removeprefix("E") in text for label in labels):
+        return True
+    bare = {_bare(label) for label in labels}
+    return any(
+        _bare(element) in bare
+        for inner in re.findall(r"'[{(]((?:[^']|'')*)[})]'", text)
+        for element in re.findall(r'"(?:[^"\\]|\\.)*"|[^{}(),"]+', inner.replace("''", "'"))
+    )
+
+
+def _bare(element: str) -> str:
+    """Return an element without what may be there only because it stands in an array."""
+    return re.sub(r'["\\]', "", element)
+
+
+def _pairs(old: Labels, new: Labels) -> Iterator[tuple[str, str]]:
+    """Yield the labels that go and come in one place among those that stay: one may be the other."""
+    stay = [label for label in old if label in new]
+    if stay != [label for label in new if label in old]:
+        return
+
+    def before(labels: Labels, label: str) -> int:
+        return len([one for one in labels[: labels.index(label)] if one in stay])
+
+    for gone in _without(old, new):
+        for added in _without(new, old):
+            if before(old, gone) == before(new, added):
+                yield gone, added
+
+
+def changed_columns(mending: Mending) -> set[tuple[str, str]]:
+    """Return the columns whose type is exchanged, in one of the directions."""
+    return {
+        (table, name)
+        for key in _changed(mending)
+        for table, name in mending.database[key].get("_columns", ())
+    }
+
+
+def changed_types(mending: Mending) -> set[str]:
+    """Return the names of the types whose labels change."""
+    return {key.name for key in _changed(mending)}
+
+
+def _changed(mending: Mending) -> Iterator[Key]:
+    for key, aspect, *_ in mending.differences:
+        if (
+            aspect == "definition"
+            and "_labels" in mending.database.get(key, ())
+            and "_labels" in mending.models[key]
+        ):
+            yield key
