@@ -162,7 +162,7 @@ def _drop_column(mending: Mending, operation: ops.DropColumnOp) -> None:
         if added is None or not owned or "default" not in mending.database[column]:
             continue
         mending.both(Phase.FUNCTIONS_GO, [], sequences.create(mending, key, facts))
-        mending.both(Phase.KEYS_GO, [], [sequences.owned(mending, mending.qualified(key.name), facts)])
+        mending.both(Phase.KEYS_GO, [], [sequences.owned(mending, key, facts)])
         added.column.server_default = default(mending.database[column])
     _own_goes(mending, column)
 

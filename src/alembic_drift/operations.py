@@ -14,6 +14,7 @@ from alembic_drift.kinds.key_triggers import AlterConstraintTriggersOp
 from alembic_drift.kinds.parents import InheritOp, NoInheritOp
 from alembic_drift.kinds.policies import CreatePolicyOp, DropPolicyOp, SetRowSecurityOp
 from alembic_drift.kinds.rules import AlterRuleOp, CreateRuleOp, DropRuleOp
+from alembic_drift.kinds.sequences import AttachSequenceOp
 from alembic_drift.kinds.settings import (
     SetAccessMethodOp,
     SetLoggedOp,
@@ -38,6 +39,7 @@ __all__ = [
     "AlterDomainOp",
     "AlterRuleOp",
     "AlterTriggerOp",
+    "AttachSequenceOp",
     "CreateDomainCheckOp",
     "CreateMaterializedViewOp",
     "CreatePolicyOp",

@@ -75,10 +75,13 @@ CASES = {
     # What goes with what is dropped or made again, and what the downgrade makes.
     "view-with-grants": Case(
         _T.replace("MORE", 'sa.Column("a", sa.Integer)'),
-        revisions=[_MADE_VIEW],
-        sql="GRANT SELECT ON v TO PUBLIC",
-        expected=["view v"],
-        text=["# view v: a downgrade creates it without its privileges: SELECT to public"],
+        revisions=[_MADE_VIEW, "op.execute('CREATE SEQUENCE s')"],
+        sql="GRANT SELECT ON v TO PUBLIC; GRANT USAGE ON SEQUENCE s TO PUBLIC",
+        expected=["sequence s", "view v"],
+        text=[
+            "# view v: a downgrade creates it without its privileges: SELECT to public",
+            "# sequence s: a downgrade creates it without its privileges: USAGE to public",
+        ],
         by_hand=True,
     ),
     "view-with-options": Case(

@@ -6,6 +6,7 @@
 # ruff: noqa: S608 - names and labels are quoted
 
 from alembic_drift.kinds.dependents import DECLARED, EXECUTED, collected, depends
+from alembic_drift.kinds.rows import ALL_ROWS, ALL_ROWS_DECLARED, ROWS_AS_BEFORE
 
 _OF_TYPE = "refclassid = 'pg_type'::regclass AND refobjid IN (old_type, array_type)"
 _IS_OF_TYPE = "atttypid IN (old_type, array_type) AND attnum > 0 AND NOT attisdropped"
@@ -27,7 +28,7 @@ EXCHANGE = f"""\
 DO $labels$ DECLARE
     old_type oid := to_regtype(@NAME); array_type oid; wanted text[] := @WANTED; found text[]; label text;
     number bigint; full_name text; old_name text; type_comment text; owner text; privileges aclitem[];
-        {DECLARED};
+        {DECLARED}; {ALL_ROWS_DECLARED};
 BEGIN
 IF old_type IS NULL THEN
     RAISE EXCEPTION 'there is no type %', @NAME;
@@ -41,6 +42,7 @@ SELECT typarray, format('%I.%I', nspname, typname), obj_description(pg_type.oid,
     pg_get_userbyid(typowner), typacl, format('%I', left(typname, 50) || '_to_drop')
 INTO array_type, full_name, type_comment, owner, privileges, old_name
 FROM pg_type JOIN pg_namespace ON pg_namespace.oid = typnamespace WHERE pg_type.oid = old_type;
+{ALL_ROWS}
 FOREACH label IN ARRAY found LOOP
     CONTINUE WHEN label = ANY(wanted);
     FOR step IN {_COLUMNS} LOOP
@@ -56,6 +58,7 @@ FOREACH label IN ARRAY found LOOP
         END IF;
     END LOOP;
 END LOOP;
+{ROWS_AS_BEFORE}
 {collected(_CONSTRAINTS, depends("pg_class.indexrelid", _OF_TYPE))}
 FOR step IN
     SELECT adrelid::regclass AS place, attname AS name, pg_get_expr(adbin, adrelid) AS definition

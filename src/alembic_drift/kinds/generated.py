@@ -10,6 +10,7 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
 from alembic_drift.kinds.dependents import DECLARED, EXECUTED, collected, depends
+from alembic_drift.kinds.rows import ALL_ROWS, ALL_ROWS_DECLARED, ROWS_AS_BEFORE
 from alembic_drift.mending import Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
@@ -89,7 +90,7 @@ _ON_COLUMN = "refclassid = 'pg_class'::regclass AND refobjid = of_table AND refo
 _SET = f"""\
 DO $generated$ DECLARE
     of_table regclass := to_regclass(@TABLE); expression text := @EXPRESSION; wanted "char" := @WANTED;
-    found record; number bigint; {DECLARED};
+    found record; number bigint; {DECLARED}; {ALL_ROWS_DECLARED};
 BEGIN
 SELECT attnum, attname, attgenerated, pg_get_expr(adbin, adrelid) AS expression,
     format_type(atttypid, atttypmod) AS type, attnotnull, attacl,
@@ -113,7 +114,9 @@ ELSIF wanted = 's' AND found.attgenerated = 's' AND current_setting('server_vers
     EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET EXPRESSION AS (%s)', of_table, found.attname,
         expression);
     RETURN;
-ELSIF found.attgenerated = '' THEN
+END IF;
+{ALL_ROWS}
+IF found.attgenerated = '' THEN
     EXECUTE format('SELECT count(*) FROM %1$s WHERE %2$I IS NOT NULL'
         ' AND %2$I::text IS DISTINCT FROM (%3$s)::%4$s::text',
         of_table, found.attname, expression, found.type)
@@ -172,6 +175,7 @@ EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s%s%s', of_table, found.between, f
 IF wanted = '' THEN
     EXECUTE format('UPDATE %s SET %I = %I', of_table, found.between, found.attname);
 END IF;
+{ROWS_AS_BEFORE}
 EXECUTE format('ALTER TABLE %s DROP COLUMN %I', of_table, found.attname);
 EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', of_table, found.between, found.attname);
 IF found.rule IS NOT NULL THEN

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from alembic.operations import Operations, ops
 
 from alembic_drift.kinds import settings
+from alembic_drift.kinds.rows import ALL_ROWS, ALL_ROWS_DECLARED, ROWS_AS_BEFORE
+from alembic_drift.kinds.sequences import given_to
 from alembic_drift.mending import Mending, Planned, execute
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
@@ -69,6 +71,25 @@ def _serial(mending: Mending, key: Key, to: dict[Key, Facts]) -> Planned:
 # The operations.
 
 
+# The new sequence may have others by default. The owner keeps his own.
+_PRIVILEGES = """\
+IF privileges IS NOT NULL AND new.seqrelid IS NOT NULL THEN
+FOR step IN SELECT DISTINCT grantee FROM pg_class, aclexplode(relacl)
+    WHERE oid = new.seqrelid AND grantee <> relowner
+LOOP
+    EXECUTE format('REVOKE ALL ON SEQUENCE %s FROM %s', new.seqrelid::regclass,
+        CASE step.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(step.grantee)) END);
+END LOOP;
+FOR step IN SELECT lists.* FROM pg_class, aclexplode(privileges) AS lists
+    WHERE oid = new.seqrelid AND lists.grantee <> relowner
+LOOP
+    EXECUTE format('GRANT %s ON SEQUENCE %s TO %s%s', step.privilege_type, new.seqrelid::regclass,
+        CASE step.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(step.grantee)) END,
+        CASE WHEN step.is_grantable THEN ' WITH GRANT OPTION' END);
+END LOOP;
+END IF;"""
+
+
 class _IdentityOp(SimpleOp):
     table: str
     column: str
@@ -85,23 +106,29 @@ class _IdentityOp(SimpleOp):
         table, column = qualified(self.table, self.schema), quote(self.column)
         of_column = f"pg_get_serial_sequence({literal(table)}, {literal(self.column)})"
         lines = [
-            "DO $identity$ DECLARE old text; given bigint; last bigint; new pg_sequence; BEGIN",
+            "DO $identity$ DECLARE old text; given bigint; last bigint; new pg_sequence;"
+            f" privileges aclitem[]; step record; {ALL_ROWS_DECLARED}; BEGIN",
             f"IF (SELECT attidentity {unless} '' FROM pg_attribute"  # noqa: S608 - the names are quoted
             f" WHERE attrelid = {literal(table)}::regclass AND attname = {literal(self.column)}) THEN RETURN;"
             " END IF;",
             f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;",
             f"old := {of_column};",
-            "IF old IS NOT NULL THEN EXECUTE format('SELECT last_value FROM %s WHERE is_called', old)"
-            " INTO given; END IF;",
+            "IF old IS NOT NULL THEN",
+            "EXECUTE format('SELECT last_value FROM %s WHERE is_called', old) INTO given;",
+            "SELECT coalesce(relacl, acldefault('s', relowner)) INTO privileges FROM pg_class"
+            " WHERE oid = old::regclass;",
+            "END IF;",
             *change,
             f"SELECT * INTO new FROM pg_sequence WHERE seqrelid = {of_column}::regclass;",  # noqa: S608
+            _PRIVILEGES,
+            ALL_ROWS,
             "IF new.seqincrement > 0 THEN",
-            f"SELECT greatest(max({column}), given) INTO last FROM {table};",  # noqa: S608
+            f"SELECT greatest(max(numbered.{column}), given) INTO last FROM {table} AS numbered;",  # noqa: S608
             "IF last >= new.seqmin THEN PERFORM setval(new.seqrelid, last); END IF;",
             "ELSIF new.seqincrement < 0 THEN",
-            f"SELECT least(min({column}), given) INTO last FROM {table};",  # noqa: S608
+            f"SELECT least(min(numbered.{column}), given) INTO last FROM {table} AS numbered;",  # noqa: S608
             "IF last <= new.seqmax THEN PERFORM setval(new.seqrelid, last); END IF;",
-            "END IF; END $identity$",
+            f"END IF; {ROWS_AS_BEFORE} END $identity$",
         ]
         return "\n".join(lines)
 
@@ -218,7 +245,8 @@ class DropIdentityOp(_IdentityOp):
         change = [f"ALTER TABLE {table} ALTER COLUMN {column} DROP IDENTITY;"]
         if self.sequence is not None:
             sequence = qualified(self.sequence, self.schema)
-            change.append(f"CREATE SEQUENCE {sequence} {self.options or ''} OWNED BY {table}.{column};")
+            change.append(f"CREATE SEQUENCE {sequence} {self.options or ''};")
+            change += given_to(sequence, table, column)
         if self.default is not None:
             change.append(f"ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT {self.default};")
         yield self.block("=", change)

@@ -1,18 +1,25 @@
 """Sequences, but those of identities, which are a part of their column."""
 
-from alembic.operations import ops
+from collections.abc import Iterator
+
+from alembic.operations import Operations, ops
 
 from alembic_drift.kinds import settings
 from alembic_drift.kinds.indexes import rename
+from alembic_drift.kinds.rows import ALL_ROWS, ALL_ROWS_DECLARED, ROWS_AS_BEFORE
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
 from alembic_drift.order import Phase
-from alembic_drift.sql import literal, quote
+from alembic_drift.simple import SimpleOp, named
+from alembic_drift.sql import literal, qualified, quote
 
 _QUERY = """\
 SELECT 'sequence', NULL, relname, jsonb_build_object('type', type, 'numbers', numbers, 'comment', comment,
     'persistence', CASE relpersistence WHEN 'u' THEN 'unlogged' END,
     'owned by', owner::regclass || '.' || quote_ident(attname),
+    '_granted', (SELECT string_agg(DISTINCT concat(privilege_type, ' to ',
+            CASE grantee WHEN 0 THEN 'public' ELSE grantee::regrole::text END), ', ')
+        FROM aclexplode(relacl) WHERE grantee <> relowner),
     '_options', format('AS %s %s', type, array_to_string(options, ' ')),
     '_owner', jsonb_build_array((SELECT relname FROM pg_class WHERE oid = owner), attname))
 FROM sequences LEFT JOIN pg_attribute ON attrelid = owner AND attnum = owner_column
@@ -33,7 +40,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         up, down = (execute(f"ALTER SEQUENCE {name} {facts['_options']}") for facts in (models, database))
         mending.both(Phase.REST, [up], [down])
     if "owned by" in aspects:
-        mending.both(Phase.REST, [owned(mending, name, models)], [owned(mending, name, database)])
+        mending.both(Phase.REST, [owned(mending, key, models)], [owned(mending, key, database)])
     mending.comment(key)
     if "persistence" in aspects and not settings.change_with_table(mending, key):
         settings.mend(mending, key, {"persistence"})
@@ -48,8 +55,7 @@ def _come_or_go(mending: Mending, key: Key) -> None:
     dropped: Planned = [execute(f"DROP SEQUENCE IF EXISTS {name}")]
     numbering: Planned = []
     if facts["_owner"][0] is not None:
-        table, column = facts["_owner"]
-        numbering = [owned(mending, name, facts), go_on(mending, table, column, sequence=literal(name))]
+        numbering = [AttachSequenceOp(key.name, *facts["_owner"], go_on=True, schema=mending.schema)]
     if models is not None:
         mending.both(Phase.TYPES, made, dropped)
         mending.both(Phase.REST, numbering, [])
@@ -59,22 +65,17 @@ def _come_or_go(mending: Mending, key: Key) -> None:
 
 def create(mending: Mending, key: Key, facts: Facts) -> Planned:
     """Return what creates a sequence."""
+    if "_granted" in facts and facts is mending.database.get(key):
+        mending.hints.append(f"{key}: a downgrade creates it without its privileges: {facts['_granted']}")
     created = execute(f"CREATE SEQUENCE IF NOT EXISTS {mending.qualified(key.name)} {facts['_options']}")
     return [created, *settings.of_new(mending, key.kind, key.name, facts), *mending.comment_of(key, facts)]
 
 
-def owned(mending: Mending, name: str, facts: Facts) -> ops.ExecuteSQLOp:
+def owned(mending: Mending, key: Key, facts: Facts) -> ops.MigrateOperation:
     """Return what gives a sequence to its column."""
-    table, column = facts["_owner"]
-    owner = "NONE" if table is None else f"{mending.qualified(table)}.{quote(column)}"
-    return execute(f"ALTER SEQUENCE {name} OWNED BY {owner}")
-
-
-def go_on(mending: Mending, table: str, column: str, *, sequence: str | None = None) -> ops.ExecuteSQLOp:
-    """Return what lets the sequence of a column, or its identity's, go on after the values that there are."""
-    name = mending.qualified(table)
-    sequence = sequence or f"pg_get_serial_sequence({literal(name)}, {literal(column)})"
-    return execute(f"SELECT setval({sequence}, coalesce(max({quote(column)}), 0) + 1, false) FROM {name}")  # noqa: S608
+    if facts["_owner"][0] is None:
+        return execute(f"ALTER SEQUENCE {mending.qualified(key.name)} OWNED BY NONE")
+    return AttachSequenceOp(key.name, *facts["_owner"], schema=mending.schema)
 
 
 def _owner_has_identity(mending: Mending, key: Key) -> bool:
@@ -85,3 +86,74 @@ def _owner_has_identity(mending: Mending, key: Key) -> bool:
 
 
 SEQUENCES = Kind(("sequence",), _QUERY, _mend)
+
+
+# The operation.
+
+
+def given_to(sequence: str, table: str, column: str) -> Iterator[str]:
+    """Yield statements of PL/pgSQL that give a sequence to a column, and before that to the table's owner.
+
+    All are names as SQL writes them.
+    """
+    alter = f"ALTER SEQUENCE {sequence}"
+    of = "SELECT relowner FROM pg_class WHERE oid = {}::regclass"
+    of_table, of_sequence = of.format(literal(table)), of.format(literal(sequence))
+    yield f"IF ({of_table}) <> ({of_sequence}) THEN"
+    yield f"{alter} OWNED BY NONE;"
+    yield f"EXECUTE {literal(f'{alter} OWNER TO ')} || ({of_table})::regrole;"
+    yield "END IF;"
+    yield f"{alter} OWNED BY {table}.{column};"
+
+
+@Operations.register_operation("attach_sequence", "attach")
+class AttachSequenceOp(SimpleOp):
+    """Give a sequence to a column, with which it goes from then on."""
+
+    operation = "attach_sequence"
+
+    def __init__(
+        self, name: str, table: str, column: str, *, go_on: bool = False, schema: str | None = None
+    ) -> None:
+        self.name, self.table, self.column = name, table, column
+        self.go_on, self.schema = go_on, schema
+
+    @classmethod
+    def attach(
+        cls,
+        operations: Operations,
+        name: str,
+        table: str,
+        column: str,
+        *,
+        go_on: bool = False,
+        schema: str | None = None,
+    ) -> None:
+        """Give a sequence to a column: it gets the owner of the table, and is dropped with the column.
+
+        :param name: the sequence.
+        :param table: the table.
+        :param column: its column.
+        :param go_on: whether the sequence is to go on after the greatest value that the column has.
+        :param schema: the schema of both, if it is not the first of the search_path.
+        """
+        operations.invoke(cls(name, table, column, go_on=go_on, schema=schema))
+
+    def statements(self) -> Iterator[str]:
+        """Yield one block."""
+        name, table = qualified(self.name, self.schema), qualified(self.table, self.schema)
+        column = quote(self.column)
+        lines = [f"DO $attach$ DECLARE {ALL_ROWS_DECLARED}; BEGIN", *given_to(name, table, column)]
+        if self.go_on:
+            number = f"coalesce(max(numbered.{column}), 0) + 1"
+            lines += [
+                ALL_ROWS,
+                f"PERFORM setval({literal(name)}, {number}, false) FROM {table} AS numbered;",
+                ROWS_AS_BEFORE,
+            ]
+        yield "\n".join([*lines, "END $attach$"])
+
+    def arguments(self) -> Iterator[str]:
+        """Yield the arguments."""
+        yield from (repr(self.name), repr(self.table), repr(self.column))
+        yield from named(go_on=self.go_on or None, schema=self.schema)
