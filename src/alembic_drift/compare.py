@@ -40,6 +40,8 @@ class Comparison:
         self.database, self.models = match_renamed(
             self.database, self.models, lambda key: not self._is_own(key)
         )
+        self.models, self.spared = both.doubts.settled(self.database, self.models, self._is_own)
+        """What is told of the objects that nobody can compare."""
         self.differences = [
             Difference(key, UNMADE, None, reason)
             for key, reason in sorted(both.unmade.items(), key=str)
@@ -64,7 +66,7 @@ class Comparison:
 
     def _without_unmade(self, unmade: dict[Key, str]) -> None:
         """Leave out what cannot be compared: on the models' side it is not there, or a stand-in."""
-        tables = {key.name for key in unmade if key.kind == "table"}
+        tables = {key.name for key in unmade if key.kind in {"table", "view", "materialized view"}}
 
         def is_compared(key: Key, facts: Facts) -> bool:
             owner = facts["_owner"][0] if key.kind == "sequence" else None

@@ -183,16 +183,19 @@ def _key_of(statement: Any) -> Key:
     return Key(_PLAIN, None, words if len(words) <= 60 else f"{words[:60]}…")
 
 
-def make(connection: sa.Connection, statements: list[Statement], real: Mapping[str, str]) -> Unmade:
-    """Execute what makes the models; returns what could not be made, and why.
+def make(
+    connection: sa.Connection, statements: list[Statement], real: Mapping[str, str]
+) -> tuple[Unmade, list[str]]:
+    """Execute what makes the models; returns what could not be made, and why, and plain SQL that failed.
 
     :param real: for each schema that they are made in the one that it stands for, as SQL writes it.
     """
     if all(statement.error is None for statement in statements) and takes_several_statements(connection):
         together = ";\n".join(statement.sql for statement in statements)
         if _refused(connection, together) is None:
-            return {}
+            return {}, []
     unmade: Unmade = {place: {} for place in real}
+    failed: list[str] = []
     for statement in statements:
         key, here = statement.key, unmade[statement.place]
         if key.table is not None and Key("table", None, key.table) in here:
@@ -205,12 +208,14 @@ def make(connection: sa.Connection, statements: list[Statement], real: Mapping[s
             here.update(parts)
             continue
         here.setdefault(key, error)
+        if key.kind == _PLAIN:
+            failed.append(statement.sql)
         if key.kind == "table":
             # Or what refers to it finds the table of the database, and locks it.
             table = quote(key.name)
             like = f"(LIKE {real[statement.place]}.{table} INCLUDING INDEXES)"
             _refused(connection, f"CREATE TABLE {statement.place}.{table} {like}")
-    return unmade
+    return unmade, failed
 
 
 def _make_apart(connection: sa.Connection, statement: Statement) -> dict[Key, str] | None:

@@ -133,7 +133,7 @@ def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[
             differences += _told_by_alembic(context, of[1])
     planned.sort(key=lambda plan: plan[:2])
     by_hand = [line for mending in mendings for line in mending.by_hand]
-    notes: list[ops.MigrateOperation] = [ByHandOp(by_hand, hints)] if by_hand or hints else []
+    notes: list[ops.MigrateOperation] = [ByHandOp(by_hand, hints)] if by_hand or (hints and planned) else []
     upgrade_ops.ops[:] = [*notes, *(plan.operation for plan in planned)]
     # What alembic check lists.
     vars(upgrade_ops)["as_diffs"] = lambda: differences
@@ -172,6 +172,7 @@ def _mend(
         clashing=compared.clashing,
         probes=both.probes,
         columns=lambda table: context.inspector.get_columns(table, schema),
+        hints=compared.spared,
     )
     mending.rebuilt = views.to_rebuild(mending)
     mending.remade = attached.to_remake(mending)

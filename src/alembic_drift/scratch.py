@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from alembic_drift.catalog import SET_PATH, read, renamed
+from alembic_drift.doubts import Doubts
 from alembic_drift.driver import first_line, is_in_autocommit
 from alembic_drift.errors import DriftError
 from alembic_drift.made import Models, Unmade, make, statements_of
@@ -30,6 +31,8 @@ class Both:
     models: Catalog
     unmade: dict[Key, str]
     """What could not be made of the models, and why."""
+    doubts: Doubts
+    """What they may make, and nobody can know."""
     probes: Probes
     default: str
     """The name of the first schema of the search_path."""
@@ -62,12 +65,12 @@ def both_sides(
         scratch_path = ", ".join([*(scratch[name] for name in visible if name in scratch), path])
         places = {schema: scratch[names[schema]] for schema in names}
         connection.execute(SET_PATH, {"path": scratch_path})
-        unmade: Unmade = {}
+        unmade, failed = Unmade(), list[str]()
         if models.elements is None:
             _create_all(connection, models.metadatas, places)
         else:
             statements = statements_of(models.elements, places, names[None], connection.dialect)
-            unmade = make(connection, statements, {scratch[name]: written[name] for name in scratch})
+            unmade, failed = make(connection, statements, {scratch[name]: written[name] for name in scratch})
         rename = {place: (name, written[name]) for name, place in scratch.items()}
         made = {
             schema: read(connection, places[schema], scratch_path, ignored, rename=rename)
@@ -82,6 +85,7 @@ def both_sides(
                 unmade.get(places[schema], {})
                 # What plain SQL makes is nobody's schema: told with the first.
                 | (unmade.get(places[None], {}) if None not in schemas and schema == schemas[0] else {}),
+                Doubts(failed, places[schema], is_first=places[schema] == places[None]),
                 Probes(connection, scratch_path, places[schema], partial(renamed, rename=rename)),
                 names[None],
             )

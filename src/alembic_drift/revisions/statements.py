@@ -46,7 +46,7 @@ def identifiers(expression: str) -> list[str]:
 
 _SERIALS = {"serial", "serial2", "serial4", "serial8", "bigserial", "smallserial"}
 _CONSTRAINTS = ("constraint", "primary", "unique", "check", "foreign", "like")
-_KINDS = ("table", "view", "index", "sequence", "type", "domain", "function", "procedure", "statistics")
+KINDS = ("table", "view", "index", "sequence", "type", "domain", "function", "procedure", "statistics")
 _ROUTINES = {"function", "procedure", "routine"}
 
 
@@ -54,7 +54,7 @@ def _kind(statement: Statement, *others: str) -> str:
     if statement.word("materialized"):
         return "materialized view" if statement.word("view") else ""
     statement.word("foreign")
-    return statement.word(*_KINDS, *others)
+    return statement.word(*KINDS, *others)
 
 
 def _create(statement: Statement) -> Iterator[Change]:

@@ -1,0 +1,88 @@
+"""What a statement would have made or changed, if it had not failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from alembic_drift.revisions.statements import KINDS
+from alembic_drift.revisions.tokens import Statement, names_in, split, tokens_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Subject(NamedTuple):
+    """An object that a statement is about."""
+
+    schema: str | None
+    kind: str
+    name: str
+    """Without arguments; empty for one that the server names."""
+    table: str | None = None
+    """What it is on, where that is said."""
+    named: frozenset[str] | None = None
+    """For one that is not made, but changed: the names in the statement."""
+
+
+def subjects_of(sql: str) -> Iterator[Subject | None]:
+    """Yield what the statements of a text are about; None for one that may make anything: ``DO``, ``SELECT``.
+
+    Nothing for what makes no object of a schema.
+    """
+    in_body = False
+    for tokens in split(list(tokens_of(sql)), ";"):
+        words = [token.word for token in tokens]
+        if not in_body:
+            yield from _subject(Statement(tokens))
+        # The statements of a body that is no text.
+        in_body = words[:1] != ["end"] if in_body else "atomic" in words
+
+
+_VERBS = ("create", "alter", "comment")
+_MAKES_NOTHING = {
+    *("drop", "grant", "revoke", "insert", "update", "delete", "truncate", "copy"),
+    *("set", "reset", "analyze", "vacuum", "reindex", "cluster", "refresh", "lock", "begin", "commit"),
+}
+_IN_NO_SCHEMA = {
+    *("extension", "schema", "role", "user", "group", "database", "event", "server", "publication"),
+    *("subscription", "language", "cast", "default", "temp", "temporary", "system", "access"),
+}
+_OTHER_KINDS = ("trigger", "policy", "rule", "aggregate", "routine", "column", "constraint", "collation")
+_BEFORE_TABLE = {"index": "on", "trigger": "on", "policy": "on", "constraint": "on", "statistics": "from"}
+_BEFORE_KIND = ("unique", "unlogged", "recursive", "foreign", "global", "local")
+
+
+def _subject(statement: Statement) -> Iterator[Subject | None]:
+    if statement.next().word in _MAKES_NOTHING:
+        return
+    verb = statement.word(*_VERBS)
+    _ = statement.words("or replace") or (verb == "comment" and statement.word("on"))
+    while statement.word(*_BEFORE_KIND):
+        pass
+    if verb and statement.next().word in _IN_NO_SCHEMA:
+        return
+    if verb == "create":
+        statement.word("constraint")  # of a trigger
+    materialized = statement.word("materialized")
+    kind = statement.word(*KINDS, *_OTHER_KINDS)
+    statement.word("concurrently")
+    _ = statement.words("if not exists") or statement.words("if exists")
+    statement.word("only")
+    is_unnamed = kind == "index" and statement.next().word == "on"
+    found = (None, "") if is_unnamed else statement.name()
+    if not verb or not kind or found is None:
+        yield None
+        return
+    schema, name = found
+    rest = statement.rest()
+    named = None if verb == "create" else frozenset(names_in(rest))
+    if kind == "column":  # whose schema, in a name of three parts, is not told
+        yield Subject(None, kind, name, schema, named)
+    elif kind == "rule" or kind in _BEFORE_TABLE:
+        before = "to" if kind == "rule" and verb == "create" else _BEFORE_TABLE.get(kind, "on")
+        on = Statement(next(iter(list(split(rest, before))[1:]), []))
+        on.word("only")
+        table = on.name() or (schema, None)
+        yield Subject(table[0], kind, name, table[1], named)
+    else:
+        yield Subject(schema, f"materialized {kind}" if materialized else kind, name, None, named)
