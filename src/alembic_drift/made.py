@@ -17,7 +17,7 @@ from alembic_drift.driver import first_line, sqlstate, takes_several_statements
 from alembic_drift.internals import final_name, without_constraints
 from alembic_drift.objects import Key
 from alembic_drift.revisions.statements import changes_of
-from alembic_drift.revisions.tokens import with_schemas
+from alembic_drift.revisions.tokens import dropping_in, with_schemas
 from alembic_drift.sql import quote
 
 
@@ -38,7 +38,7 @@ class Statement(NamedTuple):
 Unmade = dict[str, dict[Key, str]]
 """For each schema what could not be made in it, and why."""
 
-_PLAIN = "statement"
+PLAIN = "statement"
 """The kind of plain SQL."""
 
 _UNNAMED = ""
@@ -128,13 +128,14 @@ def _plain_in_place(
 ) -> list[Statement]:
     """Have plain SQL make and use what is in the schemas of the models, where it names them.
 
-    What the models do not make is the database's, in whichever schema: functions of extensions.
+    What the models do not make is the database's, in whichever schema: functions of extensions. Only a DROP
+    never takes that.
     """
     real = {place: None if schema == default else schema for schema, place in schemas.items()}
     made = {
         (None if thing.schema == default else thing.schema, thing.name.partition("/")[0])
         for statement in statements
-        if statement.key.kind == _PLAIN
+        if statement.key.kind == PLAIN
         for thing in changes_of(statement.sql)
     }
     made |= {(real[statement.place], statement.key.name) for statement in statements}
@@ -144,8 +145,8 @@ def _plain_in_place(
         return schemas[known] if (known, name) in made and known in schemas else None
 
     return [
-        statement._replace(sql=with_schemas(statement.sql, place_of))
-        if statement.key.kind == _PLAIN
+        statement._replace(sql=dropping_in(with_schemas(statement.sql, place_of), schemas[None]))
+        if statement.key.kind == PLAIN
         else statement
         for statement in statements
     ]
@@ -180,12 +181,12 @@ def _key_of(statement: Any) -> Key:
             kind = "domain" if type(statement).__name__.endswith("DomainType") else "type"
             return Key(kind, None, str(name))
     words = " ".join(str(getattr(statement, "statement", statement)).split())
-    return Key(_PLAIN, None, words if len(words) <= 60 else f"{words[:60]}…")
+    return Key(PLAIN, None, words if len(words) <= 60 else f"{words[:60]}…")
 
 
 def make(
     connection: sa.Connection, statements: list[Statement], real: Mapping[str, str]
-) -> tuple[Unmade, list[str]]:
+) -> tuple[Unmade, list[Statement]]:
     """Execute what makes the models; returns what could not be made, and why, and plain SQL that failed.
 
     :param real: for each schema that they are made in the one that it stands for, as SQL writes it.
@@ -195,7 +196,7 @@ def make(
         if _refused(connection, together) is None:
             return {}, []
     unmade: Unmade = {place: {} for place in real}
-    failed: list[str] = []
+    failed: list[Statement] = []
     for statement in statements:
         key, here = statement.key, unmade[statement.place]
         if key.table is not None and Key("table", None, key.table) in here:
@@ -208,8 +209,8 @@ def make(
             here.update(parts)
             continue
         here.setdefault(key, error)
-        if key.kind == _PLAIN:
-            failed.append(statement.sql)
+        if key.kind == PLAIN:
+            failed.append(statement)
         if key.kind == "table":
             # Or what refers to it finds the table of the database, and locks it.
             table = quote(key.name)

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from alembic_drift.catalog import SET_PATH, read, renamed
-from alembic_drift.doubts import Doubts
+from alembic_drift.doubts import Block, Doubts, undecided
 from alembic_drift.driver import first_line, is_in_autocommit
 from alembic_drift.errors import DriftError
-from alembic_drift.made import Models, Unmade, make, statements_of
+from alembic_drift.made import Models, Statement, Unmade, make, statements_of
 from alembic_drift.objects import Catalog, Key
 from alembic_drift.probes import Probes
 
@@ -65,12 +65,14 @@ def both_sides(
         scratch_path = ", ".join([*(scratch[name] for name in visible if name in scratch), path])
         places = {schema: scratch[names[schema]] for schema in names}
         connection.execute(SET_PATH, {"path": scratch_path})
-        unmade, failed = Unmade(), list[str]()
+        unmade, failed = Unmade(), list[Statement]()
         if models.elements is None:
             _create_all(connection, models.metadatas, places)
+            blocks = [Block("an event that asks the database", "", is_untold=True)]
         else:
             statements = statements_of(models.elements, places, names[None], connection.dialect)
             unmade, failed = make(connection, statements, {scratch[name]: written[name] for name in scratch})
+            blocks = undecided(statements)
         rename = {place: (name, written[name]) for name, place in scratch.items()}
         made = {
             schema: read(connection, places[schema], scratch_path, ignored, rename=rename)
@@ -85,7 +87,7 @@ def both_sides(
                 unmade.get(places[schema], {})
                 # What plain SQL makes is nobody's schema: told with the first.
                 | (unmade.get(places[None], {}) if None not in schemas and schema == schemas[0] else {}),
-                Doubts(failed, places[schema], is_first=places[schema] == places[None]),
+                Doubts(failed, blocks, places[schema], is_first=places[schema] == places[None]),
                 Probes(connection, scratch_path, places[schema], partial(renamed, rename=rename)),
                 names[None],
             )

@@ -43,7 +43,54 @@ def _case(schema: str | None, *, table: str = "app.t", there: bool = False) -> C
     )
 
 
+_FUNCTION = "CREATE FUNCTION app.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"
+_TRIGGER = "CREATE TRIGGER {} BEFORE UPDATE ON app.t FOR EACH ROW EXECUTE FUNCTION app.f()"
+
+_VIEWS = ["CREATE VIEW v AS SELECT 1 AS a", "CREATE VIEW w AS SELECT a FROM v"]
+
+
+def _blocks(guarded: str, *, there: bool = True, **options: Any) -> Case:
+    """Return a table whose triggers blocks make: one as it is, one by what it finds in the database."""
+    blocks = [
+        # Which others of the database need.
+        "DROP FUNCTION IF EXISTS app.f(); DROP VIEW IF EXISTS nothing, v",
+        *_VIEWS,
+        _FUNCTION,
+        f"DO $$BEGIN {_TRIGGER.format('b')}; EXECUTE 'COMMENT ON TABLE app.t IS ''app.t'' '; END$$",
+        guarded,
+    ]
+    made = [*_VIEWS, _FUNCTION, "CREATE TABLE app.t (a int)", *map(_TRIGGER.format, ("b", "tt"))]
+    made += ["COMMENT ON TABLE app.t IS 'app.t'", "ALTER TABLE app.t ENABLE ROW LEVEL SECURITY"]
+    return Case(
+        f"""
+        t = sa.Table("t", metadata, sa.Column("a", sa.Integer), schema="app", comment="app.t")
+        for text in {blocks!r}:
+            sa.event.listen(t, "after_create", sa.DDL(text.replace("%", "%%")))
+        """,
+        schemas="CREATE SCHEMA app",
+        revisions=["\n".join(f"op.execute({text!r})" for text in made)] if there else [],
+        env='options["include_schemas"] = True',
+        **options,
+    )
+
+
+_GUARDED = f"""DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'tt') THEN
+{_TRIGGER.format("tt")}; ALTER TABLE app.t ENABLE ROW LEVEL SECURITY; END IF; END$$"""
+
 CASES = {
+    "blocks": _blocks(
+        _GUARDED,
+        there=False,
+        expected=["function f()", "table t", "trigger b on t", "trigger tt on t", "view v", "view w"],
+    ),
+    # The guard finds the trigger of the database, so nothing is known of what it guards.
+    "blocks-and-there": _blocks(
+        _GUARDED, said=[r"left as the database has it, because DO .*: table t, trigger tt on t \(a plain"]
+    ),
+    "blocks-by-computed-names": _blocks(
+        "DO $$BEGIN EXECUTE (SELECT format('SELECT %L', 1)); END$$",
+        said=[r"because DO .*: table t, trigger tt on t \("],
+    ),
     "in-a-schema": _case("app"),
     "in-a-schema-and-there": _case("app", there=True),
     "table-as-sqlalchemy-writes-it": _case("app", table="%(fullname)s"),
@@ -56,7 +103,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", quick(CASES, "in-a-schema", "of-the-page"))
+@pytest.mark.parametrize("case", quick(CASES, "in-a-schema", "of-the-page", "blocks-and-there"))
 def test_plain_sql_of_the_models(stock: Stock, case: Case) -> None:
     stock.circle(case)
 

@@ -10,6 +10,8 @@ from alembic_drift.ownership import OWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    SchemaOf = Callable[[str, str], str | None]
+
 
 class Token(NamedTuple):
     """A word, a quoted name, a text or a sign."""
@@ -41,20 +43,89 @@ def tokens_of(sql: str) -> Iterator[Token]:
     return (token for token, _, _ in _placed(sql))
 
 
-def with_schemas(sql: str, schema_of: Callable[[str, str], str | None]) -> str:
+def with_schemas(sql: str, schema_of: SchemaOf, *, within_texts: bool = False) -> str:
     """Return SQL in which names have another schema; texts and bodies of functions stay as they are.
 
+    The text of a DO block does not: it is executed at once.
+
     :param schema_of: returns for a schema and a name in it the schema to write, as SQL; None leaves it.
+    :param within_texts: whether every text is SQL, as in a block.
     """
+    parts, end = list[str](), 0
+    for start, stop, other in _with_others(sql, schema_of, within_texts):
+        parts += [sql[end:start], other]
+        end = stop
+    return "".join([*parts, sql[end:]])
+
+
+def _with_others(sql: str, schema_of: SchemaOf, within_texts: bool) -> Iterator[tuple[int, int, str]]:  # noqa: FBT001
+    """Yield where a schema or a text stands, and what is to stand there."""
+    tokens, nothing = [*_placed(sql)], (Token("", None), len(sql), len(sql))
+    before, is_block = ";", False
+    for (token, start, stop), (dot, *_), (name, *_) in zip(
+        tokens, [*tokens[1:], nothing], [*tokens[2:], nothing, nothing], strict=False
+    ):
+        is_block = token.word == "do" if before == ";" else is_block
+        other = None
+        if token == nothing[0] and (is_block or within_texts):
+            other = _text_with_schemas(sql[start:stop], schema_of)
+        elif dot.word == "." and before != "." and token.name is not None and name.name is not None:
+            other = schema_of(token.name, name.name)
+        if other is not None:
+            yield start, stop, other
+        before = token.word
+
+
+def _text_with_schemas(text: str, schema_of: SchemaOf) -> str:
+    """Return a text that is SQL, with other schemas in it; one with escapes stays as it is."""
+    if text.startswith("'"):
+        inner = with_schemas(text[1:-1].replace("''", "'"), schema_of, within_texts=True)
+        return "'" + inner.replace("'", "''") + "'"
+    if text.startswith("$"):
+        tag = text[: text.index("$", 1) + 1]
+        inner = text.removeprefix(tag).removesuffix(tag)
+        return tag + with_schemas(inner, schema_of, within_texts=True) + tag
+    return text
+
+
+_DROPPED = {
+    *(
+        "table",
+        "view",
+        "index",
+        "sequence",
+        "type",
+        "domain",
+        "function",
+        "procedure",
+        "routine",
+        "aggregate",
+    ),
+    *("materialized", "foreign", "concurrently", "statistics", "if", "exists"),
+}
+
+
+def dropping_in(sql: str, schema: str) -> str:
+    """Return SQL in which DROP takes what is in one schema, where it names none, and nothing of the others.
+
+    :param schema: the schema, as SQL writes it.
+    """
+    parts, end = list[str](), 0
+    depth, before, is_drop, is_name = 0, ";", False, False
     tokens = [*_placed(sql)]
-    parts, end, before = list[str](), 0, ""
-    for (schema, start, stop), (dot, *_), (name, *_) in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        if dot.word == "." and before != "." and schema.name is not None and name.name is not None:
-            other = schema_of(schema.name, name.name)
-            if other is not None:
-                parts += [sql[end:start], other]
-                end = stop
-        before = schema.word
+    for number, (token, start, _) in enumerate(tokens):
+        if before == ";":
+            is_drop, is_name = token.word == "drop", False
+        elif is_drop and before == "drop":
+            is_drop = is_name = token.word in _DROPPED
+        elif is_drop and is_name and depth == 0 and token.name is not None and token.word not in _DROPPED:
+            if [following.word for following, *_ in tokens[number + 1 : number + 2]] != ["."]:
+                parts += [sql[end:start], f"{schema}."]
+                end = start
+            is_name = False
+        depth += {"(": 1, ")": -1}.get(token.word, 0)
+        is_name = is_name or (token.word == "," and depth == 0)
+        before = token.word
     return "".join([*parts, sql[end:]])
 
 
