@@ -33,6 +33,8 @@ class Statement(NamedTuple):
     """Why SQLAlchemy cannot write it."""
     apart: Callable[[], list["Statement"]] | None = None
     """Returns, for a table, what makes it without its constraints, and what adds each of them."""
+    checked: str | None = None
+    """For plain SQL with texts that name a schema of the models: how the server can check these."""
 
 
 Unmade = dict[str, dict[Key, str]]
@@ -120,16 +122,17 @@ def statements_of(
             made = made._replace(apart=partial(apart, element))
         if made.key.kind not in {"type", "domain", "sequence"} or made not in statements:
             statements.append(made)
-    return _plain_in_place(statements, schemas, default)
+    return _in_place(statements, schemas, default)
 
 
-def _plain_in_place(
+def _in_place(
     statements: list[Statement], schemas: Mapping[str | None, str], default: str
 ) -> list[Statement]:
-    """Have plain SQL make and use what is in the schemas of the models, where it names them.
+    """Have SQL make and use what is in the schemas of the models, where it names them.
 
-    What the models do not make is the database's, in whichever schema: functions of extensions. Only a DROP
-    never takes that.
+    SQLAlchemy puts other schemas in the place of those of its tables, and not into the texts of a default, a
+    check or an index. What the models do not make is the database's, in whichever schema: functions of
+    extensions. Only a DROP never takes that.
     """
     real = {place: None if schema == default else schema for schema, place in schemas.items()}
     made = {
@@ -144,12 +147,15 @@ def _plain_in_place(
         known = None if schema == default else schema
         return schemas[known] if (known, name) in made and known in schemas else None
 
-    return [
-        statement._replace(sql=dropping_in(with_schemas(statement.sql, place_of), schemas[None]))
-        if statement.key.kind == PLAIN
-        else statement
-        for statement in statements
-    ]
+    def in_place(statement: Statement) -> Statement:
+        sql, apart, checked = with_schemas(statement.sql, place_of), statement.apart, None
+        if statement.key.kind == PLAIN:
+            sql = dropping_in(sql, schemas[None])
+            checked = with_schemas(sql, place_of, within_texts=True)
+        parts = None if apart is None else lambda: [*map(in_place, apart())]
+        return statement._replace(sql=sql, apart=parts, checked=None if checked == sql else checked)
+
+    return [*map(in_place, statements)]
 
 
 def _schema_of(statement: Any) -> str | None:
@@ -202,7 +208,7 @@ def make(
         if key.table is not None and Key("table", None, key.table) in here:
             continue  # told with its table
         error = statement.error or _refused(connection, statement.sql)
-        if error is None:
+        if error is None or _made_unchecked(connection, statement):
             continue
         parts = _make_apart(connection, statement)
         if parts is not None:
@@ -246,6 +252,23 @@ def _make_apart(connection: sa.Connection, statement: Statement) -> dict[Key, st
             else:
                 unmade[part.key] = error
     return unmade
+
+
+def _made_unchecked(connection: sa.Connection, statement: Statement) -> bool:
+    """Make a function whose body names the database's schema: the server checks a body with the scratch one.
+
+    The body itself stays as it is: it is compared.
+    """
+    if statement.checked is None:
+        return False
+    with connection.begin_nested() as savepoint:
+        error = _refused(connection, statement.checked)
+        savepoint.rollback()
+    check = "SELECT set_config('check_function_bodies', '{}', true)"
+    connection.exec_driver_sql(check.format("off"))
+    error = error or _refused(connection, statement.sql)
+    connection.exec_driver_sql(check.format("on"))
+    return error is None
 
 
 def _refused(connection: sa.Connection, sql: str) -> str | None:

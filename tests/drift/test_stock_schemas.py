@@ -77,6 +77,29 @@ FRESH["13-sql-function"] = Case(
     expected=sorted([*_ALL, "function h()"]),
 )
 
+# The texts of a table, and the body of a function, name what is in its schema.
+FRESH["13-names-in-a-table"] = Case(
+    r"""
+    function = 'CREATE FUNCTION "X y".f() RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT 1 $$'
+    sa.event.listen(metadata, "before_create", sa.DDL(function))
+    sa.Sequence("s", schema="X y", metadata=metadata)
+    e, s = sa.Enum("a", "b", name="e", schema="X y"), 'nextval(\'"X y".s\')'
+    sa.Table("t", metadata,
+        sa.Column("e", e, server_default=sa.text("'a'::\"X y\".e")),
+        sa.Column("f", sa.Integer, server_default=sa.text('"X y".f()')),
+        sa.Column("n", sa.BigInteger, server_default=sa.text(s)),
+        sa.Column("r", sa.Text, server_default=sa.text('(\'"X y"."s"\'::regclass)::text')),
+        sa.CheckConstraint("e <> 'b'::\"X y\".e", name="c"),
+        sa.CheckConstraint("r <> ' \"X y\".e'", name="d"),
+        sa.Index("i", "f", postgresql_where=sa.text("e = CAST('a' AS \"X y\".e)")), schema="X y")
+    function = 'CREATE FUNCTION "X y".g() RETURNS bigint LANGUAGE sql AS $$ SELECT count(*) FROM "X y"."t" $$'
+    sa.event.listen(metadata, "after_create", sa.DDL(function))
+    """,
+    schemas='CREATE SCHEMA "X y"',
+    env='options["include_schemas"] = True',
+    expected=["function f()", "function g()", "sequence s", "table t", "type e"],
+)
+
 
 @pytest.mark.parametrize("case", params(FRESH))
 def test_a_fresh_database(stock: Stock, case: Case) -> None:

@@ -60,20 +60,34 @@ def with_schemas(sql: str, schema_of: SchemaOf, *, within_texts: bool = False) -
 
 def _with_others(sql: str, schema_of: SchemaOf, within_texts: bool) -> Iterator[tuple[int, int, str]]:  # noqa: FBT001
     """Yield where a schema or a text stands, and what is to stand there."""
-    tokens, nothing = [*_placed(sql)], (Token("", None), len(sql), len(sql))
-    before, is_block = ";", False
-    for (token, start, stop), (dot, *_), (name, *_) in zip(
-        tokens, [*tokens[1:], nothing], [*tokens[2:], nothing, nothing], strict=False
-    ):
+    placed = [*_placed(sql)]
+    tokens = [*(token for token, *_ in placed), *[Token("", None)] * 2]
+    is_block = False
+    for number, (token, start, stop) in enumerate(placed):
+        before = tokens[number - 1].word if number else ";"
         is_block = token.word == "do" if before == ";" else is_block
         other = None
-        if token == nothing[0] and (is_block or within_texts):
-            other = _text_with_schemas(sql[start:stop], schema_of)
-        elif dot.word == "." and before != "." and token.name is not None and name.name is not None:
-            other = schema_of(token.name, name.name)
+        if not token.word and token.name is None:
+            if is_block or within_texts or _is_name(tokens, number):
+                other = _text_with_schemas(sql[start:stop], schema_of)
+        elif tokens[number + 1].word == "." and before != "." and token.name is not None:
+            name = tokens[number + 2].name
+            other = None if name is None else schema_of(token.name, name)
         if other is not None:
             yield start, stop, other
-        before = token.word
+
+
+_NAMING = {"nextval", "currval", "setval", "to_regclass", "to_regtype", "pg_get_serial_sequence"}
+"""Functions whose argument is a name."""
+
+
+def _is_name(tokens: Sequence[Token], number: int) -> bool:
+    """Return whether a text is the name of an object: ``'app.s'::regclass``, ``nextval('app.s')``."""
+    cast = [token.word for token in tokens[number + 1 : number + 4]]
+    if (cast[:2] == [":", ":"] or cast[:1] == ["as"]) and cast[-1 if cast[0] == ":" else 1].startswith("reg"):
+        return True
+    called = [token.word for token in tokens[max(0, number - 2) : number]]
+    return called[-1:] == ["("] and called[0] in _NAMING
 
 
 def _text_with_schemas(text: str, schema_of: SchemaOf) -> str:
