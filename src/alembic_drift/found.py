@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import ops
 
+from alembic_drift import added
 from alembic_drift.align import LETTERS
 from alembic_drift.internals import copied, final_name, is_type_bound, reverse_of
 from alembic_drift.kinds import constraints, indexes, sequences, settings
@@ -34,6 +35,7 @@ def take_over(mending: Mending, found: Iterable[Found]) -> None:
                 if Key("table", None, operation.table_name) in differing:
                     created.add(operation.table_name)
                     _complete_table(mending, operation, created)
+                    added.complete(mending, operation)
                     settings.complete(operation, mending.models[Key("table", None, operation.table_name)])
                     mending.plan(Phase.TABLES, operation, number=number)
             case ops.DropTableOp():
@@ -100,7 +102,7 @@ def _complete_table(mending: Mending, operation: ops.CreateTableOp, created: set
         and final_name(item, mending.dialect) is None
     }
     for key, facts in mending.models.items():
-        if key.kind != "constraint" or key.table != table or key.name in names:
+        if key.kind != "constraint" or key.table != table or key.name in names or mending.is_unwritten(key):
             continue
         kind = facts["_type"]
         columns = frozenset(facts.get("_columns", ()))

@@ -116,6 +116,23 @@ class Mending:
         """Return a name as SQL writes it in a revision."""
         return qualified(name, self.schema)
 
+    def is_unwritten(self, key: Key) -> bool:
+        """Return whether an object is lacking that no operation makes: plain SQL makes what no sa.Table has.
+
+        That is a table, or a column of one, and what belongs to them.
+        """
+        if key in self.database or key not in self.models:
+            return False
+        name = key.name if key.kind == "table" else key.table
+        table = Key("table", None, str(name))
+        if name not in self.tables:
+            return table in self.models and table not in self.database
+        columns = set(self.models[key].get("_columns", ())) | ({key.name} if key.kind == "column" else set())
+        known = {column.name for column in self.tables[name].columns}
+        return table in self.models and any(
+            column not in known and Key("column", name, column) not in self.database for column in columns
+        )
+
     def unqualified(self, definition: str) -> str:
         """Return a definition without the name of the schema that it is found in anyhow."""
         if self.schema is not None:

@@ -185,7 +185,8 @@ def _plan(mending: Mending) -> None:
     for key in {**differing, **dict.fromkeys(sorted(mending.remade, key=str))}:
         aspects = {difference.aspect for difference in mending.of(key)}
         left: Iterable[str] = aspects
-        if key.name not in mending.clashing and UNMADE not in aspects:
+        can_mend = key.name not in mending.clashing and not mending.is_unwritten(key)
+        if can_mend and UNMADE not in aspects:
             left = set(KIND_OF[key.kind].mend(mending, key, aspects))
         mending.by_hand += [str(difference) for difference in mending.of(key) if difference.aspect in left]
     mending.plan_renames()

@@ -108,6 +108,51 @@ def test_plain_sql_of_the_models(stock: Stock, case: Case) -> None:
     stock.circle(case)
 
 
+# What plain SQL adds to a new table: operations write it, but for what is no part of any sa.Table.
+_ADDED = """
+t = sa.Table("t", metadata, sa.Column("v", sa.Text), sa.Column("n", sa.Integer), sa.Index("of_model", "v"))
+for text in (
+    "CREATE INDEX ii ON t (lower(v)) WHERE v <> 'x'",
+    "COMMENT ON INDEX ii IS 'ic'",
+    "ALTER TABLE t ALTER v SET DEFAULT 'q', ALTER n SET NOT NULL",
+    "COMMENT ON TABLE t IS 'tc'",
+    "COMMENT ON COLUMN t.v IS 'cc'",
+    "ALTER TABLE t ADD CONSTRAINT c CHECK (v <> '') NOT VALID",
+):
+    sa.event.listen(t, "after_create", sa.DDL(text))
+"""
+_UNKNOWN = """
+for text in (
+    "ALTER TABLE t ADD COLUMN extra int",
+    "CREATE INDEX ie ON t (extra)",
+    "CREATE TABLE side (id serial PRIMARY KEY)",
+    "CREATE TRIGGER g BEFORE UPDATE ON side EXECUTE FUNCTION tsvector_update_trigger(a, b, c)",
+):
+    sa.event.listen(t, "after_create", sa.DDL(text))
+"""
+
+
+def test_what_plain_sql_adds_to_a_new_table(stock: Stock) -> None:
+    stock.circle(Case(_ADDED, expected=["table t"]))
+    stock.upgrade()
+    assert stock.check() == []
+    assert stock.warned == []  # of the check that is NOT VALID, which SQLAlchemy cannot reflect
+
+
+def test_what_plain_sql_makes_beside_it(stock: Stock) -> None:
+    """It is told by hand in the revision that makes the table, in the next one, and by check."""
+    stock.write_models(_ADDED + _UNKNOWN)
+    left = ["column t.extra", "index ie on t", "table side", "trigger g on side"]
+    for found in ["table side", "table t", "trigger g on side"], left:
+        text = stock.autogenerate()
+        assert sorted(stock.found) == found
+        for name in left:
+            assert f"# - {name}: not in the database" in text, text
+        stock.upgrade()
+        assert stock.check() == left
+    stock.downgrade("base")
+
+
 @pytest.mark.thorough
 def test_what_the_readme_declares(project: Project, copy: Any) -> None:
     [declared] = re.findall(r"```py\n(for statement in .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

@@ -55,7 +55,7 @@ def of_new_table(mending: Mending, table: str) -> None:
     for catalog in (mending.models, mending.database):
         made: Planned = []
         for key, facts in catalog.items():
-            if key.table != table or key in mending.own:
+            if key.table != table or key in mending.own or mending.is_unwritten(key):
                 continue
             if key.kind == "column":
                 made += of_new(mending, key, facts)

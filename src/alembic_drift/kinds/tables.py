@@ -81,7 +81,7 @@ def _columns(catalog: Catalog, table: str) -> set[tuple[str, str]]:
 def _comments_of(mending: Mending, table: Key) -> None:
     """Comment on what belongs to a new table and gets no comment with it; set what its keys' triggers do."""
     for key, facts in mending.models.items():
-        if key.table == table.name and key.kind in {"constraint", "index"}:
+        if key.table == table.name and key.kind in {"constraint", "index"} and not mending.is_unwritten(key):
             mending.both(Phase.REST, mending.comment_of(key, facts), [])
             mending.both(Phase.REST, key_triggers.set_on_new(mending, key, facts), [])
 
