@@ -135,7 +135,9 @@ _LITERAL = re.compile("'(?:[^']|'')*'")
 
 
 def renamed(value: Any, rename: Renames) -> Any:
-    """Return a text with the names of schemas in the place of those of scratch schemas."""
+    """Return a text, or a list, with the names of schemas in the place of those of scratch schemas."""
+    if isinstance(value, list):
+        return [renamed(item, rename) for item in value]
     if not isinstance(value, str):
         return value
     for scratch, (real, written) in rename.items():

@@ -65,6 +65,8 @@ class Mending:
 
     rebuilt: list[Key] = field(default_factory=list)
     """The views to be made again, those first that others read."""
+    places: dict[Key, int] = field(default_factory=dict)
+    """The place of each among those of all schemas."""
     remade: set[Key] = field(default_factory=set)
     """The triggers, rules and policies to be made again."""
     altered: Columns = field(default_factory=dict)

@@ -15,7 +15,7 @@ from alembic_drift.compare import Comparison
 from alembic_drift.filters import Filters
 from alembic_drift.found import take_over
 from alembic_drift.internals import leave_defaults
-from alembic_drift.kinds import KIND_OF, attached, views
+from alembic_drift.kinds import KIND_OF, across, attached, views
 from alembic_drift.made import models_of
 from alembic_drift.mending import Mending
 from alembic_drift.objects import UNMADE, Difference, Key
@@ -116,7 +116,10 @@ def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[
             mendings.append(mending)
             for key in own:
                 _tell(context, f"{_LEFT_ALONE}: {key}")
-            take_over(mending, (of for of in found if _schema_of(of[1]) == schema))
+        across.order(mendings)
+        for mending in mendings:
+            mending.remade = attached.to_remake(mending)
+            take_over(mending, (of for of in found if _schema_of(of[1]) == mending.schema))
             _plan(mending)
     differences = [difference for mending in mendings for difference in mending.differences]
     for difference in differences:
@@ -175,7 +178,6 @@ def _mend(
         hints=compared.spared,
     )
     mending.rebuilt = views.to_rebuild(mending)
-    mending.remade = attached.to_remake(mending)
     return mending, list(compared.own_to_tell())
 
 

@@ -1,5 +1,8 @@
 """Schemas with names that SQL has to quote: on a fresh database nothing differs, and a change goes round."""
 
+import re
+from dataclasses import replace
+
 import pytest
 from drift.circle import schema_of
 from drift.stock import Case, Stock, params
@@ -100,6 +103,25 @@ FRESH["13-names-in-a-table"] = Case(
     expected=["function f()", "function g()", "sequence s", "table t", "type e"],
 )
 
+_ACROSS = """
+t = sa.Table("t", metadata, sa.Column("a", sa.{}), schema="X y")
+for text in (
+    'CREATE VIEW "X y".v AS SELECT a FROM "X y".t',
+    'CREATE VIEW a AS SELECT a FROM "X y".v',
+    'CREATE VIEW "X y".w AS SELECT a FROM public.a',
+    'CREATE VIEW v AS SELECT w.a, t.a AS b FROM "X y".w, "X y".t',
+    'CREATE VIEW other AS SELECT a FROM "X y".t',
+):
+    sa.event.listen(metadata, "after_create", sa.DDL(text))
+"""
+# Views of both schemas read those of the other one.
+FRESH["13-views-across"] = Case(
+    _ACROSS.format("BigInteger"),
+    schemas='CREATE SCHEMA "X y"',
+    env='options["include_schemas"] = True',
+    expected=["table t", "view a", "view other", "view v", "view v", "view w"],
+)
+
 
 @pytest.mark.parametrize("case", params(FRESH))
 def test_a_fresh_database(stock: Stock, case: Case) -> None:
@@ -115,6 +137,14 @@ CHANGED = {
     )
     for name, schema in SCHEMAS.items()
 }
+
+
+def test_views_across_schemas(stock: Stock) -> None:
+    """A column changes that views of another schema read, and views of them."""
+    made = [*re.findall("'(CREATE.*)'", _ACROSS)]
+    revision = [f"op.execute({text!r})" for text in ('CREATE TABLE "X y".t (a int)', *made)]
+    fresh = FRESH["13-views-across"]
+    stock.circle(replace(fresh, revisions=["\n".join(revision)], expected=["column t.a (type)"]))
 
 
 @pytest.mark.parametrize("case", params(CHANGED))

@@ -29,6 +29,12 @@ SELECT kind, NULL, relname, jsonb_build_object(
         JOIN pg_class AS read ON read.oid = refobjid
         LEFT JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid AND attnum > 0
         WHERE ev_class = relations.oid AND refobjid <> ev_class AND refclassid = 'pg_class'::regclass),
+    '_reads_in', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(nspname, read.relname, attname)), '[]')
+        FROM pg_rewrite JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
+        JOIN pg_class AS read ON read.oid = refobjid
+        JOIN pg_namespace ON pg_namespace.oid = read.relnamespace
+        LEFT JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid AND attnum > 0
+        WHERE ev_class = relations.oid AND refobjid <> ev_class AND refclassid = 'pg_class'::regclass),
     '_types', (SELECT jsonb_agg(DISTINCT typname) FROM pg_rewrite
         JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = pg_rewrite.oid
         JOIN pg_type ON refclassid = 'pg_type'::regclass AND refobjid IN (pg_type.oid, typarray)
@@ -96,7 +102,8 @@ def _reads(mending: Mending, view: Key) -> Iterator[Sequence[str]]:
 
 def rebuild(mending: Mending) -> None:
     """Plan that the views go before what they read changes, and come after it."""
-    for place, view in enumerate(mending.rebuilt):
+    for view in mending.rebuilt:
+        place = mending.places[view]
         drop: Any = DropMaterializedViewOp if view.kind == "materialized view" else DropViewOp
         again = view in mending.database and view in mending.models
         dropped: Planned = [drop(view.name, schema=mending.schema, keep_privileges=again)]
