@@ -32,8 +32,10 @@ _WORDS = {
 }
 """A word of these is in whatever makes or changes one of a kind."""
 
-# What decides what a block does, and what does what no text tells. A trigger says EXECUTE FUNCTION.
-_UNTOLD = r"perform|call|execute(?!\s+(?:function|procedure)\b)"
+# What decides what a block does, and what does what no text tells: not EXECUTE of what only changes what is
+# there, nor the EXECUTE FUNCTION of a trigger.
+_ONLY_CHANGES = r"(?:format\s*\(\s*)?'(?:alter|comment|grant|revoke)\b"
+_UNTOLD = rf"perform|call|execute(?!\s+(?:(?:function|procedure)\b|{_ONLY_CHANGES}))"
 _DECIDES = re.compile(rf"\b(?:if|case|exception|loop|{_UNTOLD})\b", re.IGNORECASE)
 _IS_UNTOLD = re.compile(rf"\b(?:{_UNTOLD})\b", re.IGNORECASE)
 
