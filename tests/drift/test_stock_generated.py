@@ -147,6 +147,25 @@ PLAIN = {
         expected=[f"{_COLUMN} (generated)", "index j on t (comment)"],
         equal=False,
     ),
+    # All of its partitions goes along as well, and how values are compressed.
+    "19-becomes-generated-partitioned": _case(
+        "",
+        "",
+        models='sa.Table("t", metadata, sa.Column("a", sa.Integer), sa.Column("c", sa.Text,'
+        ' sa.Computed("a::text", persisted=True)), sa.UniqueConstraint("a", "c", name="once"),'
+        ' sa.Index("j", "c"), postgresql_partition_by="LIST (a)")\n'
+        'sa.event.listen(metadata, "after_create", sa.DDL("ALTER TABLE t ALTER c SET COMPRESSION pglz"))',
+        revisions=[
+            "op.execute('CREATE TABLE t (a int, c text COMPRESSION pglz) PARTITION BY LIST (a);"
+            " CREATE TABLE t1 PARTITION OF t DEFAULT; CREATE INDEX j1 ON t1 (c);"
+            " CREATE INDEX own ON t1 (c DESC); COMMENT ON COLUMN t1.c IS $$c$$;"
+            " ALTER TABLE t1 ADD CONSTRAINT once1 UNIQUE (a, c), ALTER c SET STATISTICS 5,"
+            " ALTER c SET NOT NULL; GRANT SELECT (c) ON t1 TO pg_monitor;"
+            " CREATE INDEX j ON t (c); ALTER TABLE t ADD CONSTRAINT once UNIQUE (a, c)')"
+        ],
+        sql="INSERT INTO t VALUES (1, '1')",
+        equal=False,
+    ),
     "19-becomes-generated-referred": _case(
         "",
         "",

@@ -112,16 +112,27 @@ REMOVED = {
         models=table("a b", "", 'sa.Column("w", sa.Text, server_default=sa.text("(\'a\'::k)::text"))'),
         revisions=made("a b c", "v k, w text DEFAULT ('a'::k)::text"),
     ),
+    # Its partitions have indexes of other names, and one has a check and an index of its own.
     "17-removed-partitioned": case(
         "a b c",
         "a b",
         models='sa.Table("t", metadata, sa.Column("id", sa.Integer), sa.Column("v", '
         + k_type("a b")
-        + ', server_default="a"), postgresql_partition_by="LIST (id)")',
+        + """, server_default="a"), sa.CheckConstraint("v <> 'b' OR id > 0", name="ck"),
+        sa.Index("i", "id", postgresql_where=sa.text("v = 'a'")), postgresql_partition_by="LIST (id)")
+        """,
         revisions=[
             "op.execute(\"\"\"CREATE TYPE k AS ENUM ('a', 'b', 'c');"
             " CREATE TABLE t (id int, v k DEFAULT 'a') PARTITION BY LIST (id);"
-            ' CREATE TABLE t1 PARTITION OF t FOR VALUES IN (1); CREATE TABLE t2 PARTITION OF t DEFAULT""")'
+            " CREATE TABLE t1 PARTITION OF t FOR VALUES IN (1, 3) PARTITION BY LIST (id);"
+            " CREATE TABLE t2 PARTITION OF t DEFAULT; CREATE TABLE t3 PARTITION OF t1 DEFAULT;"
+            " ALTER TABLE t2 ADD CONSTRAINT ck CHECK (v <> 'b' OR id > 0);"
+            " ALTER TABLE t ADD CONSTRAINT ck CHECK (v <> 'b' OR id > 0);"
+            " CREATE INDEX own ON t2 ((v = 'b')); ALTER INDEX own ALTER COLUMN 1 SET STATISTICS 9;"
+            " CREATE INDEX i2 ON t2 (id) WITH (fillfactor=70) WHERE v = 'a'; COMMENT ON INDEX i2 IS 'two';"
+            " CREATE INDEX i3 ON t3 (id) WHERE v = 'a';"
+            " CREATE INDEX i1 ON t1 (id) WHERE v = 'a';"
+            ' CREATE INDEX i ON t (id) WHERE v = \'a\'""")'
         ],
         sql="INSERT INTO t VALUES (1, 'a'), (2, 'b')",
         equal=False,

@@ -4,59 +4,78 @@ It is dropped before and made again after, by text of PL/pgSQL for the DO block 
 definitions are the server's own, read when the operation runs, so a script has them as well.
 """
 
+import re
+
 DECLARED = "step record; drops text[] := '{}'; makes text[] := '{}'; statement text"
 """The variables that :func:`collected` fills: what drops, and what makes again."""
 
 EXECUTED = "FOREACH statement IN ARRAY {} LOOP EXECUTE statement; END LOOP;"
 """Executes one of the lists."""
 
+# Of a partitioned table each index is made alone and attached, as pg_dump does: so those of the partitions
+# have their names, and what belongs to them. A parent goes with its children, and is made before them.
 _COLLECTED = """\
 FOR step IN
     SELECT conrelid::regclass AS place, conname AS name, pg_get_constraintdef(pg_constraint.oid) AS
-        definition,
-        obj_description(pg_constraint.oid, 'pg_constraint') AS comment, pg_class.oid::regclass AS index,
-        array_to_string(reloptions, ', ') AS parameters, indisclustered, indisreplident
+        definition, contype IN ('p', 'u', 'x') AS alone, conparentid = 0 AS is_top,
+        obj_description(pg_constraint.oid, 'pg_constraint') AS comment, @INDEX
     FROM pg_constraint
     LEFT JOIN pg_index ON indexrelid = conindid AND contype IN ('p', 'u', 'x')
     LEFT JOIN pg_class ON pg_class.oid = indexrelid
-    WHERE contype IN ('p', 'u', 'f', 'c', 'x') AND conrelid <> 0 AND conparentid = 0
+    LEFT JOIN pg_tablespace ON pg_tablespace.oid = reltablespace
+    WHERE contype IN ('p', 'u', 'f', 'c', 'x') AND conrelid <> 0
+      AND (conparentid = 0 OR contype IN ('p', 'u', 'x'))
       AND (contype <> 'c' OR conislocal) AND (@CONSTRAINTS)
-    ORDER BY contype = 'f' DESC, pg_constraint.oid
+    ORDER BY contype = 'f' DESC, @DEPTH DESC, coninhcount > 0, pg_constraint.oid
 LOOP
-    drops := drops || format('ALTER TABLE %s DROP CONSTRAINT %I', step.place, step.name);
+    IF step.is_top THEN
+        drops := drops || format('ALTER TABLE %s DROP CONSTRAINT %I', step.place, step.name);
+    END IF;
     makes := array_remove(ARRAY[
-        format('ALTER TABLE %s ADD CONSTRAINT %I %s', step.place, step.name, step.definition),
+        format('ALTER TABLE %s%s ADD CONSTRAINT %I %s', CASE WHEN step.alone THEN 'ONLY ' END, step.place,
+            step.name, step.definition),
         format('ALTER INDEX %s SET (', step.index) || step.parameters || ')',
-        CASE WHEN step.indisclustered THEN format('ALTER TABLE %s CLUSTER ON %I', step.place, step.name)
-            END,
-        CASE WHEN step.indisreplident
-            THEN format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', step.place, step.name) END,
-        CASE WHEN step.comment IS NOT NULL
-            THEN format('COMMENT ON CONSTRAINT %I ON %s IS %L', step.name, step.place, step.comment) END
-    ], NULL) || makes;
+        @AFTER,
+        format('COMMENT ON CONSTRAINT %I ON %s IS ', step.name, step.place) || quote_literal(step.comment)
+    ], NULL) || makes || @LAST;
 END LOOP;
 FOR step IN
-    SELECT indrelid::regclass AS place, indexrelid::regclass AS index, relname AS name,
-        pg_get_indexdef(indexrelid) AS definition, spcname, indisclustered, indisreplident,
-        obj_description(indexrelid, 'pg_class') AS comment
+    SELECT indrelid::regclass AS place, relname AS name, pg_get_indexdef(indexrelid) AS definition,
+        NOT relispartition AS is_top, obj_description(indexrelid, 'pg_class') AS comment, @INDEX
     FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
     LEFT JOIN pg_tablespace ON pg_tablespace.oid = reltablespace
-    WHERE NOT relispartition AND (@INDEXES) AND NOT EXISTS (
+    WHERE (@INDEXES) AND NOT EXISTS (
         SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
-    ORDER BY indexrelid
+    ORDER BY @DEPTH DESC, indexrelid
 LOOP
-    drops := drops || format('DROP INDEX %s', step.index);
+    IF step.is_top THEN
+        drops := drops || format('DROP INDEX %s', step.index);
+    END IF;
     makes := array_remove(ARRAY[
         step.definition,
-        format('ALTER INDEX %s SET TABLESPACE ', step.index) || quote_ident(step.spcname),
+        @AFTER,
+        format('COMMENT ON INDEX %s IS ', step.index) || quote_literal(step.comment)
+    ], NULL) || makes || @LAST;
+END LOOP;
+"""
+_PARTS = {
+    "@INDEX": """indexrelid::regclass AS index,
+        array_to_string(reloptions, ', ') AS parameters, spcname, indisclustered, indisreplident,
+        (SELECT inhparent::regclass FROM pg_inherits WHERE inhrelid = indexrelid) AS parent,
+        (SELECT string_agg(format(' ALTER COLUMN %s SET STATISTICS %s', attnum, attstattarget), ',')
+            FROM pg_attribute WHERE attrelid = indexrelid AND attstattarget >= 0) AS targets""",
+    "@DEPTH": "(SELECT count(*) FROM pg_partition_ancestors(indexrelid))",
+    "@AFTER": """format('ALTER INDEX %s SET TABLESPACE ', step.index) || quote_ident(step.spcname),
+        format('ALTER INDEX %s', step.index) || step.targets,
+        'ALTER INDEX ' || step.parent || format(' ATTACH PARTITION %s', step.index)""",
+    # It needs an index that is valid: that of a partitioned table is when all are attached.
+    "@LAST": """array_remove(ARRAY[
         CASE WHEN step.indisclustered THEN format('ALTER TABLE %s CLUSTER ON %I', step.place, step.name)
             END,
         CASE WHEN step.indisreplident
-            THEN format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', step.place, step.name) END,
-        format('COMMENT ON INDEX %s IS ', step.index) || quote_literal(step.comment)
-    ], NULL) || makes;
-END LOOP;
-"""
+            THEN format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', step.place, step.name) END
+    ], NULL)""",
+}
 
 
 def depends(catalog: str, on: str) -> str:
@@ -75,4 +94,5 @@ def collected(constraints: str, indexes: str) -> str:
 
     :param constraints: which, as a condition on a row of pg_constraint; ``indexes`` on one of pg_index.
     """
-    return _COLLECTED.replace("@CONSTRAINTS", constraints).replace("@INDEXES", indexes)
+    parts = {**_PARTS, "@CONSTRAINTS": constraints, "@INDEXES": indexes}
+    return re.sub(r"@[A-Z]+", lambda found: parts[found[0]], _COLLECTED)
