@@ -119,7 +119,8 @@ REMOVED = {
         models='sa.Table("t", metadata, sa.Column("id", sa.Integer), sa.Column("v", '
         + k_type("a b")
         + """, server_default="a"), sa.CheckConstraint("v <> 'b' OR id > 0", name="ck"),
-        sa.Index("i", "id", postgresql_where=sa.text("v = 'a'")), postgresql_partition_by="LIST (id)")
+        sa.Index("i", "id", postgresql_where=sa.text("v = 'a'")), sa.Index("j", "v"),
+        sa.UniqueConstraint("id", "v", name="once"), postgresql_partition_by="LIST (id)")
         """,
         revisions=[
             "op.execute(\"\"\"CREATE TYPE k AS ENUM ('a', 'b', 'c');"
@@ -132,7 +133,9 @@ REMOVED = {
             " CREATE INDEX i2 ON t2 (id) WITH (fillfactor=70) WHERE v = 'a'; COMMENT ON INDEX i2 IS 'two';"
             " CREATE INDEX i3 ON t3 (id) WHERE v = 'a';"
             " CREATE INDEX i1 ON t1 (id) WHERE v = 'a';"
-            ' CREATE INDEX i ON t (id) WHERE v = \'a\'""")'
+            " CREATE INDEX i ON t (id) WHERE v = 'a'; CREATE INDEX j2 ON t2 (v); CREATE INDEX j ON t (v);"
+            " ALTER TABLE t2 ADD CONSTRAINT once2 UNIQUE (id, v);"
+            ' ALTER TABLE t ADD CONSTRAINT once UNIQUE (id, v)""")'
         ],
         sql="INSERT INTO t VALUES (1, 'a'), (2, 'b')",
         equal=False,

@@ -14,9 +14,19 @@ _REFERRING = f"""\
 contype = 'f' AND EXISTS (SELECT FROM pg_attribute WHERE {_IS_OF_TYPE}
     AND ((attrelid = conrelid AND attnum = ANY(conkey)) OR (attrelid = confrelid AND attnum =
         ANY(confkey))))"""
+# ALTER COLUMN … TYPE makes the indexes of partitions anew under names of its own, and without their comments.
+_OF_COLUMN = f"""\
+refclassid = 'pg_class'::regclass AND (refobjid, refobjsubid) IN (
+    SELECT attrelid, attnum FROM pg_attribute WHERE {_IS_OF_TYPE})"""
+_PARTITIONED = "(pg_class.relkind = 'I' OR pg_class.relispartition)"
+_INDEXES = (
+    f"{depends('pg_class.indexrelid', _OF_TYPE)}"
+    f" OR ({_PARTITIONED} AND {depends('pg_class.indexrelid', _OF_COLUMN)})"
+)
 _CONSTRAINTS = (
     f"{depends('pg_constraint.pg_constraint.oid', _OF_TYPE)} OR {_REFERRING}"
     f" OR (contype = 'x' AND {depends('pg_class.conindid', _OF_TYPE)})"
+    f" OR ({_PARTITIONED} AND {depends('pg_constraint.pg_constraint.oid', _OF_COLUMN)})"
 )
 _COLUMNS = f"""\
 SELECT attrelid::regclass AS place, attname AS name, atttypid <> old_type AS is_array
@@ -59,7 +69,7 @@ FOREACH label IN ARRAY found LOOP
     END LOOP;
 END LOOP;
 {ROWS_AS_BEFORE}
-{collected(_CONSTRAINTS, depends("pg_class.indexrelid", _OF_TYPE))}
+{collected(_CONSTRAINTS, _INDEXES)}
 FOR step IN
     SELECT adrelid::regclass AS place, attname AS name, pg_get_expr(adbin, adrelid) AS definition
     FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum
