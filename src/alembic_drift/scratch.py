@@ -65,6 +65,7 @@ def both_sides(
         scratch_path = ", ".join([*(scratch[name] for name in visible if name in scratch), path])
         places = {schema: scratch[names[schema]] for schema in names}
         connection.execute(SET_PATH, {"path": scratch_path})
+        rename = {place: (name, written[name]) for name, place in scratch.items()}
         unmade, failed = Unmade(), list[Statement]()
         if models.elements is None:
             _create_all(connection, models.metadatas, places)
@@ -73,20 +74,23 @@ def both_sides(
             statements = statements_of(models.elements, places, names[None], connection.dialect)
             unmade, failed = make(connection, statements, {scratch[name]: written[name] for name in scratch})
             blocks = undecided(statements)
-        rename = {place: (name, written[name]) for name, place in scratch.items()}
         made = {
             schema: read(connection, places[schema], scratch_path, ignored, rename=rename)
             for schema in schemas
         }
         connection.execute(SET_PATH, {"path": path})
+        told_first = None if None in schemas else next(iter(schemas), None)
         yield {
             schema: Both(
                 names[schema],
                 found[schema],
                 made[schema],
-                unmade.get(places[schema], {})
-                # What plain SQL makes is nobody's schema: told with the first.
-                | (unmade.get(places[None], {}) if None not in schemas and schema == schemas[0] else {}),
+                {
+                    key: renamed(why, rename)
+                    # What plain SQL makes is nobody's schema: told with the first.
+                    for place in {places[schema], places[None if schema == told_first else schema]}
+                    for key, why in unmade.get(place, {}).items()
+                },
                 Doubts(failed, blocks, places[schema], is_first=places[schema] == places[None]),
                 Probes(connection, scratch_path, places[schema], partial(renamed, rename=rename)),
                 names[None],
