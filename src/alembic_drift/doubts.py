@@ -4,12 +4,12 @@ What the database has of it is left as it is: it is no difference, and never dro
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from alembic_drift.made import PLAIN, Statement
 from alembic_drift.objects import Catalog, Facts, Key
-from alembic_drift.revisions.subjects import Subject, subjects_of
+from alembic_drift.revisions.subjects import Subject, relations_in, subjects_of
 from alembic_drift.revisions.tokens import split, tokens_of
 
 _SAME = {
@@ -78,6 +78,26 @@ def undecided(statements: Iterable[Statement]) -> list[Block]:
         and _DECIDES.search(sql := statement.sql)
         and any(tokens[0].word == "do" for tokens in split(list(tokens_of(sql)), ";") if tokens)
     ]
+
+
+def too_early(statements: Sequence[Statement], first: str) -> Iterator[str]:
+    """Yield lines of plain SQL that uses a table of the models before it is made: it finds the database's.
+
+    :param first: the schema that is made for the first of the search_path.
+    """
+    made = {
+        (statement.place, statement.key.name): number
+        for number, statement in enumerate(statements)
+        if statement.key.kind == "table"
+    }
+    for number, statement in enumerate(statements):
+        if statement.key.kind == PLAIN:
+            for schema, name in dict.fromkeys(relations_in(statement.sql)):
+                if made.get((schema or first, name), 0) > number:
+                    yield (
+                        f"{statement.key}: it comes before table {name} is created: create_all fails with it"
+                        " on an empty database, and here it uses the table that the database has"
+                    )
 
 
 class Doubts:

@@ -3,6 +3,7 @@
 All is done in a transaction or savepoint that is undone, so nothing of it outlives a crash.
 """
 
+import logging
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from alembic_drift.catalog import SET_PATH, read, renamed
-from alembic_drift.doubts import Block, Doubts, undecided
+from alembic_drift.doubts import Block, Doubts, too_early, undecided
 from alembic_drift.driver import first_line, is_in_autocommit
 from alembic_drift.errors import DriftError
 from alembic_drift.made import Models, Statement, Unmade, make, statements_of
 from alembic_drift.objects import Catalog, Key
 from alembic_drift.probes import Probes
+
+log = logging.getLogger("alembic.drift")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def both_sides(
             statements = statements_of(models.elements, places, names[None], connection.dialect)
             unmade, failed = make(connection, statements, {scratch[name]: written[name] for name in scratch})
             blocks = undecided(statements)
+            for line in too_early(statements, places[None]):
+                log.warning("%s", line)
         made = {
             schema: read(connection, places[schema], scratch_path, ignored, rename=rename)
             for schema in schemas

@@ -77,6 +77,9 @@ def _blocks(guarded: str, *, there: bool = True, **options: Any) -> Case:
 _GUARDED = f"""DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'tt') THEN
 {_TRIGGER.format("tt")}; ALTER TABLE app.t ENABLE ROW LEVEL SECURITY; END IF; END$$"""
 
+_EARLY = "CREATE VIEW v AS SELECT t.up AS a FROM late AS t"
+_IN_TIME = "CREATE VIEW w AS SELECT t.a FROM t JOIN late ON late.up = t.a"
+
 CASES = {
     "blocks": _blocks(
         _GUARDED,
@@ -90,6 +93,20 @@ CASES = {
     "blocks-by-computed-names": _blocks(
         "DO $$BEGIN EXECUTE (SELECT format('SELECT %L', 1)); END$$",
         said=[r"because DO .*: table t, trigger tt on t \("],
+    ),
+    # It is right in the database, and wrong in the models.
+    "before-its-table": Case(
+        f"""
+        t = sa.Table("t", metadata, sa.Column("a", sa.Integer))
+        late = sa.Table("late", metadata, sa.Column("up", sa.Integer))
+        sa.event.listen(t, "before_create", sa.DDL({_EARLY!r}))
+        sa.event.listen(late, "after_create", sa.DDL({_IN_TIME!r}))
+        """,
+        revisions=[f"op.execute('CREATE TABLE t (a int); CREATE TABLE late (up int); {_EARLY}; {_IN_TIME}')"],
+        expected=["view v (query)"],
+        said=[r"statement CREATE VIEW v .*: it comes before table late is created"],
+        equal=False,
+        by_hand=True,
     ),
     "in-a-schema": _case("app"),
     "in-a-schema-and-there": _case("app", there=True),

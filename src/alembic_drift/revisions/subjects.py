@@ -86,3 +86,15 @@ def _subject(statement: Statement) -> Iterator[Subject | None]:
         yield Subject(table[0], kind, name, table[1], named)
     else:
         yield Subject(schema, f"materialized {kind}" if materialized else kind, name, None, named)
+
+
+_BEFORE_RELATION = {"on", "from", "join", "into", "table", "only", "references"}
+
+
+def relations_in(sql: str) -> Iterator[tuple[str | None, str]]:
+    """Yield the schema and name of what may be a table that a statement uses, but for bodies of functions."""
+    tokens = list(tokens_of(sql))
+    for number, token in enumerate(tokens):
+        name = Statement(tokens[number + 1 :]).name() if token.word in _BEFORE_RELATION else None
+        if name is not None:
+            yield name
