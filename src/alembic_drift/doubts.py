@@ -32,12 +32,11 @@ _WORDS = {
 }
 """A word of these is in whatever makes or changes one of a kind."""
 
-# What decides what a block does, and what does what no text tells: not EXECUTE of what only changes what is
-# there, nor the EXECUTE FUNCTION of a trigger.
-_ONLY_CHANGES = r"(?:format\s*\(\s*)?'(?:alter|comment|grant|revoke)\b"
-_UNTOLD = rf"perform|call|execute(?!\s+(?:(?:function|procedure)\b|{_ONLY_CHANGES}))"
-_DECIDES = re.compile(rf"\b(?:if|case|exception|loop|{_UNTOLD})\b", re.IGNORECASE)
-_IS_UNTOLD = re.compile(rf"\b(?:{_UNTOLD})\b", re.IGNORECASE)
+# By what a block decides what it does, and what does what no text tells; a trigger says EXECUTE FUNCTION.
+_DECIDES = re.compile(
+    r"\b(?:if|case|exception|loop|information_schema|pg_(?!catalog|temp)\w+)\b", re.IGNORECASE
+)
+_UNTOLD = re.compile(r"\b(?:perform|call|execute(?!\s+(?:function|procedure)\b))\b", re.IGNORECASE)
 
 
 class Block(NamedTuple):
@@ -72,7 +71,7 @@ def _is_in(text: str, name: str) -> bool:
 def undecided(statements: Iterable[Statement]) -> list[Block]:
     """Return the plain SQL that sees the database, and decides by that what it makes: blocks."""
     return [
-        Block(statement.key.name, sql, bool(_IS_UNTOLD.search(sql)))
+        Block(statement.key.name, sql, bool(_UNTOLD.search(sql)))
         for statement in statements
         if statement.key.kind == PLAIN
         and _DECIDES.search(sql := statement.sql)
