@@ -13,7 +13,7 @@ from alembic_drift.kinds import constraints, indexes, sequences, settings
 from alembic_drift.kinds.columns import default
 from alembic_drift.kinds.types import plain
 from alembic_drift.mending import Mending
-from alembic_drift.objects import UNMADE, Key
+from alembic_drift.objects import UNMADE, Facts, Key
 from alembic_drift.order import Phase
 
 Found = tuple[int, ops.MigrateOperation]
@@ -135,7 +135,7 @@ def _drop_table(mending: Mending, operation: ops.DropTableOp) -> None:
         if key.kind == "index":
             create = indexes.create(mending, key, facts)
             mending.both(Phase.INDEXES_GO, indexes.drop(mending, key, facts), create)
-        elif key.kind == "constraint" and facts["_type"] in {"f", "x"}:
+        elif key.kind == "constraint" and (facts["_type"] in {"f", "x"} or _is_odd_check(facts)):
             add = constraints.add(mending, key, facts)
             mending.both(Phase.KEYS_GO, constraints.drop(mending, key, facts), add)
     made = reverse_of(operation)
@@ -145,6 +145,12 @@ def _drop_table(mending: Mending, operation: ops.DropTableOp) -> None:
             _reflected(mending, operation.table_name, item) if isinstance(item, sa.Column) else item
             for item in made.columns
             if not isinstance(item, sa.ForeignKeyConstraint)
+            and not (
+                isinstance(item, sa.CheckConstraint)
+                and _is_odd_check(
+                    mending.database.get(Key("constraint", operation.table_name, str(item.name)))
+                )
+            )
         ]
         for item in made.columns:
             # Reflected as False, and written as NULLS DISTINCT, which PostgreSQL knows from 15 on.
@@ -152,6 +158,15 @@ def _drop_table(mending: Mending, operation: ops.DropTableOp) -> None:
                 item.dialect_kwargs.pop(_NULLS, None)
         _make_as_it_was(mending, operation)
     _own_goes(mending, Key("table", None, operation.table_name))
+
+
+def _is_odd_check(facts: Facts | None) -> bool:
+    """Return whether a check is NOT VALID, NO INHERIT or not enforced, which SQLAlchemy does not reflect."""
+    return (
+        facts is not None
+        and facts["_type"] == "c"
+        and (not facts["_validated"] or facts["_no_inherit"] or not facts["_enforced"])
+    )
 
 
 def _drop_column(mending: Mending, operation: ops.DropColumnOp) -> None:

@@ -239,6 +239,18 @@ TABLES = {
         expected=["table t"],
         text=[r"prefixes=\['UNLOGGED'\]", "'toast.autovacuum_enabled': 'off'"],
     ),
+    # What SQLAlchemy cannot reflect of checks.
+    "16-table-goes-with-odd-checks": Case(
+        "",
+        revisions=[
+            _made(
+                "CREATE TABLE t (a int CONSTRAINT c CHECK (a > 0) NO INHERIT CONSTRAINT d CHECK (a < 9));"
+                " ALTER TABLE t ADD CONSTRAINT e CHECK (a > 1) NOT VALID"
+            )
+        ],
+        expected=["table t"],
+        never=["dialect_options"],
+    ),
     "16-table-goes": Case(
         "",
         revisions=[_made("; ".join(["CREATE TABLE t (id serial PRIMARY KEY, note text)", *_SETTINGS]))],
