@@ -47,7 +47,8 @@ ALTER TYPE k OWNER TO pg_monitor; ALTER SEQUENCE apart OWNER TO pg_monitor
 def test_rows_that_a_policy_hides_are_an_error(empty: Database) -> None:
     """Nothing is concluded from the others; but what reads no row does it."""
     empty.execute(_HIDDEN)
-    engine = sa.create_engine(url_of(empty).replace("postgresql:", "postgresql+psycopg:"))
+    url = url_of(empty).replace("postgresql:", "postgresql+psycopg:")
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.execute(sa.text("GRANT ALL ON SCHEMA public TO pg_monitor; SET ROLE pg_monitor"))
         op: Any = Operations(MigrationContext.configure(connection))
