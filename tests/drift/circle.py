@@ -83,7 +83,7 @@ def together(cases: Iterable[tuple[str, T]]) -> list[list[tuple[str, T]]]:
 
 def few_together(cases: Sequence[tuple[str, T]]) -> list[list[tuple[str, T]]]:
     """Return cases in small groups of neighbours: what one brings about does not hide what another lacks."""
-    slices = [cases[first : first + 25] for first in range(0, len(cases), 25)]
+    slices = [cases[first : first + 40] for first in range(0, len(cases), 40)]
     return [group for part in slices for group in together(part)]
 
 

@@ -134,11 +134,14 @@ LOOK = {
 
 
 def ends(project: Project, upgrade: str, *, kill: bool) -> list[str | None]:
-    """Interrupt it before each of its changes, and run it again; return the errors, or None."""
+    """Interrupt it before each of its changes, and run it again; return the errors, or None.
+
+    Where its process ends, before every other change.
+    """
     project.revision(upgrade)
     project.upgrade(online=False)
     wanted, found = state(project.database), list[str | None]()
-    for number in count(1):
+    for number in count(1, 2 if kill else 1):
         reset(project.database)
         stop = Stop(number, kill=project.database if kill else None)
         with suppress(Exception):

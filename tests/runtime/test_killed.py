@@ -78,7 +78,7 @@ def fresh(request: pytest.FixtureRequest, empty: Database) -> Iterator[Callable[
 @pytest.mark.thorough
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(("fresh", "first"), [("new", 0), ("legacy", 1)], indirect=["fresh"])
-def test_killed_at_a_sixth_of_the_statements(fresh: Callable[[], str], first: int, part: int) -> None:
+def test_killed_at_an_eighth_of_the_statements(fresh: Callable[[], str], first: int, part: int) -> None:
     writes: list[str] = []
     url = fresh()
     killed.upgrade(url, lambda _number, _connection, text, _parameters: writes.append(text))
@@ -86,8 +86,8 @@ def test_killed_at_a_sixth_of_the_statements(fresh: Callable[[], str], first: in
     assert writes.count("COMMIT") > 7
     assert len(writes) > 100
     finished: list[State] = []
-    # A new database dies at every sixth statement, the legacy one at those between.
-    for number in range(len(writes))[3 * first + 6 * part :: 6 * PARTS]:
+    # A new database dies at every eighth statement, the legacy one at those between.
+    for number in range(len(writes))[4 * first + 8 * part :: 8 * PARTS]:
         url = fresh()
         assert kill_client(url, number, online=False), f"not killed at statement {number}: {writes[number]}"
         left = state(url)
