@@ -63,14 +63,13 @@ def run(operations: Operations, statement: str, rewrites: Rewrites | None = None
     operations.execute(as_text(statement), execution_options=options)
 
 
-def run_as_one(operations: Operations, statements: Sequence[str]) -> None:
-    """Execute statements of an operation with nothing between them, whatever transactions there are."""
+def as_one(statements: Sequence[str]) -> str:
+    """Return statements of an operation with nothing between them, whatever transactions there are."""
     if len(statements) == 1:
-        run(operations, statements[0])
-        return
+        return statements[0]
     body = "\n".join(f"EXECUTE {literal(statement)};" for statement in statements)
     tag = next(tag for tag in (f"$do{number}$" for number in count()) if tag not in body)
-    run(operations, f"DO {tag} BEGIN\n{body}\nEND {tag}")
+    return f"DO {tag} BEGIN\n{body}\nEND {tag}"
 
 
 def text_of(text: str) -> str:

@@ -1,6 +1,7 @@
 """Names and texts as SQL writes them."""
 
 import re
+from collections.abc import Mapping
 
 
 def quote(name: str) -> str:
@@ -17,6 +18,11 @@ def literal(value: str) -> str:
     """Return a text, whatever standard_conforming_strings says."""
     quoted = "'" + value.replace("'", "''") + "'"
     return "E" + quoted.replace("\\", "\\\\") if "\\" in quoted else quoted
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """Return SQL with values in the place of their marks, ``@NAME`` and the like, in one go."""
+    return re.sub("|".join(values), lambda found: values[found[0]], text)
 
 
 def as_text(statement: str) -> str:

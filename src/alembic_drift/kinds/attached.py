@@ -1,8 +1,8 @@
 """What triggers, rules and policies have in common: they are on a table or view, and depend on others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from alembic.operations import ops
 
@@ -10,7 +10,9 @@ from alembic_drift.kinds import functions
 from alembic_drift.mending import Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
-from alembic_drift.sql import qualified
+from alembic_drift.render import text_of
+from alembic_drift.simple import SimpleOp, named
+from alembic_drift.sql import qualified, quote
 
 Enabled = bool | Literal["always", "replica"]
 """Whether a trigger or rule fires: in sessions as usual, never, always, in those of replication alone."""
@@ -38,19 +40,6 @@ def state(column: str) -> str:
         f"CASE {column} WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'enabled always'"
         " ELSE 'enabled on replicas' END"
     )
-
-
-def on_table(table: str, schema: str | None, enabled: Enabled, name: str) -> str:
-    """Return the statement that sets whether a trigger or rule fires.
-
-    :param name: "TRIGGER" or "RULE", and the name as SQL writes it.
-    """
-    return f"ALTER TABLE {qualified(table, schema)} {WORDS[enabled]} {name}"
-
-
-def set_as(enabled: Enabled) -> str:
-    """Return the argument that says whether a trigger or rule fires, if it is not as usual."""
-    return "" if enabled is True else f", enabled={enabled!r}"
 
 
 def depends(catalog: str) -> str:
@@ -103,14 +92,14 @@ class Attached:
 
     create: Callable[[Mending, Key, Facts], ops.MigrateOperation]
     """Makes one, or replaces one of the name."""
-    drop: Callable[[Mending, Key], ops.MigrateOperation]
-    alter: Callable[[Mending, Key, Facts], ops.MigrateOperation] | None = None
+    drop: "type[DropOp]"
+    alter: "type[AlterOp] | None" = None
     """Sets whether it fires."""
 
     def mend(self, mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         """Plan what mends its aspects; what it is on and what it depends on is there then."""
         database, models = mending.sides(key)
-        dropped: Planned = [self.drop(mending, key)]
+        dropped: Planned = [self.drop(key.name, str(key.table), schema=mending.schema)]
         if database is None or models is None or key in mending.remade:
             if database is not None:
                 mending.both(Phase.TRIGGERS_GO, dropped, self._made(mending, key, database))
@@ -128,10 +117,103 @@ class Attached:
             mending.both(Phase.TRIGGERS, up, down)
         else:
             if "enabled" in aspects and self.alter is not None:
-                up, down = [self.alter(mending, key, models)], [self.alter(mending, key, database)]
-                mending.both(Phase.TRIGGERS, up, down)
+                name, table, schema = key.name, str(key.table), mending.schema
+                set_up, set_down = (
+                    self.alter(name, table, enabled=ENABLED[facts["enabled"]], schema=schema)
+                    for facts in (models, database)
+                )
+                mending.both(Phase.TRIGGERS, [set_up], [set_down])
             mending.comment(key)
         return set()
 
     def _made(self, mending: Mending, key: Key, facts: Facts) -> Planned:
         return [self.create(mending, key, facts), *mending.comment_of(key, facts)]
+
+
+# Their operations.
+
+
+class AttachedOp(SimpleOp):
+    """An operation of a trigger, rule or policy."""
+
+    word: ClassVar[str]
+
+    def __init__(self, name: str, table_name: str, *, schema: str | None = None) -> None:
+        self.name, self.table_name, self.schema = name, table_name, schema
+
+    @property
+    def table(self) -> str:
+        """The table as SQL writes it."""
+        return qualified(self.table_name, self.schema)
+
+    def options(self) -> Iterator[str]:
+        """Yield the arguments between the names and the schema."""
+        return iter(())
+
+    def arguments(self) -> Iterator[str]:
+        """Yield the arguments."""
+        yield from (repr(self.name), repr(self.table_name))
+        yield from self.options()
+        yield from named(schema=self.schema)
+
+
+class DropOp(AttachedOp):
+    """Drop one, if it is there."""
+
+    def statements(self) -> Iterator[str]:
+        """Yield the DROP."""
+        yield f"DROP {self.word} IF EXISTS {quote(self.name)} ON {self.table}"
+
+
+class AlterOp(AttachedOp):
+    """Set whether a trigger or rule fires."""
+
+    def __init__(self, name: str, table_name: str, *, enabled: Enabled, schema: str | None = None) -> None:
+        super().__init__(name, table_name, schema=schema)
+        self.enabled = enabled
+
+    def setting(self) -> str:
+        """Return the statement that sets it."""
+        return f"ALTER TABLE {self.table} {WORDS[self.enabled]} {self.word} {quote(self.name)}"
+
+    def statements(self) -> Iterator[str]:
+        """Yield the statement that sets it."""
+        yield self.setting()
+
+    def options(self) -> Iterator[str]:
+        """Yield whether it fires."""
+        yield f"enabled={self.enabled!r}"
+
+
+class CreateOp(AlterOp):
+    """Create a trigger or rule, or replace one of the name."""
+
+    def __init__(
+        self,
+        name: str,
+        table_name: str,
+        definition: str,
+        *,
+        enabled: Enabled = True,
+        schema: str | None = None,
+    ) -> None:
+        super().__init__(name, table_name, enabled=enabled, schema=schema)
+        self.definition = definition
+
+    def options(self) -> Iterator[str]:
+        """Yield the definition, and whether it fires, if that is not as usual."""
+        yield text_of(self.definition)
+        if self.enabled is not True:
+            yield from super().options()
+
+
+def by_definition(operation: type[CreateOp]) -> Callable[[Mending, Key, Facts], CreateOp]:
+    """Return what makes a trigger or rule by the definition that the server writes."""
+
+    def create(mending: Mending, key: Key, facts: Facts) -> CreateOp:
+        enabled = ENABLED[facts["enabled"]]
+        return operation(
+            key.name, str(key.table), facts["definition"], enabled=enabled, schema=mending.schema
+        )
+
+    return create

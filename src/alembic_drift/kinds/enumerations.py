@@ -1,6 +1,5 @@
 """Operations on the labels of enumerated types."""
 
-import re
 from collections.abc import Sequence
 
 from alembic.autogenerate import renderers
@@ -9,7 +8,7 @@ from alembic.operations import Operations, ops
 
 from alembic_drift.kinds.exchange import EXCHANGE, REWRITTEN
 from alembic_drift.render import Rewrites, imported, in_schema, run
-from alembic_drift.sql import literal, qualified
+from alembic_drift.sql import filled, literal, qualified
 
 Labels = Sequence[str]
 
@@ -135,15 +134,16 @@ def _set_type_labels(operations: Operations, operation: SetTypeLabelsOp) -> None
         "@WANTED": f"ARRAY[{', '.join(map(literal, operation.labels))}]::text[]",
     }
 
-    def of(text: str) -> str:
-        return re.sub("|".join(values), lambda found: values[found[0]], text)
-
     instead = (
         "to add a label, use op.add_type_label, and what uses it in a later revision; to drop one, add a"
         " column of a new type, keep it up to date, fill it with op.backfill, and drop the old one in a later"
         " revision"
     )
-    run(operations, of(EXCHANGE), Rewrites(f"exchanging type {operation.name}", of(REWRITTEN), instead))
+    run(
+        operations,
+        filled(EXCHANGE, values),
+        Rewrites(f"exchanging type {operation.name}", filled(REWRITTEN, values), instead),
+    )
 
 
 @renderers.dispatch_for(AddTypeLabelOp)

@@ -2,8 +2,6 @@
 
 # ruff: noqa: S608 - names and expressions are quoted
 
-import re
-
 import sqlalchemy as sa
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
@@ -15,7 +13,7 @@ from alembic_drift.mending import Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.render import Rewrites, imported, in_schema, run
-from alembic_drift.sql import as_text, literal, qualified
+from alembic_drift.sql import as_text, filled, literal, qualified
 
 
 def mend(mending: Mending, key: Key) -> None:
@@ -218,15 +216,12 @@ def _set_generated(operations: Operations, operation: SetGeneratedOp) -> None:
         "@WANTED": "''" if expression is None else "'s'" if operation.persisted else "'v'",
     }
 
-    def of(text: str) -> str:
-        return re.sub("|".join(values), lambda found: values[found[0]], text)
-
     what = f"changing how {operation.table_name}.{operation.column_name} is generated"
     instead = (
         "add a column with the new expression or a trigger for new rows, fill it with op.backfill, and drop"
         " the old one in a later revision"
     )
-    run(operations, of(_SET), Rewrites(what, of(_REWRITTEN), instead))
+    run(operations, filled(_SET, values), Rewrites(what, filled(_REWRITTEN, values), instead))
 
 
 @renderers.dispatch_for(SetGeneratedOp)

@@ -6,11 +6,11 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
-from alembic_drift.kinds.attached import Attached, depends
+from alembic_drift.kinds.attached import Attached, DropOp, depends
 from alembic_drift.mending import Kind, Mending
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
-from alembic_drift.render import imported, in_schema, run, run_as_one, text_of
+from alembic_drift.render import as_one, imported, in_schema, run, text_of
 from alembic_drift.sql import literal, qualified, quote
 
 _ROLES = """\
@@ -49,10 +49,6 @@ def _create(mending: Mending, key: Key, facts: Facts) -> "CreatePolicyOp":
     )
 
 
-def _drop(mending: Mending, key: Key) -> "DropPolicyOp":
-    return DropPolicyOp(key.name, str(key.table), schema=mending.schema)
-
-
 def _again(table: str, name: str, definition: str) -> tuple[list[str], str]:
     on = f"{quote(name)} ON {table}"
     return (
@@ -61,8 +57,6 @@ def _again(table: str, name: str, definition: str) -> tuple[list[str], str]:
         f" WHERE polrelid = {literal(table)}::regclass AND polname = {literal(name)}",
     )
 
-
-POLICIES = Kind(("policy",), _QUERY, Attached(_create, _drop).mend, apart=True, again=_again)
 
 ROW_SECURITY = "row security"
 """The aspect of a table: "enabled", "forced", both, or none."""
@@ -148,11 +142,10 @@ class CreatePolicyOp(ops.MigrateOperation):
 
 
 @Operations.register_operation("drop_policy", "drop")
-class DropPolicyOp(ops.MigrateOperation):
+class DropPolicyOp(DropOp):
     """Drop a policy."""
 
-    def __init__(self, policy_name: str, table_name: str, *, schema: str | None = None) -> None:
-        self.policy_name, self.table_name, self.schema = policy_name, table_name, schema
+    operation, word = "drop_policy", "POLICY"
 
     @classmethod
     def drop(
@@ -200,13 +193,7 @@ def _create_policy(operations: Operations, operation: CreatePolicyOp) -> None:
     )
     definition += "" if operation.using is None else f" USING ({operation.using})"
     definition += "" if operation.with_check is None else f" WITH CHECK ({operation.with_check})"
-    run_as_one(operations, [f"DROP POLICY IF EXISTS {on}", f"CREATE POLICY {on} {definition}"])
-
-
-@Operations.implementation_for(DropPolicyOp)
-def _drop_policy(operations: Operations, operation: DropPolicyOp) -> None:
-    table = qualified(operation.table_name, operation.schema)
-    run(operations, f"DROP POLICY IF EXISTS {quote(operation.policy_name)} ON {table}")
+    run(operations, as_one([f"DROP POLICY IF EXISTS {on}", f"CREATE POLICY {on} {definition}"]))
 
 
 @Operations.implementation_for(SetRowSecurityOp)
@@ -228,15 +215,11 @@ def _render_create_policy(context: AutogenContext, operation: CreatePolicyOp) ->
     return f"op.create_policy({operation.policy_name!r}, {operation.table_name!r}{options})"
 
 
-@renderers.dispatch_for(DropPolicyOp)
-def _render_drop_policy(context: AutogenContext, operation: DropPolicyOp) -> str:
-    imported(context)
-    names = f"{operation.policy_name!r}, {operation.table_name!r}"
-    return f"op.drop_policy({names}{in_schema(operation.schema)})"
-
-
 @renderers.dispatch_for(SetRowSecurityOp)
 def _render_set_row_security(context: AutogenContext, operation: SetRowSecurityOp) -> str:
     imported(context)
     options = f"enabled={operation.enabled!r}" + (", forced=True" if operation.forced else "")
     return f"op.set_row_security({operation.table_name!r}, {options}{in_schema(operation.schema)})"
+
+
+POLICIES = Kind(("policy",), _QUERY, Attached(_create, DropPolicyOp).mend, apart=True, again=_again)

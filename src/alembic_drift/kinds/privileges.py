@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from alembic.operations import Operations
 
-from alembic_drift.sql import literal, qualified
+from alembic_drift.sql import filled, literal, qualified
 
 _RELATION = """\
 SELECT pg_class.oid, format('%I.%I', nspname, relname) AS name, relowner AS owner, relacl AS set,
@@ -101,7 +101,7 @@ def dropped(operations: Operations, kind: Kind, name: str, drop: str) -> str:
     :param name: as SQL writes it; of a routine with its arguments.
     :param drop: what drops it.
     """
-    return _of(_KEEP, operations, kind, name).replace("@DROP", drop)
+    return _of(_KEEP, operations, kind, name, drop)
 
 
 def restored(operations: Operations, kind: Kind, name: str) -> str:
@@ -114,8 +114,8 @@ def argument(keep: bool) -> str:  # noqa: FBT001 - an argument of operations
     return ", keep_privileges=True" if keep else ""
 
 
-def _of(text: str, operations: Operations, kind: Kind, name: str) -> str:
+def _of(text: str, operations: Operations, kind: Kind, name: str, drop: str = "") -> str:
     context = operations.get_context()
     table = qualified(f"{context.version_table}_privileges", context.version_table_schema)
-    text = text.replace("@OBJECT", kind.query).replace("@KIND", kind.word).replace("@KEPT", literal(table))
-    return text.replace("@TABLE", table).replace("@NAME", literal(name))
+    names = {"@NAME": literal(name), "@TABLE": table, "@KEPT": literal(table), "@KIND": kind.word}
+    return filled(text, names | {"@OBJECT": filled(kind.query, names), "@DROP": drop})
