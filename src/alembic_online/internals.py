@@ -7,6 +7,8 @@ objects stay unattached. SQLAlchemy copies a table as a whole only.
 
 Steps and sessions: Alembic has no event before a revision, and none at the end of a run.
 
+Updates: the columns that a statement sets have no public name.
+
 Names: a naming convention is applied, and a name that is too long shortened, where a statement is compiled.
 """
 
@@ -79,6 +81,12 @@ def on_steps(
     found: Any = context._migrations_fn
     steps: Any = lambda heads, of: prepared(found(heads, of))  # noqa: E731 - typed
     context._migrations_fn = steps
+
+
+def columns_set(statement: sa.Update) -> list[str]:
+    """Return the names of the columns that an UPDATE sets."""
+    given: Any = statement._values
+    return [name if isinstance(name, str) else str(name.name) for name in given or ()]
 
 
 def final_name(item: "sa.Constraint | sa.Index", dialect: sa.Dialect) -> str | None:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from databases import Database
 from marks import quick
+from online.backfills import Updates
 from online.project import Project, Stop, state, versions
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import CompileError, DBAPIError
@@ -76,22 +77,6 @@ def missing(database: Database) -> int:
     row = database.execute("SELECT count(*) FROM big WHERE c IS NULL").fetchone()
     assert row is not None
     return int(row[0])
-
-
-class Updates:
-    """The UPDATE statements of a run, and how many rows they changed."""
-
-    def __init__(self) -> None:
-        self.statements: list[str] = []
-        self.rows = 0
-
-    def __call__(self, engine: Engine) -> None:
-        event.listen(engine, "after_cursor_execute", self._after)
-
-    def _after(self, _connection: Any, cursor: Any, statement: str, *_: object) -> None:
-        if statement.startswith("UPDATE big"):
-            self.statements.append(statement)
-            self.rows += cursor.rowcount
 
 
 @contextmanager

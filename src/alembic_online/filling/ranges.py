@@ -9,18 +9,19 @@ import sqlalchemy as sa
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.render import quoted, table_name
 
-_PAGES = sa.text("""
+PARTS = """
 WITH RECURSIVE parts (part) AS (
     SELECT CAST(to_regclass(:table) AS oid)
     UNION SELECT inhrelid FROM pg_inherits JOIN parts ON inhparent = part
-)
-SELECT max(pg_relation_size(part)) / current_setting('block_size')::int FROM parts""")
-_HAS_FOREIGN_PARTS = sa.text("""
-WITH RECURSIVE parts (part) AS (
-    SELECT CAST(to_regclass(:table) AS oid)
-    UNION SELECT inhrelid FROM pg_inherits JOIN parts ON inhparent = part
-)
-SELECT bool_or(relkind = 'f') FROM parts JOIN pg_class ON oid = part""")
+)"""
+"""A table with its partitions and children."""
+
+_PAGES = sa.text(f"""
+{PARTS}
+SELECT max(pg_relation_size(part)) / current_setting('block_size')::int FROM parts""")  # noqa: S608 - a constant
+_HAS_FOREIGN_PARTS = sa.text(f"""
+{PARTS}
+SELECT bool_or(relkind = 'f') FROM parts JOIN pg_class ON oid = part""")  # noqa: S608 - a constant
 _PRIMARY_KEY = sa.text("""
 SELECT attname::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
 WHERE indrelid = to_regclass(:table) AND indisprimary
@@ -31,19 +32,28 @@ WHERE attrelid = to_regclass(:table) AND attname = :column AND attnum > 0 AND NO
 _ROWS = sa.text("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(:table)")
 
 
+def shows_pages(connection: sa.Connection, table: sa.TableClause) -> bool:
+    """Return whether the server shows the pages of a table.
+
+    Of a foreign table, or of one that is distributed over other servers, this server shows no pages, or those
+    of something else.
+    """
+    given = {"table": table_name(connection.dialect, table)}
+    if connection.execute(_HAS_FOREIGN_PARTS, given).scalar():
+        return False
+    if connection.execute(_PAGES, given).scalar():
+        return True
+    return connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() is None
+
+
 def key_of(connection: sa.Connection, operation: BackfillOp) -> tuple[str, ...] | None:
     """Return the columns over which a backfill goes; none where it goes over pages, None where it cannot go.
 
-    Of a foreign table, or of one that is distributed over other servers, this server shows no pages, or those
-    of something else. The primary key serves there.
+    Where the server shows no pages, it goes over the primary key.
     """
-    given = {"table": table_name(connection.dialect, operation.walked)}
-    hidden = connection.execute(_HAS_FOREIGN_PARTS, given).scalar()
-    if not hidden and not connection.execute(_PAGES, given).scalar():
-        rows = sa.select(sa.literal(1)).select_from(operation.walked).limit(1)
-        hidden = connection.execute(rows).first() is not None
-    if not hidden:
+    if shows_pages(connection, operation.walked):
         return ()
+    given = {"table": table_name(connection.dialect, operation.walked)}
     return tuple(connection.execute(_PRIMARY_KEY, given).scalars()) or None
 
 

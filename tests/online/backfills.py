@@ -1,0 +1,23 @@
+"""What tests of backfills look at."""
+
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+
+class Updates:
+    """The UPDATE statements of a run on the table big, which of them changed rows, and how many."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+        self.changing: list[str] = []
+        self.rows = 0
+
+    def __call__(self, engine: Engine) -> None:
+        event.listen(engine, "after_cursor_execute", self._after)
+
+    def _after(self, _connection: Any, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE big"):
+            self.statements.append(statement)
+            self.rows += cursor.rowcount
+            self.changing += [statement] * (cursor.rowcount > 0)
