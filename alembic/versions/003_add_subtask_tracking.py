@@ -64,8 +64,7 @@ CONSTRAINT api_requests_parent_task_request_id_fkey REFERENCES api_requests (req
 
 # Rule 1. Containment is true for exactly the responses meant: an object whose `content` is an array that
 # holds such an item. So the functions below, which fail on anything else, see nothing else.
-FIND_TASK_CALLS = """\
-CREATE TABLE nexus_schema_003_found AS
+TASK_CALLS = """\
 SELECT request_id, domain, timestamp, (
     SELECT jsonb_agg(
         jsonb_build_object(
@@ -81,10 +80,20 @@ SELECT request_id, domain, timestamp, (
     )
     FROM jsonb_array_elements(response_body -> 'content') WITH ORDINALITY AS content (item, position)
     WHERE item @> '{"type": "tool_use", "name": "Task"}'
-) AS invocation
+) AS invocation, CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) AS oldest_running
 FROM api_requests
-WHERE task_tool_invocation IS NULL
-  AND response_body @> '{"content": [{"type": "tool_use", "name": "Task"}]}'"""
+WHERE task_tool_invocation IS NULL AND """
+IS_MEANT = """response_body @> '{"content": [{"type": "tool_use", "name": "Task"}]}'"""
+FIND_TASK_CALLS = f"CREATE TABLE nexus_schema_003_found AS\n{TASK_CALLS}{IS_MEANT}"
+# Online there is a second pass. Unpacking responses is what takes time, so it looks only at rows that were
+# written by transactions which ended after the first one looked; of all others the header is enough. A row
+# has the lower 32 bits of a transaction's number, so an old one may look new; it is read once more.
+FIND_NEW_TASK_CALLS = f"""\
+INSERT INTO nexus_schema_003_found
+{TASK_CALLS}CASE WHEN (
+    (CAST(CAST(xmin AS text) AS bigint) - (SELECT max(oldest_running) FROM nexus_schema_003_found))
+    & 4294967295 < 2147483648
+) IS NOT FALSE THEN {IS_MEANT} END"""  # noqa: S608 - of constants
 
 # Rules 2 to 5. Each step sorts or hashes what the step before left, so no prompt is ever compared with every
 # first message; fill() bars the nested loops by which a planner with wrong row counts could still do that.
@@ -102,7 +111,10 @@ invocations AS MATERIALIZED (
     FROM stored
     UNION ALL  -- unless the proxy has stored them since they were found
     SELECT found.request_id, found.domain, found.timestamp, CAST(NULL AS jsonb), found.invocation
-    FROM nexus_schema_003_found AS found LEFT JOIN stored USING (request_id)
+    FROM (
+        SELECT DISTINCT ON (request_id) * FROM nexus_schema_003_found ORDER BY request_id, oldest_running DESC
+    ) AS found
+    LEFT JOIN stored USING (request_id)
     WHERE stored.request_id IS NULL
 ),
 calls AS MATERIALIZED (  -- every Task call with a prompt, in either form; position is its place in the array
@@ -317,9 +329,12 @@ LINK_CONVERSATIONS = (
 INDEX_CHANGES = """\
 -- squawk-ignore require-concurrent-index-creation
 CREATE INDEX ON nexus_schema_003_changes (request_id)"""
-DROP_WORK_TABLES = """\
+DROP_CHANGES = """\
 -- squawk-ignore ban-drop-table
-DROP TABLE nexus_schema_003_found, nexus_schema_003_changes"""
+DROP TABLE nexus_schema_003_changes"""
+DROP_FOUND = """\
+-- squawk-ignore ban-drop-table
+DROP TABLE nexus_schema_003_found"""
 
 # The columns are new, so there are no statistics, and a plan must not hang on them.
 SETTINGS = {
@@ -340,17 +355,21 @@ INDEXES = (
 
 def fill() -> None:
     """Store the Task calls of the responses and link the conversations that they started."""
-    for _ in until_unchanged():
+    for number, _ in enumerate(until_unchanged()):
         for setting, value in SETTINGS.items():
             op.execute(f"SET {setting} = {value}")
-        op.execute(FIND_TASK_CALLS)
+        if number == 0:
+            op.execute(FIND_TASK_CALLS)
+        else:
+            op.execute(FIND_NEW_TASK_CALLS, execution_options={"online": "long"})
         op.execute(WORK_OUT_CHANGES)
         for setting in SETTINGS:
             op.execute(f"RESET {setting}")
         op.execute(INDEX_CHANGES, execution_options={"online": "long"})
         backfill(STORE_TASK_CALLS, over=CHANGES, what="requests given their Task calls, linked to sub-tasks")
         backfill(LINK_CONVERSATIONS, over=CHANGES, what="requests linked to the Task call that started them")
-        op.execute(DROP_WORK_TABLES)
+        op.execute(DROP_CHANGES)
+    op.execute(DROP_FOUND)
 
 
 def upgrade() -> None:

@@ -492,6 +492,37 @@ def test_the_search_for_calls_runs_in_parallel(database: Database) -> None:
     assert "Parallel Seq Scan on api_requests" in str(rows)
 
 
+TOAST_SCANS = """
+SELECT pg_stat_get_xact_numscans(indexrelid) FROM pg_class JOIN pg_index ON indrelid = reltoastrelid
+WHERE oid = 'api_requests'::regclass"""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("any_found", [True, False])
+def test_a_second_search_reads_only_responses_that_have_come_or_changed(
+    database: Database, any_found: bool
+) -> None:
+    """Without a call in the first there is nothing that says when it looked: then all are read again."""
+    database.execute("ALTER TABLE api_requests ALTER response_body SET STORAGE EXTERNAL")
+    long = {"filler": "x" * 5000, "content": []}
+    old = [insert(database, "api_requests", response_body=long) for _ in range(20)]
+    if any_found:
+        parent(database, "go")
+    database.execute(REVISION.FIND_TASK_CALLS)
+    new = insert(database, "api_requests", response_body=long | task_response("new"))
+    database.execute(
+        "UPDATE api_requests SET response_body = %s WHERE request_id = %s",
+        [Jsonb(long | task_response("changed")), old[0]],
+    )
+    with database.transaction():
+        before = database.execute(TOAST_SCANS).fetchall()[0][0]
+        database.execute(REVISION.FIND_NEW_TASK_CALLS)
+        read = database.execute(TOAST_SCANS).fetchall()[0][0] - before
+    found = {row[0] for row in database.execute("SELECT request_id FROM nexus_schema_003_found")}
+    assert {new, old[0]} <= found
+    assert (read < 10) == any_found
+
+
 def test_the_planner_is_left_as_it_was(database: Database) -> None:
     with operations(database) as connection:
         show = text(f"SELECT {', '.join(f'current_setting({name!r})' for name in REVISION.SETTINGS)}")
