@@ -171,8 +171,10 @@ class _Pass:
             changed, seconds = done.changed > state.changed, time.monotonic() - begun
             state, failures, waiting_since = done, 0, time.monotonic()
             progress.show(state.number, self._part(state), state.changed)
-            # By at most four times, because a range without a row to change says nothing of the next one.
-            factor = min(4.0, max(0.25, BATCH_SECONDS / max(seconds, 1e-4)))
+            # By at most four times, because a range without a row to change says nothing of the next one; and
+            # of a table whose rows stand for many others, such a range says nothing at all.
+            most = 1.0 if self._operation.over is not None and not changed else 4.0
+            factor = min(most, max(0.25, BATCH_SECONDS / max(seconds, 1e-4)))
             steps[kind] = max(1, min(LARGEST_STEP, int(step * factor)))
             time.sleep(min(BATCH_SECONDS, seconds * PAUSE) if changed else 0)
 
