@@ -1,0 +1,195 @@
+"""What migrating a legacy database costs, and what the proxy costs before and after revision 007.
+
+    python benchmarks/migrate.py [--requests 1000000] [--runs 3] [--ingested 20000] [--picture FILE]
+
+Runs on an embedded PostgreSQL of its own, prints tables of seconds and ratios (medians of the runs) and draws
+how long each insert of a writer took. Nothing is asserted. Waits are measured in runs of their own, because
+a writer and a reader slow down everything else.
+"""
+
+import argparse
+import logging
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from machine import KINDS, ROOT, Cost, Machine, spent
+from proxy import ingest, read
+from sqlalchemy import Engine, event
+from stalls import Latency, beside, draw, longest
+
+from nexus_schema import upgrade_database
+from nexus_schema.embedded import embedded_server
+
+MODES = ("atomic", "online")
+ADD_COLUMN = "ALTER TABLE api_requests ADD COLUMN IF NOT EXISTS account_id varchar(255)"
+BARE_UPDATE = """
+UPDATE api_requests SET account_id = 'claude-' || length(domain) % 5
+WHERE account_id IS NULL AND domain <> 'unknown.example'"""
+
+
+def median(costs: list[Cost]) -> Cost:
+    """Return the median of each figure."""
+    return Cost(
+        statistics.median(cost.seconds for cost in costs),
+        statistics.median(cost.processor for cost in costs),
+        {name: statistics.median(cost.counted[name] for cost in costs) for name in costs[0].counted},
+    )
+
+
+def bare_update(machine: Machine, kind: str) -> Cost:
+    """Return what one UPDATE of account_id costs with all indexes of revision 004 in place."""
+    with machine.copy(kind, "004") as database:
+        database.execute(ADD_COLUMN)
+        before = machine.count(database)
+        database.execute(BARE_UPDATE)
+        return spent(before, counted(machine, database))
+
+
+def counted(machine: Machine, database: psycopg.Connection[Any]) -> Cost:
+    """Return what has been used so far, the updates of this very session included."""
+    if machine.version >= 15:
+        database.execute("SELECT pg_stat_force_next_flush()")
+    database.execute("SELECT 1")
+    return machine.count(database)
+
+
+@contextmanager
+def listening(before: Callable[[psycopg.Connection[Any], str], None]) -> Iterator[None]:
+    """Have a function called with the connection and each statement before it is executed."""
+
+    def listener(_c: object, cursor: psycopg.Cursor[Any], statement: str, *_: object) -> None:
+        before(cursor.connection, statement)
+
+    event.listen(Engine, "before_cursor_execute", listener)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", listener)
+
+
+def upgrade(machine: Machine, kind: str, *, online: bool) -> tuple[Cost, Cost]:
+    """Upgrade a database to head; return what that costs, and what filling account_id costs."""
+    marks: list[Cost] = []
+    with machine.copy(kind) as database:
+        # On the connection of the migration, which may hold the table's lock.
+        def look(migration: psycopg.Connection[Any], statement: str) -> None:
+            begins = "FROM api_requests, (VALUES" in statement or statement.startswith(
+                "UPDATE api_requests SET account_id"
+            )
+            ends = "INDEX" in statement and "idx_requests_account_timestamp" in statement and not begins
+            ends = ends or statement.startswith("ANALYZE api_requests (account_id")
+            if (begins and not marks) or (ends and len(marks) == 1):
+                marks.append(machine.count(migration))
+
+        before = machine.count(database)
+        with listening(look):
+            upgrade_database(machine.url("run"), online=online, raise_on_error=True)
+        after = machine.count(database)
+    filled = spent(marks[0], marks[1])
+    # The server shows the updates of a session late: those that come after are few.
+    for name in ("updated", "hot"):
+        filled.counted[name] = after.counted[name] - marks[0].counted[name]
+    return spent(before, after), filled
+
+
+def table(*columns: str) -> None:
+    """Print the head of a table."""
+    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
+
+
+def row(*cells: object) -> None:
+    """Print a line of a table."""
+    shown = [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells]
+    print("| " + " | ".join(shown) + " |", flush=True)
+
+
+def against(cost: Cost, base: Cost) -> list[str]:
+    """Return each figure with its ratio to another one."""
+    pairs = [(cost.seconds, base.seconds, "s"), (cost.processor, base.processor, "s")]
+    pairs += [(cost.counted[name], base.counted[name], "MB") for name in ("wal", "heap", "indexes")]
+    return [f"{value:.1f} {unit}, {value / (of or 1):.2f}" for value, of, unit in pairs]
+
+
+def migrations(machine: Machine, runs: int) -> None:
+    """Print what the upgrade and its backfill cost, against the bare UPDATE."""
+    table("ratios to the bare UPDATE", "seconds", "processor", "WAL", "heap", "indexes", "heap-only")
+    for kind in KINDS:
+        bare = median([bare_update(machine, kind) for _ in range(runs)])
+        row(f"{kind}: bare UPDATE of account_id", *against(bare, bare), bare.hot)
+        for mode in MODES:
+            costs = [upgrade(machine, kind, online=mode == "online") for _ in range(runs)]
+            total, filled = (median(list(parts)) for parts in zip(*costs, strict=True))
+            row(f"{kind}, {mode}: to head", *against(total, bare), total.hot)
+            row(f"{kind}, {mode}: account_id filled", *against(filled, bare), filled.hot)
+
+
+def waits(machine: Machine, picture: Path) -> None:
+    """Print the longest wait of others, and draw those of a writer."""
+    table("longest wait, s", "insert", "update", "read")
+    inserts: dict[str, list[Latency]] = {}
+    for kind in KINDS:
+        for mode in MODES:
+            with machine.copy(kind):
+                url = machine.url("run")
+                found = beside(url, partial(upgrade_database, url, online=mode == "online"))
+            row(f"{kind}, {mode}", *(longest(each) for each in found.values()))
+            inserts.setdefault(mode, found["insert"])
+    draw(picture, machine.requests, inserts)
+
+
+def proxy(machine: Machine, requests: int, runs: int) -> None:
+    """Print what the proxy's writes and the reads of dashboards cost at 006 and at 007."""
+    costs: dict[str, list[Cost]] = {"006": [], "007": []}
+    reads: dict[str, list[dict[str, float]]] = {"006": [], "007": []}
+    for _ in range(runs):
+        for revision in costs:
+            with machine.copy("after 001", revision) as database:
+                costs[revision].append(ingest(machine, database, requests))
+                database.execute("VACUUM (ANALYZE)")
+                reads[revision].append(read(machine.url("run")))
+    old, new = median(costs["006"]), median(costs["007"])
+    rows = requests * (2 + 10)  # an INSERT and an UPDATE each, 100 chunks of every tenth
+    table(f"{requests:,} requests of the proxy", "006", "007", "ratio")
+    figures: list[tuple[str, float, float]] = [
+        ("rows a second", rows / old.seconds, rows / new.seconds),
+        ("processor time of the server, s", old.processor, new.processor),
+        ("WAL, MB", old.counted["wal"], new.counted["wal"]),
+        ("indexes grow by, MB", old.counted["indexes"], new.counted["indexes"]),
+        ("share of heap-only updates", old.hot, new.hot),
+    ]
+    for name in reads["006"][0]:
+        before, after = (statistics.median(run[name] for run in reads[at]) for at in costs)
+        figures.append((f"{name}, ms", before, after))
+    for what, before, after in figures:
+        row(what, before, after, after / (before or 1))
+
+
+def main() -> None:
+    """Print the tables and draw the picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--requests", type=int, default=200_000, help="50,000 to 1,000,000")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--ingested", type=int, default=20_000)
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "migration.png")
+    arguments = parser.parse_args()
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as directory, embedded_server(Path(directory) / "data") as url:
+        machine = Machine(url, arguments.requests)
+        print(f"PostgreSQL {machine.version}, {os.cpu_count()} cores, {arguments.requests:,} requests,"
+              f" medians of {arguments.runs}")  # fmt: skip
+        migrations(machine, arguments.runs)
+        waits(machine, arguments.picture)
+        proxy(machine, arguments.ingested, arguments.runs)
+
+
+if __name__ == "__main__":
+    main()
