@@ -148,7 +148,9 @@ class _Pass:
     def run(self, state: _State, progress: Progress) -> _State:
         """Go over the table; returns how far that came, and what is next."""
         # Rows that move take longer than rows that stay, so each kind of batch has a size of its own.
-        steps: defaultdict[tuple[bool, bool], int] = defaultdict(lambda: FIRST_STEP)
+        # A page of a small table has rows that stand for many: it begins with few.
+        first = FIRST_STEP if self._operation.over is None else max(1, FIRST_STEP // 16)
+        steps: defaultdict[tuple[bool, bool], int] = defaultdict(lambda: first)
         holders, waiting_since = Holders(self._session, self._operation.what), time.monotonic()
         failures = 0
         while True:
