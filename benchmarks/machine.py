@@ -140,17 +140,25 @@ class Machine:
 
     def _processor(self) -> float:
         """Return the seconds that the server's processes took, those that have ended included."""
-        ticks = 0
+        while True:  # the time of one that ends meanwhile would be in neither of both
+            found = self._ticks()
+            ticks = sum(found.values())
+            if self._ticks().keys() == found.keys():
+                return ticks / os.sysconf("SC_CLK_TCK")
+
+    def _ticks(self) -> dict[str, int]:
+        """Return the processor time of each process; the postmaster's has that of those that have ended."""
+        found = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = stat.read_text().rsplit(")", 1)[1].split()
             except OSError:  # it has ended meanwhile
                 continue
             if stat.parent.name == self._postmaster:
-                ticks += sum(map(int, fields[11:15]))
+                found[stat.parent.name] = sum(map(int, fields[11:15]))
             elif fields[1] == self._postmaster:
-                ticks += sum(map(int, fields[11:13]))
-        return ticks / os.sysconf("SC_CLK_TCK")
+                found[stat.parent.name] = sum(map(int, fields[11:13]))
+        return found
 
 
 def spent(before: Cost, after: Cost) -> Cost:

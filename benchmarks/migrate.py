@@ -1,6 +1,6 @@
 """What migrating a legacy database costs, and what the proxy costs before and after revision 007.
 
-    python benchmarks/migrate.py [--requests 1000000] [--runs 3] [--ingested 20000] [--picture FILE]
+    python benchmarks/migrate.py [--requests 1000000] [--kinds bootstrap] [--runs 3] [--ingested 20000]
 
 Runs on an embedded PostgreSQL of its own, prints tables of seconds and ratios (medians of the runs) and draws
 how long each insert of a writer took. Nothing is asserted. Waits are measured in runs of their own, because
@@ -23,6 +23,7 @@ from machine import KINDS, ROOT, Cost, Machine, spent
 from proxy import ingest, read
 from sqlalchemy import Engine, event
 from stalls import Latency, beside, draw, longest
+from support import run_alembic
 
 from nexus_schema import upgrade_database
 from nexus_schema.embedded import embedded_server
@@ -46,6 +47,7 @@ def median(costs: list[Cost]) -> Cost:
 def bare_update(machine: Machine, kind: str) -> Cost:
     """Return what one UPDATE of account_id costs with all indexes of revision 004 in place."""
     with machine.copy(kind, "004") as database:
+        database.execute("VACUUM")
         database.execute(ADD_COLUMN)
         before = machine.count(database)
         database.execute(BARE_UPDATE)
@@ -74,10 +76,20 @@ def listening(before: Callable[[psycopg.Connection[Any], str], None]) -> Iterato
         event.remove(Engine, "before_cursor_execute", listener)
 
 
-def upgrade(machine: Machine, kind: str, *, online: bool) -> tuple[Cost, Cost]:
-    """Upgrade a database to head; return what that costs, and what filling account_id costs."""
-    marks: list[Cost] = []
+def upgrade(machine: Machine, kind: str, *, online: bool) -> Cost:
+    """Return what it costs to upgrade a database to head."""
     with machine.copy(kind) as database:
+        before = machine.count(database)
+        upgrade_database(machine.url("run"), online=online, raise_on_error=True)
+        return spent(before, counted(machine, database))
+
+
+def backfill(machine: Machine, kind: str, *, online: bool) -> Cost:
+    """Return what revision 005 takes to fill account_id, in the same database as the bare UPDATE."""
+    marks: list[Cost] = []
+    with machine.copy(kind, "004") as database:
+        database.execute("VACUUM")
+
         # On the connection of the migration, which may hold the table's lock.
         def look(migration: psycopg.Connection[Any], statement: str) -> None:
             begins = "FROM api_requests, (VALUES" in statement or statement.startswith(
@@ -88,15 +100,14 @@ def upgrade(machine: Machine, kind: str, *, online: bool) -> tuple[Cost, Cost]:
             if (begins and not marks) or (ends and len(marks) == 1):
                 marks.append(machine.count(migration))
 
-        before = machine.count(database)
         with listening(look):
-            upgrade_database(machine.url("run"), online=online, raise_on_error=True)
-        after = machine.count(database)
+            run_alembic("upgrade", "005", url=machine.url("run"), x={"online": "true"} if online else None)
+        updated = spent(marks[0], counted(machine, database))
     filled = spent(marks[0], marks[1])
-    # The server shows the updates of a session late: those that come after are few.
+    # The server shows the updates of a session late: 005 makes no others.
     for name in ("updated", "hot"):
-        filled.counted[name] = after.counted[name] - marks[0].counted[name]
-    return spent(before, after), filled
+        filled.counted[name] = updated.counted[name]
+    return filled
 
 
 def table(*columns: str) -> None:
@@ -117,38 +128,37 @@ def against(cost: Cost, base: Cost) -> list[str]:
     return [f"{value:.1f} {unit}, {value / (of or 1):.2f}" for value, of, unit in pairs]
 
 
-def migrations(machine: Machine, runs: int) -> None:
+def migrations(machine: Machine, kinds: list[str], runs: int) -> None:
     """Print what the upgrade and its backfill cost, against the bare UPDATE."""
     table("ratios to the bare UPDATE", "seconds", "processor", "WAL", "heap", "indexes", "heap-only")
-    for kind in KINDS:
+    for kind in kinds:
         bare = median([bare_update(machine, kind) for _ in range(runs)])
         row(f"{kind}: bare UPDATE of account_id", *against(bare, bare), bare.hot)
         for mode in MODES:
-            costs = [upgrade(machine, kind, online=mode == "online") for _ in range(runs)]
-            total, filled = (median(list(parts)) for parts in zip(*costs, strict=True))
-            row(f"{kind}, {mode}: to head", *against(total, bare), total.hot)
-            row(f"{kind}, {mode}: account_id filled", *against(filled, bare), filled.hot)
+            for name, work in ("account_id filled", backfill), ("to head", upgrade):
+                cost = median([work(machine, kind, online=mode == "online") for _ in range(runs)])
+                row(f"{kind}, {mode}: {name}", *against(cost, bare), cost.hot)
 
 
-def waits(machine: Machine, picture: Path) -> None:
+def waits(machine: Machine, kinds: list[str], picture: Path) -> None:
     """Print the longest wait of others, and draw those of a writer."""
     table("longest wait, s", "insert", "update", "read")
     inserts: dict[str, list[Latency]] = {}
-    for kind in KINDS:
+    for kind in kinds:
         for mode in MODES:
             with machine.copy(kind):
                 url = machine.url("run")
                 found = beside(url, partial(upgrade_database, url, online=mode == "online"))
             row(f"{kind}, {mode}", *(longest(each) for each in found.values()))
             inserts.setdefault(mode, found["insert"])
-    draw(picture, machine.requests, inserts)
+    draw(picture, f"{machine.requests:,} requests, {kinds[0]}", inserts)
 
 
-def proxy(machine: Machine, requests: int, runs: int) -> None:
-    """Print what the proxy's writes and the reads of dashboards cost at 006 and at 007."""
+def proxy(machine: Machine, requests: int) -> None:
+    """Print what the proxy's writes and the reads of dashboards cost at 006 and at 007: medians of three."""
     costs: dict[str, list[Cost]] = {"006": [], "007": []}
     reads: dict[str, list[dict[str, float]]] = {"006": [], "007": []}
-    for _ in range(runs):
+    for _ in range(3):
         for revision in costs:
             with machine.copy("after 001", revision) as database:
                 costs[revision].append(ingest(machine, database, requests))
@@ -177,18 +187,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--requests", type=int, default=200_000, help="50,000 to 1,000,000")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="legacy databases")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--ingested", type=int, default=20_000)
+    parser.add_argument("--ingested", type=int, default=20_000, help="requests of the proxy; 0: none")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "migration.png")
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory() as directory, embedded_server(Path(directory) / "data") as url:
         machine = Machine(url, arguments.requests)
         print(f"PostgreSQL {machine.version}, {os.cpu_count()} cores, {arguments.requests:,} requests,"
-              f" medians of {arguments.runs}")  # fmt: skip
-        migrations(machine, arguments.runs)
-        waits(machine, arguments.picture)
-        proxy(machine, arguments.ingested, arguments.runs)
+              f" {'one run' if arguments.runs == 1 else f'medians of {arguments.runs} runs'}")  # fmt: skip
+        migrations(machine, arguments.kinds, arguments.runs)
+        waits(machine, arguments.kinds, arguments.picture)
+        if arguments.ingested:
+            proxy(machine, arguments.ingested)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from sqlalchemy import Select, create_engine
 from nexus_schema import queries
 from nexus_schema.database import parse_url
 
-IN_FLIGHT = 20
+IN_FLIGHT = 10
 """Requests that wait for their response."""
 
 INSERT = """

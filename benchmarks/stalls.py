@@ -76,7 +76,7 @@ def longest(latencies: list[Latency]) -> float:
     return max(seconds for _, seconds in latencies)
 
 
-def draw(file: Path, requests: int, waits: dict[str, list[Latency]]) -> None:
+def draw(file: Path, what: str, waits: dict[str, list[Latency]]) -> None:
     """Draw the latency of each insert over time, for each way to migrate."""
     mpl.use("agg")
     from matplotlib import pyplot
@@ -88,7 +88,7 @@ def draw(file: Path, requests: int, waits: dict[str, list[Latency]]) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("seconds since the upgrade began")
     axes.set_ylabel("duration of an insert, ms")
-    axes.set_title(f"A writer during the upgrade of {requests:,} requests, from scripts 000 and 001 to head")
+    axes.set_title(f"A writer during the upgrade to head: {what}")
     axes.legend()
     file.parent.mkdir(exist_ok=True)
     figure.savefig(file, dpi=80, metadata={"Software": None})
