@@ -56,8 +56,7 @@ def bare_update(machine: Machine, kind: str) -> Cost:
 
 def counted(machine: Machine, database: psycopg.Connection[Any]) -> Cost:
     """Return what has been used so far, the updates of this very session included."""
-    if machine.version >= 15:
-        database.execute("SELECT pg_stat_force_next_flush()")
+    database.execute("SELECT pg_stat_force_next_flush()")
     database.execute("SELECT 1")
     return machine.count(database)
 
@@ -148,7 +147,9 @@ def waits(machine: Machine, kinds: list[str], picture: Path) -> None:
         for mode in MODES:
             with machine.copy(kind):
                 url = machine.url("run")
-                found = beside(url, partial(upgrade_database, url, online=mode == "online"))
+                found = beside(
+                    url, partial(upgrade_database, url, online=mode == "online", raise_on_error=True)
+                )
             row(f"{kind}, {mode}", *(longest(each) for each in found.values()))
             inserts.setdefault(mode, found["insert"])
     draw(picture, f"{machine.requests:,} requests, {kinds[0]}", inserts)

@@ -109,13 +109,14 @@ stored AS MATERIALIZED (
 invocations AS MATERIALIZED (
     SELECT request_id, domain, timestamp, task_tool_invocation AS before, task_tool_invocation AS invocation
     FROM stored
-    UNION ALL  -- unless the proxy has stored them since they were found
+    UNION ALL  -- unless the proxy has stored them, or deleted the request, since they were found
     SELECT found.request_id, found.domain, found.timestamp, CAST(NULL AS jsonb), found.invocation
     FROM (
         SELECT DISTINCT ON (request_id) * FROM nexus_schema_003_found ORDER BY request_id, oldest_running DESC
     ) AS found
     LEFT JOIN stored USING (request_id)
     WHERE stored.request_id IS NULL
+      AND EXISTS (SELECT FROM api_requests WHERE api_requests.request_id = found.request_id)
 ),
 calls AS MATERIALIZED (  -- every Task call with a prompt, in either form; position is its place in the array
     SELECT request_id AS parent_id, domain, timestamp, position, prompt,

@@ -84,9 +84,12 @@ def on_steps(
 
 
 def columns_set(statement: sa.Update) -> list[str]:
-    """Return the names of the columns that an UPDATE sets."""
+    """Return the names of the columns that an UPDATE sets, those with ``onupdate`` included."""
     given: Any = statement._values
-    return [name if isinstance(name, str) else str(name.name) for name in given or ()]
+    columns: Any = statement.table.c
+    found = [columns.get(key, key) if isinstance(key, str) else key for key in given or ()]
+    found += [column for column in columns if getattr(column, "onupdate", None) is not None]
+    return [column if isinstance(column, str) else str(column.name) for column in found]
 
 
 def final_name(item: "sa.Constraint | sa.Index", dialect: sa.Dialect) -> str | None:

@@ -497,6 +497,20 @@ SELECT pg_stat_get_xact_numscans(indexrelid) FROM pg_class JOIN pg_index ON indr
 WHERE oid = 'api_requests'::regclass"""
 
 
+def test_a_request_deleted_between_two_searches_takes_no_conversation(database: Database) -> None:
+    older = parent(database, "go", seconds=0)
+    newer = parent(database, "go", seconds=1)
+    _, conversation = child(database, "go")
+    database.execute(REVISION.FIND_TASK_CALLS)
+    database.execute("DELETE FROM api_requests WHERE request_id = %s", [newer])
+    database.execute(REVISION.FIND_NEW_TASK_CALLS)
+    database.execute(REVISION.WORK_OUT_CHANGES)
+    linked = database.execute(
+        "SELECT conversation_id, parent_id FROM nexus_schema_003_changes WHERE parent_id IS NOT NULL"
+    )
+    assert linked.fetchall() == [(conversation, older)]
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("any_found", [True, False])
 def test_a_second_search_reads_only_responses_that_have_come_or_changed(

@@ -3,9 +3,10 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from alembic_online import catalog, driver
@@ -14,8 +15,9 @@ from alembic_online.filling import MAXIMUM_PASSES
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.filling.progress import Progress
 from alembic_online.filling.ranges import Keys, Pages, key_of
-from alembic_online.filling.rounds import SAMPLE, Rounds, can_stay
+from alembic_online.filling.rounds import SAMPLE, Rounds
 from alembic_online.filling.rows import BY_INDEX, fill_left_over, update
+from alembic_online.filling.state import State
 from alembic_online.log import log
 from alembic_online.render import table_name
 from alembic_online.session import Session
@@ -30,11 +32,8 @@ PAUSE = 0.1
 FIRST_STEP, LARGEST_STEP = 64, 65536
 """Pages, or keys, of the first batch; and of the largest, where nothing has to be changed."""
 
-RANGE = 2048
-"""Pages over which rounds go together: 16 MB, which stay in memory from one round to the next."""
-
 IN_PLACE = 4
-"""Of so many updates in a second or later round, one at least has to be heap-only."""
+"""At least one in so many updates of a second or later round has to be heap-only, or the rounds stop."""
 
 # What may happen to a batch because of others: they lock or delete a row that it needs.
 # A foreign key that is violated three times is so because of its own rows.
@@ -56,42 +55,6 @@ _SETTINGS = {"jit": "off", "lock_timeout": "500ms", "statement_timeout": "60s"}
 _WRITTEN_OUT = {"backend_flush_after": "512kB"}
 
 
-class _State(NamedTuple):
-    """How far a backfill came: which pass, after which page or key, rows changed in all and in this pass."""
-
-    number: int = 1
-    position: Any = None
-    changed: int = 0
-    in_pass: int = 0
-    before: int | None = None
-    finished: bool = False
-    range: Sequence[int] | None = None
-    """The pages over which rounds go now, from and to, and how many rounds they take."""
-    round: int = 1
-    """Which of them."""
-
-    @property
-    def left(self) -> int:
-        """How many rounds are left of the range, the current one included."""
-        return 1 if self.range is None else self.range[2] - self.round + 1
-
-    def after_batch(self, *, in_vain: bool) -> "_State":
-        """Return it with the next round, or without a range, where this was the end of one.
-
-        :param in_vain: whether another round would bring nothing: the last one comes next.
-        """
-        if self.range is None:
-            return self
-        first, end, rounds = self.range
-        if in_vain:
-            return self._replace(position=first, round=rounds)
-        if self.position < end:
-            return self
-        if self.left > 1:
-            return self._replace(position=first, round=self.round + 1)
-        return self._replace(range=None, round=1)
-
-
 Note = Callable[[dict[str, Any]], object]
 """Writes down how far a backfill came, in the transaction of a batch."""
 
@@ -108,7 +71,7 @@ def fill_in_batches(
 
     Returns how far it came; ``changed`` is the number of rows.
     """
-    state = _State(**before)
+    state = State(**before)
     if state.finished:
         return state._asdict()
     for needed in operation.tables:
@@ -137,35 +100,42 @@ class _Pass:
         key = key_of(connection, operation)
         assert key is not None  # noqa: S101 - else it was refused
         self._ranges = Keys(connection, operation, key) if key else Pages(connection, operation)
-        in_rounds = not key and can_stay(connection, operation)
-        self._rounds = Rounds(connection, operation) if in_rounds else None
+        rounds = None if key else Rounds(connection, operation)
+        self._rounds = rounds if rounds is not None and rounds.may_stay else None
         self._settings = _SETTINGS | (BY_INDEX if operation.over is not None else {})
-        if not in_rounds:
-            self._settings |= _WRITTEN_OUT
         self._in_vain = False
         """Whether rounds over the last range brought nothing."""
+        # A row that moves takes longer than one that stays, so each kind of batch has a size of its own.
+        # A row of a small table stands for many others: there the first batch is small.
+        first = FIRST_STEP if operation.over is None else max(1, FIRST_STEP // 16)
+        self._steps: defaultdict[str, int] = defaultdict(lambda: first)
+        self._kind, self._weight, self._growth = "moves", 1, 2.0
+        """Of the last batch: its kind, how many like it make a whole range, how much the next may grow."""
+        self._reading = 0
+        """Pages or keys to look at for rows to change, if the last batch changed none; else 0."""
 
-    def run(self, state: _State, progress: Progress) -> _State:
+    def run(self, state: State, progress: Progress) -> State:
         """Go over the table; returns how far that came, and what is next."""
-        # Rows that move take longer than rows that stay, so each kind of batch has a size of its own.
-        # A page of a small table has rows that stand for many: it begins with few.
-        first = FIRST_STEP if self._operation.over is None else max(1, FIRST_STEP // 16)
-        steps: defaultdict[tuple[bool, bool], int] = defaultdict(lambda: first)
+        if self._rounds is None and state.range is not None:  # an earlier run could take rounds
+            state = state._replace(position=state.range[0], range=None, round=1)
+        if state.number > 1:
+            self._reading = FIRST_STEP
         holders, waiting_since = Holders(self._session, self._operation.what), time.monotonic()
         failures = 0
         while True:
-            begun, kind = time.monotonic(), (state.round == 1, self._in_vain)
-            step = steps[kind]
+            begun = time.monotonic()
             try:
                 with self._session.transaction(**self._settings):
-                    done = self._batch(state, step)
+                    skipped = self._skip(state)
+                    done = skipped or self._batch(state)
             except DBAPIError as error:
                 failures += 1
                 code = driver.sqlstate(error)
                 if code not in _RETRIED or failures > _RETRIED[code]:
                     raise
                 holders.check(waiting_since, f"rows that others hold ({first_line(error)})")
-                steps[kind] = max(1, step // 2)
+                self._reading = 0
+                self._steps[self._kind] = max(1, self._steps[self._kind] // 2)
                 time.sleep(min(2.0, 0.1 * failures))
                 continue
             if done is None:
@@ -173,14 +143,27 @@ class _Pass:
             changed, seconds = done.changed > state.changed, time.monotonic() - begun
             state, failures, waiting_since = done, 0, time.monotonic()
             progress.show(state.number, self._part(state), state.changed)
-            # At most twice, because a range without a row to change says nothing of the next one; and
-            # of a table whose rows stand for many others, such a range says nothing at all.
-            most = 1.0 if self._operation.over is not None and not changed else 2.0
-            factor = min(most, max(0.25, BATCH_SECONDS / max(seconds, 1e-4)))
-            steps[kind] = max(1, min(LARGEST_STEP, int(step * factor)))
-            time.sleep(min(BATCH_SECONDS, seconds * PAUSE) if changed else 0)
+            if not skipped:
+                self._adapt(seconds, changed=changed)
+            if changed:
+                self._reading = 0
+                time.sleep(min(BATCH_SECONDS, seconds * PAUSE))
+            else:
+                self._reading = min(LARGEST_STEP, max(FIRST_STEP, 2 * self._reading))
 
-    def _part(self, state: _State) -> float:
+    def _adapt(self, seconds: float, *, changed: bool) -> None:
+        """Choose the size of the next batch of a kind by the time that the last one took.
+
+        It grows slowly, because others wait for a batch that is too large. A part of a small table without
+        rows to change says nothing about the next part.
+        """
+        growth = self._growth if changed or self._operation.over is None else 1.0
+        if self._weight:
+            factor = BATCH_SECONDS / max(self._weight * seconds, 1e-4)
+            step = int(self._steps[self._kind] * min(growth, max(0.25, factor)))
+            self._steps[self._kind] = max(1, min(LARGEST_STEP, step))
+
+    def _part(self, state: State) -> float:
         """Return how much of the pass is done, from 0 to 1."""
         if state.range is None:
             return self._ranges.part(state.position)
@@ -188,50 +171,87 @@ class _Pass:
         done = (state.round - 1 + (state.position - first) / (end - first)) / rounds
         return self._ranges.part(first + (end - first) * done)
 
-    def _batch(self, state: _State, step: int) -> _State | None:
-        """Fill the rows of so many pages or keys; returns how far that came, None if there are no more."""
+    def _skip(self, state: State) -> State | None:
+        """Pass over a part without rows to change, which is only read; None if the next batch has some."""
+        where = self._operation.statement.whereclause
+        assert where is not None  # noqa: S101 - checked by BackfillOp
+        rows = sa.select(sa.literal(1)).select_from(self._operation.table).where(where).limit(1)
+        while self._reading > self._steps["moves"] and state.range is None:
+            found = self._ranges.range(state.position, self._reading)
+            if found is None:
+                return None
+            if self._session.connection.execute(rows.where(*found[0])).first() is None:
+                done = state._replace(position=found[1])
+                self._note(done._asdict())
+                return done
+            self._reading //= 2
+        return None
+
+    def _batch(self, state: State) -> State | None:
+        """Fill the rows of some pages or keys; returns how far that came, None if there are no more."""
         rounds, over = self._rounds, self._operation.over is not None
         if rounds is not None:
             state = self._with_range(state, rounds)
             if state.range is None:
                 return None
-            step = min(step, state.range[1] - state.position)
+        step = self._choose(state)
         found = self._ranges.range(state.position, step)
         if found is None:
             return None
         conditions, end = found
-        before = 0
+        if self._kind == "moves":
+            self._session.set(_WRITTEN_OUT, local=True)
         if rounds is not None and state.left > 1:
-            before = rounds.counted()
             some = rounds.some(conditions, state.left)
             conditions = [*conditions, some] if over else [some]
             if over:  # the planner expects few rows of a round: it would go over the range for each of them
                 self._session.set({"enable_hashjoin": "on"}, local=True)
+        before = rounds.counted() if rounds is not None and state.round > 1 else 0
         changed = update(self._session.connection, self._operation, conditions, first=state.changed == 0)
         done = state._replace(position=end, changed=state.changed + changed, in_pass=state.in_pass + changed)
-        if rounds is not None and state.round > 1 and state.left > 1 and changed:
+        # Of many rounds the last one takes rows that find no room.
+        if rounds is not None and state.round > 1 and changed and (state.left > 1 or state.round == 2):
             self._in_vain = (rounds.counted() - before) * IN_PLACE < changed
         done = done.after_batch(in_vain=self._in_vain and state.left > 1)
         self._note(done._asdict())
         return done
 
-    def _with_range(self, state: _State, rounds: Rounds) -> _State:
+    def _with_range(self, state: State, rounds: Rounds) -> State:
         """Return a state with the range that comes next, unless it is in one; without if there is none."""
         if state.range is not None:
             return state
-        found = self._ranges.range(state.position, RANGE)
+        # Rows of one range of a small table may be anywhere in the large one: there a range is one batch.
+        over = self._operation.over is not None
+        found = self._ranges.range(state.position, self._steps["moves"] if over else rounds.pages)
         if found is None:
             return state
         first, (conditions, end) = state.position or 0, found
-        if self._operation.over is None:
+        if not over:
             sample = self._ranges.range(first, min(SAMPLE, end - first))
             conditions = conditions if sample is None else sample[0]
         number = 1 if self._in_vain else rounds.number(conditions)
         self._in_vain = False
         return state._replace(position=first, range=(first, end, number), round=1)
 
+    def _choose(self, state: State) -> int:
+        """Choose the kind of the next batch; returns its pages or keys."""
+        self._kind, self._weight, self._growth = "moves", 1, 2.0
+        if state.range is None:
+            return self._steps["moves"]
+        _, end, rounds = state.range
+        left = int(end - state.position)
+        if self._operation.over is not None:
+            # A range is one batch, of as many rows as may move in the time of a batch.
+            self._weight = rounds if state.round == 1 else 0
+            return left
+        if rounds > 1 and not self._in_vain:
+            self._kind = "some move" if state.round == 1 else "stays"
+        step = self._steps[self._kind]
+        self._growth = 1.0 if left < step else 2.0  # the rest of a range takes less time
+        return min(step, left)
 
-def _pass(session: Session, operation: BackfillOp, state: _State, progress: Progress, note: Note) -> _State:
+
+def _pass(session: Session, operation: BackfillOp, state: State, progress: Progress, note: Note) -> State:
     """Run one pass over the table, and say what is next."""
     state = _Pass(session, operation, note).run(state, progress)
     # As many as before: rows come in as fast as they are filled.
@@ -248,7 +268,7 @@ def _pass(session: Session, operation: BackfillOp, state: _State, progress: Prog
     return _finish(session, operation, after, note) if after.finished else after
 
 
-def _finish(session: Session, operation: BackfillOp, state: _State, note: Note) -> _State:
+def _finish(session: Session, operation: BackfillOp, state: State, note: Note) -> State:
     """See to what the last pass has left, and note that the backfill is finished."""
     holders, started = Holders(session, operation.what), time.monotonic()
     # To find the rows may take a scan of the table.
