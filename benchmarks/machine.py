@@ -113,7 +113,6 @@ class Machine:
                 for statements in KINDS[kind]:
                     database.execute(statements)
                 database.execute(FILL.replace("{requests}", str(self.requests)))
-            # No VACUUM after revisions: the space that it frees is not there during an upgrade either.
             database.execute("ANALYZE" if revision else "VACUUM (ANALYZE)")
         return name
 
