@@ -3,9 +3,9 @@
     python benchmarks/migrate.py [--requests 1000000] [--kinds bootstrap] [--runs 1] [--parts migrations]
 
 Runs on an embedded PostgreSQL of its own, prints tables of seconds and ratios (medians of the runs) and draws
-how long each insert of a writer took. Nothing is asserted. The backfill of account_id and the bare UPDATE of it
-begin with the same database at revision 004, after VACUUM. Waits are measured in separate runs, because a writer
-and a reader slow down everything else.
+how long each insert of a writer took. Nothing is asserted. The backfill of account_id and the bare UPDATE of
+it begin with the same database at revision 004, after VACUUM. Waits are measured in separate runs, because a
+writer and a reader slow down everything else.
 """
 
 import argparse

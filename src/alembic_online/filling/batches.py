@@ -106,8 +106,8 @@ class _Pass:
         self._in_vain = False
         """Whether rounds over the last range brought nothing."""
         # A row that moves takes longer than one that stays, so each kind of batch has a size of its own.
-        # A row of a small table stands for many others: there the first batch is small.
-        first = FIRST_STEP if operation.over is None else max(1, FIRST_STEP // 16)
+        # A row of a small table may stand for many others: there the first batch is one page.
+        first = FIRST_STEP if operation.over is None else 1
         self._steps: defaultdict[str, int] = defaultdict(lambda: first)
         self._kind, self._weight, self._growth = "moves", 1, 2.0
         """Of the last batch: its kind, how many like it make a whole range, how much the next may grow."""
