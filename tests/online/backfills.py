@@ -6,12 +6,12 @@ from sqlalchemy import Engine, event
 
 
 class Updates:
-    """The UPDATE statements of a run on the table big, which of them changed rows, and how many."""
+    """The UPDATE statements of a run on the table big, which of them changed rows, and how many rows."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
         self.changing: list[str] = []
-        self.rows = 0
+        self.rows = self.first = 0
 
     def __call__(self, engine: Engine) -> None:
         event.listen(engine, "after_cursor_execute", self._after)
@@ -20,4 +20,5 @@ class Updates:
         if statement.startswith("UPDATE big"):
             self.statements.append(statement)
             self.rows += cursor.rowcount
+            self.first = self.first or cursor.rowcount
             self.changing += [statement] * (cursor.rowcount > 0)

@@ -215,6 +215,19 @@ def test_an_index_that_is_built_between_two_runs_ends_the_rounds(project: Projec
     assert not any(in_rounds(updates))
 
 
+@pytest.mark.parametrize("index", ["", "CREATE INDEX ON big (c)"], ids=["rounds", "plain ranges"])
+def test_a_part_without_rows_to_fill_says_nothing_about_the_next_batch(project: Project, index: str) -> None:
+    """Others would wait for a batch that has grown over nothing: only the second half has some."""
+    make(project, rows=40000)
+    for statement in ("UPDATE big SET c = 0 WHERE id <= 20000", "CLUSTER big USING big_pkey", index):
+        project.database.execute(statement or "SELECT")
+    updates = Updates()
+    project.upgrade(hooks=[updates])
+    assert (updates.rows, missing(project.database)) == (20000, 0)
+    pages, rows_of_a_page = 64, 45  # the first batch
+    assert updates.first <= pages * rows_of_a_page
+
+
 OVER_ROWS = """
 other = sa.table("other", sa.column("a", sa.Integer))
 op.backfill(

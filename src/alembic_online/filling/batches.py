@@ -154,10 +154,10 @@ class _Pass:
     def _adapt(self, seconds: float, *, changed: bool) -> None:
         """Choose the size of the next batch of a kind by the time that the last one took.
 
-        It grows slowly, because others wait for a batch that is too large. A part of a small table without
-        rows to change says nothing about the next part.
+        It grows slowly, because others wait for a batch that is too large. A part without rows to change
+        says nothing about the next part.
         """
-        growth = self._growth if changed or self._operation.over is None else 1.0
+        growth = self._growth if changed else 1.0
         if self._weight:
             factor = BATCH_SECONDS / max(self._weight * seconds, 1e-4)
             step = int(self._steps[self._kind] * min(growth, max(0.25, factor)))
