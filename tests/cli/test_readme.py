@@ -9,8 +9,7 @@ import pytest
 from alembic import op
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from databases import Database, dump_schema, run_sql_script, url_of
-from legacy_databases import KINDS, build
+from databases import Database, dump_schema, url_of
 from programs import ROOT, alembic_program, copy_project, python_program
 from support import NEXT, insert, operations
 
@@ -57,39 +56,6 @@ def test_its_python_runs(head: Database, number: int) -> None:
     assert result.returncode == 0, result.stderr
     assert ["claude-1.msldev.io m 0 0", "[]", "outcome=<Outcome.AT_HEAD", "True"][number] in result.stdout
     assert len(PYTHON) == 4
-
-
-@pytest.mark.parametrize("loss", [None, "DELETE FROM streaming_chunks WHERE chunk_index = 1"])
-def test_its_proof_that_nothing_was_lost(empty: Database, loss: str | None) -> None:
-    keep, prove, prove_filled = re.findall(r"```sql\n(.*?)```", README.partition("## Adopting")[2], re.DOTALL)
-    build(empty, KINDS["bootstrap"])
-    assert run_sql_script(empty, keep).returncode == 0
-    log = alembic_program("upgrade", "head", url=url_of(empty)).stderr
-    shown = re.search(r"```text\n(.*?)```", README, re.DOTALL)
-    assert shown is not None
-    assert "\n".join(line.strip() for line in shown[1].splitlines() if line.strip()) in log
-    filled = run_sql_script(empty, prove_filled)
-    assert re.findall(r"^ +(\w+) \| +(\d+)$", filled.stdout, re.MULTILINE) == [
-        ("account_id", "0"),
-        ("is_subtask", "0"),
-        ("parent_task_request_id", "0"),
-        ("task_tool_invocation", "0"),
-    ]
-    empty.execute("UPDATE api_requests SET is_subtask = false, account_id = NULL WHERE account_id LIKE '2%'")
-    filled = run_sql_script(empty, prove_filled)
-    assert re.findall(r"^ +(\w+) \| +(\d+)$", filled.stdout, re.MULTILINE)[:2] == [
-        ("account_id", "1"),
-        ("is_subtask", "1"),
-    ]
-    if loss:
-        empty.execute(loss)
-    result = run_sql_script(empty, prove)
-    assert (result.returncode, result.stderr) == (0, "")
-    rows = re.findall(r"^ +(\w+) \| +(\d+) \| +(\d+) \| +(\d+)$", result.stdout, re.MULTILINE)
-    assert rows == [
-        ("api_requests", "5", "5", "0"),
-        ("streaming_chunks", "4", "3" if loss else "4", "1" if loss else "0"),
-    ]
 
 
 def test_its_new_revision_is_what_autogenerate_writes(head: Database, tmp_path: Path) -> None:

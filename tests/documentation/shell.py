@@ -1,0 +1,57 @@
+"""Runs the commands of a page in their order, as a reader would type them."""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from databases import PROGRAMS, Database
+from pages import examples
+from programs import ROOT, alembic_program, python_program
+
+
+class Shell:
+    """What a shell remembers between commands: variables, and the directory.
+
+    ``alembic`` and ``python -m`` are forked from a process that has imported what takes time; all else is
+    run by bash, which finds the programs of PostgreSQL.
+    """
+
+    def __init__(self, database: Database, cwd: Path = ROOT, **variables: str) -> None:
+        info = database.info
+        self._cwd = cwd
+        self.variables = {
+            "PGHOST": info.host,
+            "PGPORT": str(info.port),
+            "PGUSER": info.user,
+            "PGDATABASE": info.dbname,
+            "PGPASSWORD": info.password,
+            "DATABASE_URL": "postgresql://",  # libpq takes the rest from these variables
+            **variables,
+        }
+
+    def run(self, line: str) -> subprocess.CompletedProcess[str]:
+        """Run a command line."""
+        if line.startswith("export "):
+            name, _, value = line.removeprefix("export ").partition("=")
+            [self.variables[name]] = shlex.split(value)
+            return subprocess.CompletedProcess(line, 0, "", "")
+        if line.startswith("alembic "):
+            return alembic_program(*shlex.split(line)[1:], cwd=self._cwd, **self.variables)
+        if line.startswith("python -m "):
+            return python_program(*shlex.split(line)[1:], cwd=self._cwd, **self.variables)
+        variables = os.environ | self.variables | {"PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"}
+        command = ["bash", "-c", f"set -e -o pipefail; {line}"]
+        return subprocess.run(
+            command, check=False, capture_output=True, text=True, cwd=self._cwd, env=variables, timeout=120
+        )
+
+
+def command_lines(text: str) -> Iterator[str]:
+    """Yield the command lines of the sh blocks of a text; what follows two spaces and a # is a comment."""
+    for block in examples(text, "sh"):
+        for line in re.sub(r"\\\n *", "", block).splitlines():
+            if command := line.partition("  #")[0].strip():
+                yield command
