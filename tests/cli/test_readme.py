@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from alembic import op
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from databases import Database, dump_schema, url_of
 from programs import ROOT, alembic_program, copy_project, python_program
 from support import NEXT, insert, operations
@@ -27,12 +26,6 @@ def test_its_two_commands_are_those_of_ci() -> None:
     assert "pip install -e '.[embedded]' && alembic upgrade head\n" in ci
     assert "pip install -e '.[test]' && pytest\n" in README
     assert re.search(r"pip install -e '\.\[test\]'\n.*\npytest\npytest -m thorough\n", ci, re.DOTALL)
-
-
-def test_its_table_of_revisions_is_the_chain() -> None:
-    script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
-    chain = [revision.path.rpartition("/")[2].removesuffix(".py") for revision in script.walk_revisions()]
-    assert re.findall(r"^\| `(\d{3}_\w+)` \|", README, re.MULTILINE) == chain[::-1]
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"alembic ((?:-x \S+=\S+ )?[a-z]+)", README))))
