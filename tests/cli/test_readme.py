@@ -2,19 +2,11 @@
 
 import ast
 import re
-import textwrap
-from pathlib import Path
 
 import pytest
-from alembic import op
-from alembic.config import Config
-from databases import Database, dump_schema, url_of
-from programs import ROOT, alembic_program, copy_project, python_program
-from support import NEXT, insert, operations
-
-from alembic_drift.kinds import KIND_OF
-from alembic_drift.objects import Key
-from alembic_drift.ownership import Allowed
+from databases import Database, url_of
+from programs import ROOT, alembic_program, python_program
+from support import insert
 
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -49,52 +41,6 @@ def test_its_python_runs(head: Database, number: int) -> None:
     assert result.returncode == 0, result.stderr
     assert ["claude-1.msldev.io m 0 0", "[]", "outcome=<Outcome.AT_HEAD", "True"][number] in result.stdout
     assert len(PYTHON) == 4
-
-
-def test_its_new_revision_is_what_autogenerate_writes(head: Database, tmp_path: Path) -> None:
-    section = README.partition("## Adding a revision")[2].partition("\n## ")[0]
-    copy_project(tmp_path, "alembic", "src", "alembic.ini", "pyproject.toml")
-    models = tmp_path / "src" / "models" / "api_request.py"
-    [diff] = re.findall(r"```diff\n(.*?)```", section, re.DOTALL)
-    old, new, added = (re.sub("^[-+]", "", line) for line in diff.splitlines() if line != "…")
-    text = models.read_text().replace(old, new)
-    models.write_text(
-        text.replace("\n    # The database deletes the chunks", f"{added}\n\n    # The database")
-    )
-
-    def alembic(*arguments: str) -> str:
-        result = alembic_program(*arguments, url=url_of(head), cwd=tmp_path, PYTHONPATH=str(tmp_path / "src"))
-        return result.stdout + result.stderr
-
-    [said] = re.findall(r"```text\n(.*?)```", section, re.DOTALL)
-    checked = alembic_program("check", url=url_of(head), cwd=tmp_path, PYTHONPATH=str(tmp_path / "src"))
-    assert (checked.returncode, checked.stdout) == (255, said)
-    alembic("revision", "--autogenerate", "-m", "add request region")
-    written = (tmp_path / "alembic" / "versions" / f"{NEXT}_add_request_region.py").read_text()
-    assert re.findall(r"```py\n(.*?)```", section, re.DOTALL)[0] in written
-    [ran] = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
-    _, upgrade, _, check = ran.strip().splitlines()
-    assert upgrade in alembic("upgrade", "head")
-    assert check in alembic("check")
-
-
-def test_its_operations_for_views_and_functions_run(head: Database) -> None:
-    code = re.findall(r"```py\n(.*?)```", README.partition("## Adding a revision")[2], re.DOTALL)[1]
-    before = dump_schema(head)
-    with operations(head):
-        exec(code, {"op": op})
-    assert code.count("op.") == 4
-    assert dump_schema(head) == before
-
-
-def test_its_allow_list_works(tmp_path: Path) -> None:
-    [toml] = re.findall(r"```toml\n(.*?)```", README.partition("### What check")[2], re.DOTALL)
-    (tmp_path / "pyproject.toml").write_text(textwrap.dedent(toml))
-    allowed = Allowed(Config(tmp_path / "alembic.ini"), None, KIND_OF)
-    assert Key("index", "api_requests", "audit_1") in allowed
-    assert Key("column", "api_requests", "note") in allowed
-    assert Key("trigger", "api_requests", "notify") in allowed
-    assert Key("index", "api_requests", "other") not in allowed
 
 
 def test_the_places_it_names_exist() -> None:
