@@ -1,8 +1,8 @@
 """A translation server: migrates its database when it starts, and records the metrics of each message.
 
-It runs by one command (see the README), on the server that DATABASE_URL names or on an embedded one. The
-translation is word by word from a short list; what a real service would put in its place is marked by the
-four steps of POST /translate.
+It runs by one command (see docs/applications.md), on the server that DATABASE_URL names or on an embedded
+one. The translation is word by word from a short list; what a real service would put in its place is marked
+by the four steps of POST /translate.
 """
 
 import asyncio

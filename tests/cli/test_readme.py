@@ -5,11 +5,9 @@ import re
 
 import pytest
 from databases import Database, url_of
-from programs import ROOT, alembic_program, python_program
-from support import insert
+from programs import ROOT, alembic_program
 
 README = (ROOT / "README.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_its_two_commands_are_those_of_ci() -> None:
@@ -27,20 +25,6 @@ def test_its_commands_exist(head: Database, command: str) -> None:
         assert name in {"chain", "knows"}, f"README speaks of alembic {name}"
         return
     assert alembic_program(name, "--help", url=url_of(head)).returncode == 0
-
-
-# The third only defines a server; this starts and stops it as uvicorn would.
-RUN = "\nimport asyncio\nasync def run():\n    async with lifespan(app): pass\nasyncio.run(run())\n"
-
-
-@pytest.mark.parametrize("number", range(4), ids=["sync", "async", "migrations at start-up", "metrics"])
-def test_its_python_runs(head: Database, number: int) -> None:
-    insert(head, "api_requests", model="m")
-    code = PYTHON[number] + (RUN if "lifespan" in PYTHON[number] else "")
-    result = python_program("-c", code, url=url_of(head), METRICS_ENABLED="true")
-    assert result.returncode == 0, result.stderr
-    assert ["claude-1.msldev.io m 0 0", "[]", "outcome=<Outcome.AT_HEAD", "True"][number] in result.stdout
-    assert len(PYTHON) == 4
 
 
 def test_the_places_it_names_exist() -> None:

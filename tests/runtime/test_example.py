@@ -20,10 +20,13 @@ from typing import Any
 
 import pytest
 from databases import Database, url_of
+from documentation.shell import command_lines
+from pages import section
 from programs import ROOT
 from support import HEAD
 
-README = (ROOT / "README.md").read_text()
+COMMANDS = [*command_lines(section("docs/applications.md", "Try the example server"))]
+"""How the page starts it, and what it asks it."""
 
 
 class Replica:
@@ -67,9 +70,8 @@ class Replica:
 
 @contextmanager
 def replica(cwd: Path, **environment: str) -> Iterator[Replica]:
-    """Run the README's command, on a free port."""
-    command = next(line for line in README.splitlines() if "uvicorn" in line and "translation_server" in line)
-    *variables, program = command.strip().partition("&& ")[2].partition("uvicorn ")
+    """Run the page's command, on a free port."""
+    *variables, program = COMMANDS[0].partition("&& ")[2].partition("uvicorn ")
     arguments = shlex.split(program.replace("examples", str(ROOT / "examples"), 1))
     given = dict(pair.split("=") for pair in variables[0].split())
     assert given == {"METRICS_ENABLED": "true"}
@@ -87,6 +89,13 @@ def replica(cwd: Path, **environment: str) -> Iterator[Replica]:
         yield started
     finally:
         started.stop()
+
+
+def ask(server: Replica, command: str) -> Any:
+    """Ask what a command line of curl asks."""
+    _, _, url, *options = shlex.split(command)
+    body = json.loads(options[options.index("-d") + 1]) if "-d" in options else {}
+    return server.request(url.removeprefix("localhost:8000"), **body)
 
 
 @pytest.mark.thorough
@@ -138,6 +147,10 @@ def test_on_the_embedded_default(tmp_path: Path) -> None:
         assert server.request("/healthz") == {"status": "ok", "revision": HEAD}
         assert server.request("/translate", conversation_id="c", text="merci")["text"] == "danke"
         assert len(server.request("/metrics/c")) == 1
+        answers = [ask(server, command) for command in COMMANDS[1:]]
+        assert answers[0]["text"]
+        assert [row["target_lang"] for row in answers[1]] == ["fr"]
+        assert answers[2] == {"status": "ok", "revision": HEAD}
     assert (tmp_path / ".postgres").is_dir()
     for line in ("[Migr] applied 006_create_conversation_metrics", "[Metrics] write ok"):
         assert line in server.said

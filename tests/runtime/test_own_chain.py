@@ -1,4 +1,4 @@
-"""An application has an Alembic chain of its own in the same database, as the README shows."""
+"""An application has an Alembic chain of its own in the same database, as docs/applications.md shows."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from databases import Database, catalog, url_of
 from marks import quick
-from programs import ROOT
+from pages import examples, section
 from support import run_alembic
 
 from nexus_schema import Outcome, upgrade_database
@@ -30,7 +30,7 @@ Table(
 
 
 class Application:
-    """A project made by ``alembic init``, with the lines that the README adds to its env.py."""
+    """A project made by ``alembic init``, with the lines that docs/applications.md adds to its env.py."""
 
     def __init__(self, directory: Path, url: str) -> None:
         self.config = Config()
@@ -39,8 +39,7 @@ class Application:
         self.versions = directory / "alembic" / "versions"
         ini = Config(directory / "alembic.ini")
         command.init(ini, str(directory / "alembic"), template="generic")
-        section = (ROOT / "README.md").read_text().partition("### Beside an application's own chain")[2]
-        example = re.findall(r"```py\n(.*?)```", section, re.DOTALL)[0]
+        [example] = examples(section("docs/applications.md", "Beside an application's own chain"), "py")
         helper, _, configure = example.partition("context.configure(")
         added = configure.removeprefix("..., ").partition(")\n")[0]
         env = directory / "alembic" / "env.py"
