@@ -38,14 +38,24 @@ class Shell:
             name, _, value = line.removeprefix("export ").partition("=")
             [self.variables[name]] = shlex.split(value)
             return subprocess.CompletedProcess(line, 0, "", "")
-        if line.startswith("alembic "):
-            return alembic_program(*shlex.split(line)[1:], cwd=self._cwd, **self.variables)
-        if line.startswith("python -m "):
-            return python_program(*shlex.split(line)[1:], cwd=self._cwd, **self.variables)
-        variables = os.environ | self.variables | {"PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"}
-        command = ["bash", "-c", f"set -e -o pipefail; {line}"]
+        words = shlex.split(line)
+        variables = dict(self.variables)
+        while re.match(r"[A-Z_]+=", words[0]):
+            name, _, value = words.pop(0).partition("=")
+            variables[name] = value
+        if words[0] == "alembic":
+            return alembic_program(*words[1:], cwd=self._cwd, **variables)
+        if words[:2] == ["python", "-m"]:
+            return python_program(*words[1:], cwd=self._cwd, **variables)
+        variables["PATH"] = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
-            command, check=False, capture_output=True, text=True, cwd=self._cwd, env=variables, timeout=120
+            ["bash", "-c", f"set -e -o pipefail; {line}"],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self._cwd,
+            env=os.environ | variables,
+            timeout=120,
         )
 
 
