@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from marks import quick
+from pages import examples, section
 from programs import alembic_program, copy_project, python_program, run_program
 from support import HEAD
 
@@ -27,6 +28,9 @@ def test_it_is_started_used_and_stopped(project: Path) -> None:
     [notice] = [line for line in first.stderr.splitlines() if not line.startswith("INFO")]
     assert "DATABASE_URL is not set: using the embedded PostgreSQL in .postgres/" in notice
     assert "python -m nexus_schema.embedded" in notice
+    [shown] = examples(section("README.md", "Two commands"), "text")
+    for part in re.split(r"\n?…\n?", shown.strip()):
+        assert part in first.stderr
     assert (project / ".postgres" / "PG_VERSION").exists()
     assert not (project / ".postgres" / "postmaster.pid").exists(), "still running"
     second = alembic_program("upgrade", "head", cwd=project)

@@ -1,4 +1,4 @@
-"""The Python of docs/applications.md runs."""
+"""The Python of the README and of docs/applications.md runs."""
 
 from databases import Database, url_of
 from pages import examples, page
@@ -21,12 +21,14 @@ RUN = """if True:
 
 def test_its_python_runs(head: Database) -> None:
     insert(head, "api_requests", model="m")
-    blocks = examples(page("docs/applications.md"), "python")
+    blocks = examples(page("README.md"), "python") + examples(page("docs/applications.md"), "python")
     result = python_program("-c", RUN.format(blocks=blocks), url=url_of(head), METRICS_ENABLED="true")
     assert result.returncode == 0, result.stderr
-    query, asynchronous, start, metrics = result.stdout.split("example ")[1:]
+    readme, query, asynchronous, start, metrics = result.stdout.split("example ")[1:]
+    assert "at head\n[]" in readme
     assert "claude-1.msldev.io m 0 0" in query
     assert "[]" in asynchronous
     assert "outcome=<Outcome.AT_HEAD" in start
     assert "True" in metrics
     assert "[Metrics] write ok" in result.stderr
+    assert head.execute("SELECT count(*) FROM conversation_metrics").fetchone() == (2,)

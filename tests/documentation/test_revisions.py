@@ -68,7 +68,8 @@ def test_its_changes(head: Database, project: Path) -> None:
         examples(first, kind) for kind in ("diff", "text", "py", "console")
     )
     apply_diff(project, diff)
-    check, autogenerate = command_lines(first)
+    check, autogenerate, *steps, downgrade, _ = command_lines(section("README.md", "Change the schema"))
+    assert [check, autogenerate] == [*command_lines(first)]
     checked = shell.run(check)
     assert (checked.returncode, checked.stdout) == (255, said)
     assert shell.run(autogenerate).returncode == 0
@@ -84,8 +85,9 @@ def test_its_changes(head: Database, project: Path) -> None:
     insert(head, "api_requests", domain="a.eu.example")
     insert(head, "api_requests")
     upgrade, line, check, clean = console.splitlines()
-    assert line in shell.run(upgrade.removeprefix("$ ")).stderr.splitlines()
-    assert clean in shell.run(check.removeprefix("$ ")).stdout.splitlines()
+    assert [upgrade, check] == [f"$ {step}" for step in steps]
+    assert line in shell.run(steps[0]).stderr.splitlines()
+    assert clean in shell.run(steps[1]).stdout.splitlines()
     assert head.execute("SELECT region FROM api_requests ORDER BY domain").fetchall() == [("eu",), ("us",)]
 
     labels, view = section(PAGE, "Add an enumerated type"), section(PAGE, "Add a view")
@@ -100,6 +102,7 @@ def test_its_changes(head: Database, project: Path) -> None:
     assert shell.run("alembic upgrade head").returncode == 0
     head.execute("SELECT quality FROM conversation_metrics; SELECT day, messages FROM daily_metrics")
 
+    assert shell.run(downgrade).returncode == 0
     lost = shell.run(f"alembic downgrade {HEAD}")
     assert "would lose 2 values of api_requests.region" in lost.stderr
     head.execute("UPDATE api_requests SET region = NULL")
