@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from databases import Database, run_sql_script
 from documentation.shell import Shell, command_lines
-from pages import examples, page, section
+from pages import examples, section
 from support import HEAD, insert
 
 PAGE = "docs/growing.md"
@@ -17,10 +17,6 @@ def test_its_measurements_run(head: Database) -> None:
     for statements in examples(section(PAGE, "Measure your own database"), "sql"):
         result = run_sql_script(head, statements)
         assert (result.returncode, result.stderr) == (0, "")
-    indexes = head.execute(
-        "SELECT count(*) FROM pg_index WHERE indrelid = 'api_requests'::regclass"
-    ).fetchone()
-    assert f"in {indexes[0] if indexes else None} indexes of `api_requests`" in page(PAGE)
 
 
 def test_old_requests_are_deleted(head: Database) -> None:
