@@ -15,7 +15,7 @@ MADE = {"alembic/versions/008_add_request_region.py", "src/models/daily_metrics.
 
 EXAMPLES = {
     "README.md": {"mermaid": 1, "py": 1, "python": 1, "sh": 5, "text": 1},
-    "CONTRIBUTING.md": {"sh": 4},
+    "CONTRIBUTING.md": {"sh": 3},
     "docs/adopting.md": {"sh": 4, "text": 2},
     "docs/applications.md": {"py": 1, "python": 4, "sh": 2},
     "docs/autogenerate.md": {"py": 2, "toml": 1},

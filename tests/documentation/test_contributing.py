@@ -1,0 +1,44 @@
+"""CONTRIBUTING.md names the sessions of noxfile.py, and they run what it says."""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+
+from documentation.shell import command_lines
+from pages import cells, code, section
+from programs import ROOT
+
+
+def nox(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run nox as in an active environment."""
+    path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+    program = [sys.executable, "-m", "nox", *arguments]
+    variables = os.environ | {"PATH": path}
+    return subprocess.run(program, check=False, capture_output=True, text=True, cwd=ROOT, env=variables)
+
+
+def sessions() -> list[str]:
+    return re.findall(r"^[*-] (\S+) -> ", nox("--list").stdout, re.MULTILINE)
+
+
+def test_the_sessions_are_in_the_table() -> None:
+    rows = cells(section("CONTRIBUTING.md", "Commands"))[1:]
+    *named, last = [command for row in rows for command in code(row[0])]
+    found = sessions()
+    assert named == [f"nox -s {name}" for name in found[: len(named)]]
+    assert last == found[-1]
+
+
+def test_the_first_command_is_that_of_the_readme() -> None:
+    set_up, *_ = command_lines(section("CONTRIBUTING.md", "Set up"))
+    assert set_up == [*command_lines(section("README.md", "Two commands"))][-1]
+
+
+def test_the_sessions_run_pytest() -> None:
+    """As the README's second command does, and CI."""
+    run = nox("-s", "test", "thorough", "--", "--version")
+    assert run.returncode == 0, run.stderr
+    assert "nox > pytest --version\n" in run.stderr
+    assert "nox > pytest -m thorough --version\n" in run.stderr
