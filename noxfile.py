@@ -16,6 +16,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "test"]
 
 CHECKS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
+"""What the hooks of ``.pre-commit-config.yaml`` run, too; a test compares them."""
 
 POSTGRES = {
     14: "14.23.0-beta.17",

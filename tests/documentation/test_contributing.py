@@ -1,11 +1,13 @@
-"""CONTRIBUTING.md names the sessions of noxfile.py, and they run what it says."""
+"""CONTRIBUTING.md and the hooks of pre-commit run the sessions of noxfile.py."""
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 import sysconfig
 
+import yaml
 from documentation.shell import command_lines
 from pages import cells, code, section
 from programs import ROOT
@@ -42,3 +44,9 @@ def test_the_sessions_run_pytest() -> None:
     assert run.returncode == 0, run.stderr
     assert "nox > pytest --version\n" in run.stderr
     assert "nox > pytest -m thorough --version\n" in run.stderr
+
+
+def test_the_hooks_run_the_checks() -> None:
+    [repository] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    checks = runpy.run_path(str(ROOT / "noxfile.py"))["CHECKS"]
+    assert [hook["entry"] for hook in repository["hooks"]] == [*checks]
