@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md and the hooks of pre-commit run the sessions of noxfile.py."""
+"""CONTRIBUTING.md, CI, the hooks of pre-commit and the workflow run the sessions of noxfile.py."""
 
 import os
 import re
@@ -6,11 +6,14 @@ import runpy
 import subprocess
 import sys
 import sysconfig
+from typing import Any
 
 import yaml
 from documentation.shell import command_lines
 from pages import cells, code, section
 from programs import ROOT
+
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
 
 
 def nox(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -50,3 +53,26 @@ def test_the_hooks_run_the_checks() -> None:
     [repository] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     checks = runpy.run_path(str(ROOT / "noxfile.py"))["CHECKS"]
     assert [hook["entry"] for hook in repository["hooks"]] == [*checks]
+
+
+def commands(job: dict[str, Any]) -> list[str]:
+    """Return what a job runs, for each value of its matrix."""
+    [(name, values)] = job["strategy"]["matrix"].items()
+    lines = [step["run"] for step in job["steps"] if "run" in step]
+    return [
+        re.sub(rf"\$\{{\{{ matrix\.{name} \}}\}}", str(value), line) for value in values for line in lines
+    ]
+
+
+def test_the_workflow_runs_the_same_commands() -> None:
+    of_python, of_postgres = (commands(job) for job in WORKFLOW["jobs"].values())
+    assert set(of_python) == {".ci/run"}
+    assert of_postgres[::2] == ["pip install -e '.[test]'"] * 5
+    assert of_postgres[1::2] == [f"nox -s {name}" for name in sessions() if name.startswith("postgres-")]
+
+
+def test_the_workflow_begins_with_the_oldest_python() -> None:
+    required = re.findall(
+        r'^requires-python = ">=(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    assert WORKFLOW["jobs"]["python"]["strategy"]["matrix"]["python"][:1] == required

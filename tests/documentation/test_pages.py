@@ -75,7 +75,7 @@ def test_the_commands_it_names_exist(name: str) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_the_places_it_names_exist(name: str) -> None:
     for place in code(page(name)):
-        if re.match(r"(src|tests|docs|alembic|benchmarks|examples|\.ci)/\S*$", place):
+        if re.match(r"(src|tests|docs|alembic|benchmarks|examples|\.ci|\.github)/\S*$", place):
             assert (ROOT / place).exists() or place in MADE, place
 
 
