@@ -1,12 +1,12 @@
-"""Autogenerate and check that miss nothing: an Alembic plugin for any project on PostgreSQL.
+"""An Alembic plugin for PostgreSQL: autogenerate and check that see every difference.
 
-Alembic's comparators see tables, columns and most of their indexes and keys. This plugin has the server
-make the models in a scratch schema, in a transaction that is undone, and reads both catalogs with the same
-queries, so it sees whatever differs. It is installed by its entry point and runs where env.py lists it::
+Alembic's comparators see tables, columns and most of their indexes and keys. This plugin creates the models
+in a scratch schema, in a transaction that is rolled back. It reads both catalogs with the same queries, so it
+sees every difference. It is installed by its entry point and runs where env.py lists it::
 
     context.configure(..., autogenerate_plugins=["alembic.autogenerate.*", "alembic_drift"])
 
-It knows nothing about the tables, and imports Alembic and SQLAlchemy alone.
+It knows nothing about the tables of a project, and imports only Alembic and SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["PLUGIN", "setup"]
 
 PLUGIN = "alembic_drift"
-"""What ``autogenerate_plugins`` calls it."""
+"""The name of the plugin in ``autogenerate_plugins``."""
 
 
 def setup(plugin: Plugin) -> None:
-    """Register the comparators, and no more: Alembic calls this for the entry point, in every project.
+    """Register the comparators: Alembic calls this for the entry point, in every project.
 
-    Alembic itself is half imported by then, or this module is what imports it: so nothing of Alembic is
-    imported above, and the comparators import their modules when they are called.
+    Alembic is only half imported at this point. Therefore this module imports nothing of Alembic at its top,
+    and the comparators import their modules when they are called.
     """
     from alembic.util import DispatchPriority
 

@@ -1,4 +1,4 @@
-"""What plain SQL adds to a new table: Alembic creates it as its ``sa.Table`` says."""
+"""Completes a new table with what plain SQL adds to it; Alembic creates only its ``sa.Table``."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from alembic_drift.internals import copied, final_name
 from alembic_drift.kinds import indexes
 from alembic_drift.kinds.columns import default
 from alembic_drift.mending import Mending
-from alembic_drift.objects import Difference, Facts, Key, told
+from alembic_drift.objects import Difference, Facts, Key, summary
 from alembic_drift.order import Phase
 
 
 def complete(mending: Mending, operation: ops.CreateTableOp) -> None:
-    """Have a new table made with what plain SQL adds to it, and tell what no operation adds."""
+    """Complete the creation of a table with what plain SQL adds to it, and note what no operation adds."""
     name = operation.table_name
     operation.comment = mending.models[Key("table", None, name)].get("comment")
     operation.columns = [
@@ -27,9 +27,9 @@ def complete(mending: Mending, operation: ops.CreateTableOp) -> None:
             continue
         if mending.is_unwritten(key):
             if key.kind in {"column", "constraint", "index"}:
-                mending.by_hand.append(str(Difference(key, "", None, told(facts))))
+                mending.by_hand.append(str(Difference(key, "", None, summary(facts))))
         elif key.kind == "index" and key.name not in known:
-            made = {fact: value for fact, value in facts.items() if fact != "comment"}  # which comes later
+            made = {fact: value for fact, value in facts.items() if fact != "comment"}  # which is added later
             mending.both(Phase.INDEXES, indexes.create(mending, key, made), indexes.drop(mending, key, facts))
 
 
@@ -55,7 +55,7 @@ def _completed(mending: Mending, key: Key, column: "sa.Column[Any]") -> "sa.Colu
 
 
 def _is_numbered(mending: Mending, column: Key) -> bool:
-    """Return whether a column is a serial, whose default comes with it."""
+    """Return whether a column is a serial: its default is created with it."""
     return any(
         key.kind == "sequence" and facts["_owner"] == [column.table, column.name]
         for key, facts in mending.models.items()

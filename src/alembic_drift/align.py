@@ -1,4 +1,4 @@
-"""Which objects of both sides are the same one under two names."""
+"""Matches objects of both sides that differ only in their names."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,17 +18,17 @@ LETTERS = {
     "column_check_constraint": "c",
     "exclude_constraint": "x",
 }
-"""What the catalog calls SQLAlchemy's constraints."""
+"""The catalog's letters for SQLAlchemy's constraints."""
 
 
 def match_unnamed(
     database: Catalog, models: Catalog, tables: dict[str, sa.Table], dialect: sa.Dialect
 ) -> Catalog:
-    """Return the models' side, where constraints without a name of their own have that of the database.
+    """Return the models' side, in which constraints without a name get the database's names.
 
-    The server gave them names in the scratch schema. One and the same constraint is that of the same kind on
-    the same columns; checks and exclusions, whose columns do not tell them apart, those that say the same.
-    One that the models say a second time, with a name, is left out where the database has it once.
+    The server gave them names in the scratch schema. Two constraints match if they have the same kind and the
+    same columns; checks and exclusion constraints, if they have the same definition. A constraint that the
+    models also contain with a name is left out if the database has it only once.
     """
     named = {
         (name, final_name(constraint, dialect))
@@ -72,7 +72,7 @@ def _unnamed(table: sa.Table, dialect: sa.Dialect) -> Iterator[tuple[str, frozen
 
 
 def _same(key: Key, facts: Facts, catalog: Catalog) -> list[Key]:
-    """Return the constraints that may be this one: those that say the same first."""
+    """Return the constraints that may be this one; those with the same definition come first."""
     found = [
         (other_facts["definition"] != facts["definition"], other)
         for other, other_facts in catalog.items()
@@ -101,17 +101,17 @@ _SHAPES: dict[str, Callable[[Facts], Any]] = {
     ),
     "sequence": lambda facts: facts["_owner"] if facts["_owner"][0] is not None else None,
 }
-"""What two objects on one table, or of one column, have in common if only their names differ."""
+"""What objects of one table or column have in common if they differ only in their names."""
 
 
 def match_renamed(
     database: Catalog, models: Catalog, may_rename: Callable[[Key], bool]
 ) -> tuple[Catalog, Catalog]:
-    """Return both sides, where what differs in its name alone has the key of the models on both.
+    """Return both sides; objects that differ only in their names get the key of the models on both.
 
-    Its fact :data:`NAME` says the two names.
+    Their fact :data:`NAME` is the name on each side.
 
-    :param may_rename: whether an object of the database is not the operator's own.
+    :param may_rename: returns False for an unmanaged object of the database.
     """
     renamed: dict[Key, Key] = {}
     for key in sorted(models, key=str):
@@ -142,7 +142,7 @@ def match_renamed(
 
 
 def _follow(catalog: Catalog, old: str, new: str) -> None:
-    """Have the default that reads a sequence follow its name, as it does in the database."""
+    """Replace a sequence's name in the default that reads it, as the database does on a rename."""
     for key, facts in catalog.items():
         if key.kind == "column" and str(facts.get("default", "")).startswith("nextval("):
             for before, after in ((old, new), (quote(old), quote(new))):

@@ -1,4 +1,4 @@
-"""What a schema holds, read from the server's catalogs: one statement, made of the queries of the kinds."""
+"""Reads the objects of a schema from the server's catalogs, in one statement of all kinds' queries."""
 
 import re
 from functools import partial
@@ -10,13 +10,13 @@ from alembic_drift.kinds import KINDS
 from alembic_drift.objects import Catalog, Key
 from alembic_drift.sql import literal
 
-# What belongs to an extension is left out, as are partitions, which programs make and drop. Columns of the
-# catalogs that came after PostgreSQL 14 are read through to_jsonb.
+# Objects of extensions are left out, as are partitions, which programs create and drop. Catalog columns that
+# are newer than PostgreSQL 14 are read through to_jsonb.
 #
-# A fact is what somebody can write in SQL and pg_dump writes back, never the server's own bookkeeping: no
-# oid or transaction id, no count, no version of a collation, no mark of CLUSTER. Options whose names begin
-# with pg_ are the server's, like the pg_attver that PostgreSQL 15.20 keeps for each column; the order of
-# options says nothing.
+# A fact is something that SQL can set and pg_dump restores. The server's bookkeeping is no fact: oids,
+# transaction ids, counts, versions of collations, the mark of CLUSTER. Options with names that begin with pg_
+# belong to the server, like the pg_attver that PostgreSQL 15.20 keeps for each column. The order of options
+# has no meaning.
 _COMMON = """\
 WITH extensions AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
 storage AS MATERIALIZED (
@@ -75,7 +75,7 @@ SET_PATH = sa.text("SELECT set_config('search_path', :path, true)")
 
 
 Renames = dict[str, tuple[str, str]]
-"""For each scratch schema the name that is to stand instead, plain and as SQL writes it."""
+"""For each scratch schema the name that replaces it, plain and quoted for SQL."""
 
 _EXECUTABLE = ("definition", "query", "type")
 
@@ -88,21 +88,21 @@ def read(
     *,
     rename: Renames | None = None,
 ) -> Catalog:
-    """Return what one schema holds.
+    """Return the objects of one schema.
 
-    :param path: the search_path; what is not in it is written with its schema, so it decides the words.
-    :param ignored: relations that are no part of the schema: Alembic's own.
-    :param rename: the names of scratch schemas, which are not to stand anywhere.
+    :param path: the search_path; names outside it are written with their schema, so it affects definitions.
+    :param ignored: relations that are not compared: the tables of Alembic.
+    :param rename: the names of scratch schemas, which must not appear in the result.
     """
     connection.execute(SET_PATH, {"path": path})
     catalog: Catalog = {}
     for kind, table, name, facts in connection.execute(_READ, {"schema": schema, "ignored": sorted(ignored)}):
-        # To have the server execute it once more, in the scratch schema.
+        # The text that the server can execute once more, in the scratch schema.
         executable = {"_written": next((facts[fact] for fact in _EXECUTABLE if facts.get(fact)), None)}
         facts = {fact: renamed(value, rename or {}) for fact, value in facts.items()} | executable
         name = renamed(name, rename or {})
         if kind in {"index", "constraint"}:
-            facts["definition"] = without_servers(facts["definition"])
+            facts["definition"] = without_server_options(facts["definition"])
         if kind == "index":
             facts["_definition"] = facts["definition"]
             facts["definition"] = without_parameters(facts["definition"])
@@ -110,32 +110,32 @@ def read(
     return catalog
 
 
-# WITH (fillfactor='70'), and tsvector_ops (siglen='100'): in expressions there are spaces around the sign.
+# WITH (fillfactor='70'), tsvector_ops (siglen='100'): unlike here, an expression has spaces around "=".
 _OPTION = r"\w+=(?:'(?:[^']|'')*'|[\w.+-]+)"
 _OPTIONS = re.compile(rf" (\S+) \(({_OPTION}(?:, {_OPTION})*)\)")
 
 
-def without_servers(definition: str) -> str:
-    """Return a definition with options in the order of their names, without those of the server."""
-    return _OPTIONS.sub(_somebodys, definition)
+def without_server_options(definition: str) -> str:
+    """Return a definition with its options in the order of their names, without the server's options."""
+    return _OPTIONS.sub(_user_options, definition)
 
 
 def without_parameters(definition: str) -> str:
-    """Return the definition of an index without storage parameters, which change without it."""
+    """Return the definition of an index without storage parameters, which have their own fact."""
     return _OPTIONS.sub(lambda found: "" if found[1] == "WITH" else found[0], definition)
 
 
-def _somebodys(found: re.Match[str]) -> str:
+def _user_options(found: re.Match[str]) -> str:
     options = sorted(option for option in re.findall(_OPTION, found[2]) if not option.startswith("pg_"))
     return f" {found[1]} ({', '.join(options)})" if options else ""
 
 
-# A text of SQL, where a quote is doubled.
+# A string literal of SQL, in which a quote is doubled.
 _LITERAL = re.compile("'(?:[^']|'')*'")
 
 
 def renamed(value: Any, rename: Renames) -> Any:
-    """Return a text, or a list, with the names of schemas in the place of those of scratch schemas."""
+    """Return a text or list in which the names of scratch schemas are replaced."""
     if isinstance(value, list):
         return [renamed(item, rename) for item in value]
     if not isinstance(value, str):

@@ -1,13 +1,13 @@
-"""What differs between the two sides of a schema: facts against facts."""
+"""Compares the two sides of a schema, fact by fact."""
 
 from collections.abc import Callable, Iterator
 
 import sqlalchemy as sa
 
 from alembic_drift.align import match_renamed, match_unnamed
-from alembic_drift.catalog import without_parameters, without_servers
+from alembic_drift.catalog import without_parameters, without_server_options
 from alembic_drift.kinds import KIND_OF
-from alembic_drift.objects import NAME, UNMADE, Catalog, Difference, Facts, Key, parent, told, view_of
+from alembic_drift.objects import NAME, REFUSED, Catalog, Difference, Facts, Key, parent, summary, view_of
 from alembic_drift.scratch import Both
 
 _EXPRESSIVE = {"index", "constraint", "view", "materialized view", "trigger", "rule", "policy"}
@@ -15,7 +15,7 @@ _RELATIONS = {"table", "view", "materialized view", "sequence"}
 
 
 class Comparison:
-    """The differences of one schema, and what of it is the operator's own."""
+    """The differences of one schema, and its unmanaged objects."""
 
     def __init__(
         self,
@@ -27,9 +27,9 @@ class Comparison:
     ) -> None:
         """Compare.
 
-        :param tables: the tables of the models in that schema, views among them.
-        :param is_managed: whether the revisions made an object.
-        :param hidden: whether an object is no part of the comparison.
+        :param tables: the tables of the models in that schema, including views.
+        :param is_managed: whether the revisions created an object.
+        :param hidden: whether an object is excluded from the comparison.
         """
         self._is_managed = is_managed
         self._probes = both.probes
@@ -40,44 +40,44 @@ class Comparison:
         self.database, self.models = match_renamed(
             self.database, self.models, lambda key: not self._is_own(key)
         )
-        self.models, self.spared = both.doubts.settled(self.database, self.models, self._is_own)
-        """What is told of the objects that nobody can compare."""
+        self.models, self.warnings = both.doubts.apply(self.database, self.models, self._is_own)
+        """Warnings about the objects that cannot be compared."""
         self.differences = [
-            Difference(key, UNMADE, None, reason)
-            for key, reason in sorted(both.unmade.items(), key=str)
+            Difference(key, REFUSED, None, reason)
+            for key, reason in sorted(both.refused.items(), key=str)
             if not hidden(key, both.database, both.models)
         ]
-        self._without_unmade(both.unmade)
+        self._without_refused(both.refused)
         self.clashing = self._clashes()
         self.own: set[Key] = set()
         for key in sorted({*self.database, *self.models}, key=str):
             if key.table in self.clashing or (key.name in self.clashing and key.kind in _RELATIONS):
-                continue  # told and settled as a whole
+                continue  # reported as a whole
             if self._is_own(key):
                 self.own.add(key)
             else:
                 self._compare(key)
 
-    def own_to_tell(self) -> Iterator[Key]:
-        """Yield what is the operator's own, without what goes with a whole that is."""
+    def own_to_report(self) -> Iterator[Key]:
+        """Yield the unmanaged objects, except those that belong to another unmanaged object."""
         for key in sorted(self.own, key=str):
             if not any(self._is_own(whole) for whole in self._wholes(key)):
                 yield key
 
-    def _without_unmade(self, unmade: dict[Key, str]) -> None:
-        """Leave out what cannot be compared: on the models' side it is not there, or a stand-in."""
-        tables = {key.name for key in unmade if key.kind in {"table", "view", "materialized view"}}
+    def _without_refused(self, refused: dict[Key, str]) -> None:
+        """Leave out what was refused: the models' side lacks it, or has a stand-in."""
+        tables = {key.name for key in refused if key.kind in {"table", "view", "materialized view"}}
 
         def is_compared(key: Key, facts: Facts) -> bool:
             owner = facts["_owner"][0] if key.kind == "sequence" else None
             name = key.name if key.kind == "table" else None
-            return key not in unmade and tables.isdisjoint({key.table, name, owner})
+            return key not in refused and tables.isdisjoint({key.table, name, owner})
 
         self.database = {key: facts for key, facts in self.database.items() if is_compared(key, facts)}
         self.models = {key: facts for key, facts in self.models.items() if is_compared(key, facts)}
 
     def _clashes(self) -> set[str]:
-        """Tell of relations that are another kind of thing in the database; returns their names."""
+        """Report relations of another kind in the database; return their names."""
         kinds: list[dict[str, str]] = [
             {key.name: key.kind for key in catalog if key.kind in _RELATIONS}
             for catalog in (self.database, self.models)
@@ -89,17 +89,17 @@ class Comparison:
         return clashing
 
     def _is_own(self, key: Key) -> bool:
-        """Return whether an object is the operator's own: no model has it, and no revision made it.
+        """Return whether an object is unmanaged: it is in no model, and no revision created it.
 
-        What belongs to a table or column of the operator's is as well. A trigger or rule on a table of ours,
-        or a constraint of its columns, is a difference: it changes what can be written.
+        What belongs to an unmanaged table or column is unmanaged too. A trigger or rule on a table of the
+        models, or a constraint of its columns, is a difference: it changes what can be written.
         """
         if key in self.models or self._is_managed(key):
             return False
         if key.kind == "sequence":
             numbered = parent(key, self.database)
             if numbered is not None and (numbered in self.models or self._is_managed(numbered)):
-                return False  # what numbers a column of ours is a part of it
+                return False  # it numbers a column of the models or revisions, and belongs to it
         if key.kind == "column" and self._is_of_view(key):
             return all(self._is_own(whole) for whole in self._wholes(key))
         if key.table is None or KIND_OF[key.kind].may_be_own:
@@ -107,7 +107,7 @@ class Comparison:
         return any(self._is_own(whole) for whole in self._wholes(key))
 
     def _wholes(self, key: Key) -> Iterator[Key]:
-        """Yield the table and, for a constraint, the columns of the database that an object is a part of."""
+        """Yield the table of an object and, for a constraint, its columns in the database."""
         whole = parent(key, self.database)
         if whole is not None:
             yield whole
@@ -120,18 +120,18 @@ class Comparison:
     def _compare(self, key: Key) -> None:
         database, models = self.database.get(key), self.models.get(key)
         if database is None or models is None:
-            # A table that is missing or gone as a whole is one difference, and what does not go with it.
+            # A table that exists on one side only is one difference, with all that is created with it.
             side = self.models if database is None else self.database
             other = self.database if database is None else self.models
             whole = parent(key, side)
             with_it = whole is not None and whole not in other and not KIND_OF[key.kind].apart
-            of_view = key.kind == "column" and self._is_of_view(key)  # which says so by its query
+            of_view = key.kind == "column" and self._is_of_view(key)  # its query shows this
             if not with_it and not of_view:
-                self.differences.append(Difference(key, "", told(database), told(models)))
+                self.differences.append(Difference(key, "", summary(database), summary(models)))
             return
         for aspect in sorted({*database, *models}):
             if aspect == "definition" and NAME in database and key.kind == "index":
-                continue  # the same but for the name
+                continue  # only the name differs
             if aspect.startswith("_") or database.get(aspect) == models.get(aspect):
                 continue
             if aspect in {"definition", "query"} and self._is_written_otherwise(key):
@@ -139,7 +139,7 @@ class Comparison:
             self.differences.append(Difference(key, aspect, database.get(aspect), models.get(aspect)))
 
     def _is_written_otherwise(self, key: Key) -> bool:
-        """Return whether the models' definition, executed as the server writes it, is the database's."""
+        """Return whether the models' definition, executed once more, equals the database's."""
         database, models = self.database[key], self.models[key]
         if key.kind not in _EXPRESSIVE or models.get("_type") in {"p", "u", "f"}:
             return False
@@ -149,7 +149,7 @@ class Comparison:
         if "query" in database:
             return bool(database["query"] == said)
         if key.kind in {"index", "constraint"}:
-            said = without_servers(said)
+            said = without_server_options(said)
         return bool(database["definition"] == (without_parameters(said) if key.kind == "index" else said))
 
 
@@ -160,7 +160,7 @@ def _shown(catalog: Catalog, both: Both, hidden: Callable[[Key, Catalog, Catalog
         whole = parent(key, catalog)
         if whole is not None and not is_shown(whole):
             return False
-        users = catalog[key].get("_used_by")  # a type that only hidden tables have
+        users = catalog[key].get("_used_by")  # a type that only hidden tables use
         return not users or any(is_shown(Key("table", None, user)) for user in users)
 
     return {key: facts for key, facts in catalog.items() if is_shown(key)}

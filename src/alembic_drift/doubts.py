@@ -1,6 +1,7 @@
-"""What the models may make, and nobody can know: a statement of theirs has failed, or looks before it makes.
+"""Objects of which it is unknown whether the models create them.
 
-What the database has of it is left as it is: it is no difference, and never dropped.
+A statement of the models failed, or checks the database before it creates something. The affected objects of
+the database are taken as they are: they are no difference, and are never dropped.
 """
 
 import re
@@ -17,10 +18,10 @@ _SAME = {
     "materialized view": "view",
     "domain": "type",
 }
-"""Kinds of which one may be called the other."""
+"""Kinds of which one statement may name the other."""
 
 _PLAIN = {"function", "view", "trigger", "rule", "policy"}
-"""The kinds of which there is nothing but plain SQL."""
+"""The kinds that only plain SQL creates."""
 
 _WORDS = {
     **{kind: {kind} for kind in (*_PLAIN, "index", "table", "statistics")},
@@ -30,48 +31,48 @@ _WORDS = {
     "constraint": {"constraint", "unique", "primary", "check", "foreign", "exclude"},
     "column": {"alter"},
 }
-"""A word of these is in whatever makes or changes one of a kind."""
+"""Every statement that creates or changes an object of a kind contains one of these words."""
 
-# By what a block decides what it does, and what does what no text tells; a trigger says EXECUTE FUNCTION.
+# How a block makes its decisions, and what makes its effects unknown. A trigger says EXECUTE FUNCTION.
 _DECIDES = re.compile(
     r"\b(?:if|case|exception|loop|information_schema|pg_(?!catalog|temp)\w+)\b", re.IGNORECASE
 )
-_UNTOLD = re.compile(r"\b(?:perform|call|execute(?!\s+(?:function|procedure)\b))\b", re.IGNORECASE)
+_OPAQUE = re.compile(r"\b(?:perform|call|execute(?!\s+(?:function|procedure)\b))\b", re.IGNORECASE)
 
 
 class Block(NamedTuple):
-    """SQL that may make what it has not made."""
+    """SQL that may create objects which it did not create in the scratch schema."""
 
     name: str
-    """How it is told: its beginning."""
+    """Its name in messages: the beginning of the SQL."""
     sql: str
-    is_untold: bool
-    """Whether it may make what it does not name."""
+    is_opaque: bool
+    """Whether it may create objects that it does not name."""
 
     def may_make(self, key: Key, *, is_there: bool) -> bool:
-        """Return whether it may make an object, or a part of it.
+        """Return whether the block may create an object, or a part of it.
 
-        :param is_there: whether the models have it, without that part.
+        :param is_there: whether the models have the object, without that part.
         """
         kind, text, name = _SAME.get(key.kind, key.kind), self.sql.lower(), _name_of(key)
-        if self.is_untold and (kind in _PLAIN or (kind == "table" and is_there)):
+        if self.is_opaque and (kind in _PLAIN or (kind == "table" and is_there)):
             return True
         if not _WORDS.get(kind, {kind}) & set(re.findall(r"\w+", text)):
             return False
         on_table = key.table is not None and _is_in(text, key.table)
-        if kind == "column" and not self.is_untold:
+        if kind == "column" and not self.is_opaque:
             return on_table and _is_in(text, name)
-        return self.is_untold or on_table or _is_in(text, name)
+        return self.is_opaque or on_table or _is_in(text, name)
 
 
 def _is_in(text: str, name: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", text) is not None
 
 
-def undecided(statements: Iterable[Statement]) -> list[Block]:
-    """Return the plain SQL that sees the database, and decides by that what it makes: blocks."""
+def conditional_blocks(statements: Iterable[Statement]) -> list[Block]:
+    """Return the blocks: plain SQL that queries the database to decide what it creates."""
     return [
-        Block(statement.key.name, sql, bool(_UNTOLD.search(sql)))
+        Block(statement.key.name, sql, bool(_OPAQUE.search(sql)))
         for statement in statements
         if statement.key.kind == PLAIN
         and _DECIDES.search(sql := statement.sql)
@@ -80,9 +81,9 @@ def undecided(statements: Iterable[Statement]) -> list[Block]:
 
 
 def too_early(statements: Sequence[Statement], first: str) -> Iterator[str]:
-    """Yield lines of plain SQL that uses a table of the models before it is made: it finds the database's.
+    """Yield a line for plain SQL that runs before its table is created: it finds the database's table.
 
-    :param first: the schema that is made for the first of the search_path.
+    :param first: the scratch schema of the first schema of the search_path.
     """
     made = {
         (statement.place, statement.key.name): number
@@ -94,13 +95,13 @@ def too_early(statements: Sequence[Statement], first: str) -> Iterator[str]:
             for schema, name in dict.fromkeys(relations_in(statement.sql)):
                 if made.get((schema or first, name), 0) > number:
                     yield (
-                        f"{statement.key}: it comes before table {name} is created: create_all fails with it"
-                        " on an empty database, and here it uses the table that the database has"
+                        f"{statement.key}: it runs before table {name} is created: create_all fails"
+                        " on an empty database, and here it uses the database's table"
                     )
 
 
 class Doubts:
-    """What is in doubt of one schema."""
+    """The objects of one schema that cannot be compared."""
 
     def __init__(
         self,
@@ -110,28 +111,28 @@ class Doubts:
         *,
         is_first: bool = True,
     ) -> None:
-        """Take the statements that have failed, and the blocks that have not.
+        """Take the statements that failed, and the blocks that did not.
 
-        :param place: the schema that the models are made in.
-        :param is_first: whether it stands for the first of the search_path.
+        :param place: the scratch schema in which the models are created.
+        :param is_first: whether it stands for the first schema of the search_path.
         """
         self._subjects: list[Subject] = []
         self._blocks = [*blocks]
         for statement in failed:
             for subject in subjects_of(statement.sql):
                 if subject is None:
-                    self._blocks.append(Block(statement.key.name, statement.sql, is_untold=True))
+                    self._blocks.append(Block(statement.key.name, statement.sql, is_opaque=True))
                 elif subject.schema == place or (subject.schema is None and is_first):
                     self._subjects.append(subject)
 
-    def settled(
+    def apply(
         self, database: Catalog, models: Catalog, is_own: Callable[[Key], bool]
     ) -> tuple[Catalog, list[str]]:
-        """Return the models' side with what is in doubt as the database has it, and lines to tell.
+        """Return the models' side with the database's version of these objects, and warnings about them.
 
-        :param is_own: whether an object is the operator's own, which is left alone anyhow.
+        :param is_own: whether an object is unmanaged, and therefore never dropped.
         """
-        left, spared = dict(models), dict[Block, list[Key]]()
+        left, skipped = dict(models), dict[Block, list[Key]]()
         for key, facts in database.items():
             if self._has_failed(key, facts):
                 left[key] = facts
@@ -144,28 +145,28 @@ class Doubts:
                 continue
             block = next((block for block in self._blocks if block.may_make(key, is_there=bool(ours))), None)
             if block is not None:
-                spared.setdefault(block, []).append(key)
+                skipped.setdefault(block, []).append(key)
             if block is not None or any(
                 subject.kind == "table" and key.table == subject.name for subject in self._subjects
             ):
                 left[key] = {**ours, **lacking} if ours else facts
-        return left, [_told(block, keys) for block, keys in spared.items()]
+        return left, [_warning(block, keys) for block, keys in skipped.items()]
 
     def _has_failed(self, key: Key, facts: Facts) -> bool:
-        """Return whether a statement that has failed makes or changes an object."""
+        """Return whether a statement that failed creates or changes an object."""
         return any(_is(subject, key) or _makes_with(subject, key, facts) for subject in self._subjects)
 
 
-def _told(block: Block, spared: list[Key]) -> str:
-    names = ", ".join(str(key) for key in sorted(spared, key=str))
+def _warning(block: Block, skipped: list[Key]) -> str:
+    names = ", ".join(str(key) for key in sorted(skipped, key=str))
     return (
-        f"left as the database has it, because {block.name} may make it: {names}"
-        " (a plain CREATE can be compared, and needs no guard: events of a table are for a new one)"
+        f"not compared, because {block.name} may create it: {names}"
+        " (a plain CREATE can be compared; it needs no guard, because table events are for new tables)"
     )
 
 
 def _name_of(key: Key) -> str:
-    """Return the name of an object, of a function without its arguments."""
+    """Return the name of an object; for a function, without its arguments."""
     if _SAME.get(key.kind, key.kind) != "function":
         return key.name
     name = key.name.partition("(")[0]
@@ -181,7 +182,7 @@ def _is(subject: Subject, key: Key) -> bool:
 
 
 def _makes_with(subject: Subject, key: Key, facts: Facts) -> bool:
-    """Return whether an object comes with one that a statement makes, or is named where that is changed."""
+    """Return whether an object is created with the statement's object, or named where that one is changed."""
     owner = facts["_owner"] if key.kind == "sequence" else None
     tables = {key.table, *(owner[:1] if isinstance(owner, list) else ())}
     return (

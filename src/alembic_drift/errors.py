@@ -1,7 +1,7 @@
-"""What goes wrong: errors of one line each."""
+"""Errors of the plugin."""
 
 from alembic.util import CommandError
 
 
 class DriftError(CommandError):
-    """Something the user can fix; its text is one line that says what is wrong and what to do."""
+    """An error that the user can fix; its message is one line that names the problem and the remedy."""

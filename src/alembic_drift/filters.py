@@ -1,4 +1,4 @@
-"""Whether env.py's filters, include_name and include_object, leave an object out: asked as Alembic asks."""
+"""Asks env.py's filters, include_name and include_object, in the way that Alembic asks them."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _CONSTRAINTS = {
     "f": "foreign_key_constraint",
     "c": "check_constraint",
 }
-"""What Alembic calls them; it asks about no primary key and no exclusion constraint."""
+"""Alembic's names for constraints; it does not ask about primary keys and exclusion constraints."""
 
 _RELATIONS = {"table", "view", "materialized view"}
 
@@ -22,7 +22,7 @@ class Filters:
     """The filters of a context, for one schema."""
 
     def __init__(self, context: AutogenContext, schema: str | None, tables: dict[str, sa.Table]) -> None:
-        """Ask for the objects of a schema.
+        """Prepare to ask about the objects of a schema.
 
         :param schema: its name in operations.
         :param tables: the tables of the models in it.
@@ -33,7 +33,7 @@ class Filters:
         self._answers: dict[Key, bool] = {}
 
     def hide(self, key: Key, database: Catalog, models: Catalog) -> bool:
-        """Return whether an object, or the table that it is a part of, is left out."""
+        """Return whether the filters exclude an object or its table."""
         if key not in self._answers:
             self._answers[key] = self._hides(key, database, models)
         return self._answers[key]
@@ -53,7 +53,7 @@ class Filters:
         if type_ is None:
             return False
         if key.kind in {"column", "constraint"} and not self._is_on_both_sides(key, database, models):
-            return False  # it comes and goes with its table
+            return False  # it is created and dropped with its table
         return not self._includes(key, type_, there=key in database)
 
     def _is_on_both_sides(self, key: Key, database: Catalog, models: Catalog) -> bool:
@@ -78,7 +78,7 @@ class Filters:
         return self._context.run_object_filters(shown, key.name, type_, reflected, compared)  # type: ignore[arg-type]
 
     def _table(self, name: str) -> sa.Table | None:
-        """Return a table of the database as SQLAlchemy reflects it; it asks the server once for each."""
+        """Return a table of the database as SQLAlchemy reflects it; each table is reflected once."""
         if name not in self._reflected:
             table = sa.Table(name, sa.MetaData(), schema=self._schema)
             try:

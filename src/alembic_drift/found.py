@@ -1,4 +1,4 @@
-"""What Alembic's own comparators have found, kept where the server sees a difference as well."""
+"""Keeps those operations of Alembic's comparators that match a difference in the catalogs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,19 +13,19 @@ from alembic_drift.kinds import constraints, indexes, sequences, settings
 from alembic_drift.kinds.columns import default
 from alembic_drift.kinds.types import plain
 from alembic_drift.mending import Mending
-from alembic_drift.objects import UNMADE, Facts, Key
+from alembic_drift.objects import REFUSED, Facts, Key
 from alembic_drift.order import Phase
 
 Found = tuple[int, ops.MigrateOperation]
-"""An operation, and its number among all."""
+"""An operation and its position in Alembic's list."""
 
 _NULLS = "postgresql_nulls_not_distinct"
 
 
 def take_over(mending: Mending, found: Iterable[Found]) -> None:
-    """Plan what is kept: tables and columns that come and go, and what is nobody else's.
+    """Plan the operations that are kept: tables and columns created or dropped, and those of other plugins.
 
-    What changes of columns is noted, to be completed. All else is made from the catalogs.
+    Changes of columns are collected, and completed later. All other operations are built from the catalogs.
     """
     differing = {difference.key for difference in mending.differences if difference.aspect == ""}
     created: set[str] = set()
@@ -49,7 +49,7 @@ def take_over(mending: Mending, found: Iterable[Found]) -> None:
             case ops.DropColumnOp():
                 if Key("column", operation.table_name, operation.column_name) in differing:
                     _drop_column(mending, operation)
-                    # By then no generated column reads it.
+                    # At this point no generated column reads it.
                     mending.plan(Phase.TABLES, operation, number=30_000 + number)
             case ops.AlterColumnOp():
                 key = Key("column", operation.table_name, operation.column_name)
@@ -60,7 +60,7 @@ def take_over(mending: Mending, found: Iterable[Found]) -> None:
                 if any(difference.aspect == "comment" for difference in mending.of(key)):
                     mending.plan(Phase.TABLES, operation, number=number)
             case ops.CreateIndexOp():
-                # Of a new table; what is new on others comes from the catalogs.
+                # Indexes of new tables only; those of existing tables come from the catalogs.
                 if Key("table", None, str(operation.table_name)) in differing:
                     mending.plan(Phase.TABLES, operation, number=number)
             case ops.DropIndexOp() | ops.AddConstraintOp() | ops.DropConstraintOp():
@@ -78,18 +78,18 @@ def _plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
 
 
 def _complete_table(mending: Mending, operation: ops.CreateTableOp, created: set[str]) -> None:
-    """Add by itself what a new table cannot be created with, or Alembic leaves out of its creation."""
+    """Add separately what a new table cannot be created with, or what Alembic leaves out."""
     table = operation.table_name
-    unmade = {of.key.name for of in mending.differences if of.aspect == UNMADE and of.key.table == table}
+    refused = {of.key.name for of in mending.differences if of.aspect == REFUSED and of.key.table == table}
     operation.columns = [
         _plain_column(item) if isinstance(item, sa.Column) else item
         for item in operation.columns
         if not (isinstance(item, sa.ForeignKeyConstraint) and _refers_ahead(mending, item, created))
-        and not (isinstance(item, sa.Constraint) and final_name(item, mending.dialect) in unmade)
+        and not (isinstance(item, sa.Constraint) and final_name(item, mending.dialect) in refused)
     ]
     every = [item for item in operation.columns if isinstance(item, sa.Constraint)]
     within = [item for item in every if not is_type_bound(item)]
-    # The checks of types, which are not written with their columns.
+    # Checks of types; they are not written with their columns.
     bound: set[object] = set()
     for item in every:
         if is_type_bound(item) and isinstance(item, sa.CheckConstraint):
@@ -125,9 +125,9 @@ def _refers_ahead(mending: Mending, key: sa.ForeignKeyConstraint, created: set[s
 
 
 def _drop_table(mending: Mending, operation: ops.DropTableOp) -> None:
-    """Drop what a table has one by one, where the downgrade would not make it as it was.
+    """Drop the parts of a table one by one, if the downgrade would not recreate them unchanged.
 
-    Foreign keys come first, because tables that refer to each other go in no order.
+    Foreign keys come first, because tables that refer to each other have no order.
     """
     for key, facts in mending.database.items():
         if key.table != operation.table_name:
@@ -153,11 +153,11 @@ def _drop_table(mending: Mending, operation: ops.DropTableOp) -> None:
             )
         ]
         for item in made.columns:
-            # Reflected as False, and written as NULLS DISTINCT, which PostgreSQL knows from 15 on.
+            # Reflected as False, and written as NULLS DISTINCT, which PostgreSQL supports since 15.
             if isinstance(item, sa.UniqueConstraint) and not item.dialect_kwargs.get(_NULLS):
                 item.dialect_kwargs.pop(_NULLS, None)
         _make_as_it_was(mending, operation)
-    _own_goes(mending, Key("table", None, operation.table_name))
+    _note_unmanaged_drops(mending, Key("table", None, operation.table_name))
 
 
 def _is_odd_check(facts: Facts | None) -> bool:
@@ -170,7 +170,7 @@ def _is_odd_check(facts: Facts | None) -> bool:
 
 
 def _drop_column(mending: Mending, operation: ops.DropColumnOp) -> None:
-    """Bring the sequence of a column back with it, which Alembic forgets."""
+    """Have the downgrade recreate the sequence of a dropped column, which Alembic forgets."""
     added, column = reverse_of(operation), Key("column", operation.table_name, operation.column_name)
     if added is not None:
         added.column = _reflected(mending, operation.table_name, added.column)
@@ -181,11 +181,11 @@ def _drop_column(mending: Mending, operation: ops.DropColumnOp) -> None:
         mending.both(Phase.FUNCTIONS_GO, [], sequences.create(mending, key, facts))
         mending.both(Phase.KEYS_GO, [], [sequences.owned(mending, key, facts)])
         added.column.server_default = default(mending.database[column])
-    _own_goes(mending, column)
+    _note_unmanaged_drops(mending, column)
 
 
 def _reflected(mending: Mending, table: str, column: "sa.Column[Any]") -> "sa.Column[Any]":
-    """Return a column of the database; SQLAlchemy takes NOT NULL of its domain for its own."""
+    """Return a column of the database; SQLAlchemy takes the NOT NULL of a domain for the column's."""
     made = copied(column)
     made.type = plain(column.type)
     made.nullable = "not null" not in mending.database.get(Key("column", table, column.name), {"not null": 1})
@@ -193,25 +193,26 @@ def _reflected(mending: Mending, table: str, column: "sa.Column[Any]") -> "sa.Co
 
 
 def _make_as_it_was(mending: Mending, operation: ops.DropTableOp) -> None:
-    """Have the downgrade make a table with what SQLAlchemy does not reflect, or say that it does not."""
+    """Recreate in the downgrade what SQLAlchemy does not reflect, or note that this is lost."""
     key = Key("table", None, operation.table_name)
     facts = mending.database[key]
     if "partition key" in facts:
         operation.table_kw["postgresql_partition_by"] = facts["partition key"]
     if "_partitions" in facts:
         mending.by_hand.append(
-            f"{key}: its partitions {facts['_partitions']} go with it; a downgrade makes it without any"
+            f"{key}: its partitions {facts['_partitions']} are dropped with it;"
+            " a downgrade recreates it without partitions"
         )
     for fact in ("replica identity", "inherits", "type", "foreign"):
         if fact in facts:
-            mending.by_hand.append(f"{key}: {fact}: {facts[fact]}: a downgrade makes it without that")
+            mending.by_hand.append(f"{key}: {fact}: {facts[fact]}: a downgrade recreates it without this")
 
 
-def _own_goes(mending: Mending, dropped: Key) -> None:
-    """Note what of the operator's own PostgreSQL drops with a table or column of ours."""
+def _note_unmanaged_drops(mending: Mending, dropped: Key) -> None:
+    """Note the unmanaged and excluded objects that PostgreSQL drops with a table or column."""
     table = dropped.table or dropped.name
     for key in sorted({*mending.own, *mending.hidden}, key=str):
         facts = mending.hidden[key] if key in mending.hidden else mending.database[key]
         if key.table == table and (dropped.table is None or dropped.name in facts.get("_columns", ())):
-            why = "it is left out of what is compared" if key in mending.hidden else "no model has it"
-            mending.by_hand.append(f"{key}: {why}, and it goes with {dropped}")
+            why = "excluded from the comparison" if key in mending.hidden else "unmanaged"
+            mending.by_hand.append(f"{key}: {why}; dropped together with {dropped}")

@@ -1,12 +1,12 @@
-"""What this package uses of Alembic and SQLAlchemy that has no public name: all names with an underscore.
+"""The private names of Alembic and SQLAlchemy that this package uses; there are no public ones.
 
-Names: a naming convention is applied, and a name that is too long shortened, where a statement is compiled.
-Type-bound checks: those that an Enum or Boolean makes with its column, which Alembic does not render.
-The reverse of a dropped table or column, which a downgrade makes: Alembic keeps it with the operation.
-Copies of columns: a column of SQLAlchemy belongs to one table, and only a table as a whole is copied.
-Constraints of a table: SQLAlchemy's compiler writes them by ``process()``, and what that leaves out is none.
-Variants: SQLAlchemy keeps the types of other dialects with a type.
-Defaults: Alembic asks the database whether two are the same, by a query that a quote in one of them breaks.
+Names: naming conventions are applied, and long names shortened, when a statement is compiled.
+Type-bound checks: an Enum or Boolean adds them to its column, and Alembic does not render them.
+The reverse of a dropped table or column, for a downgrade: Alembic keeps it with the operation.
+Copies of columns: a column of SQLAlchemy belongs to one table, and only a whole table has a public copy.
+Constraints of a table: SQLAlchemy's compiler writes them with ``process()``.
+Variants: SQLAlchemy keeps the types for other dialects with a type.
+Defaults: Alembic asks the database whether two defaults are equal; a quote in a default breaks its query.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from alembic.util import sqla_compat
 
 
 def final_name(constraint: sa.Constraint | sa.Index, dialect: sa.Dialect) -> str | None:
-    """Return the name that a constraint has in the database, or None where the server names it."""
+    """Return the name that a constraint has in the database, or None if the server names it."""
     name = sqla_compat._get_constraint_final_name(constraint, dialect)
     return None if name is None else str(name)
 
@@ -43,34 +43,34 @@ def copied(column: "sa.Column[Any]") -> "sa.Column[Any]":
 
 
 def reverse_of(operation: ops.DropTableOp | ops.DropColumnOp) -> Any:
-    """Return the operation that makes again what is dropped, or None."""
+    """Return the operation that recreates what is dropped, or None."""
     return operation._reverse
 
 
 def variant_of(type_: sa.types.TypeEngine[Any]) -> "sa.types.TypeEngine[Any] | None":
-    """Return the type that stands instead of a type on PostgreSQL, if there is one."""
+    """Return the variant of a type for PostgreSQL, if there is one."""
     return type_._variant_mapping.get("postgresql")
 
 
-def leave_defaults(migration: MigrationContext) -> None:
+def skip_default_comparison(migration: MigrationContext) -> None:
     """Keep Alembic from comparing server defaults."""
     migration._user_compare_server_default = False
 
 
 def has_object_filters(context: AutogenContext) -> bool:
-    """Return whether env.py filters objects: to ask, tables have to be reflected."""
+    """Return whether env.py filters objects, for which tables must be reflected."""
     return bool(context._object_filters)
 
 
 def without_constraints(
     create: sa.schema.CreateTable, dialect: sa.Dialect, left_out: list[sa.Constraint], **options: Any
 ) -> str:
-    """Return what creates a table without its constraints, and note these in the order of their creation."""
+    """Return the SQL that creates a table without constraints; collect these in their order."""
     compiler: Any = dialect.ddl_compiler
 
     class Bare(compiler):  # type: ignore[misc]
         def create_table_constraints(self, table: sa.Table, **kw: Any) -> str:
-            self.process = left_out.append  # in the place of what would write them
+            self.process = left_out.append  # collects the constraints instead of writing them
             try:
                 super().create_table_constraints(table, **kw)
             finally:

@@ -1,7 +1,7 @@
-"""What makes the models, and what of them the server refuses: as little as can be left out is left out.
+"""Creates the models in scratch schemas, and names the objects that the server refuses.
 
-All at once, and one by one after a failure. A table that is refused is made without its constraints, and each
-of them added: the one at fault is named.
+First all statements are executed at once; if that fails, one by one. A refused table is created without its
+constraints, which are then added one by one: only a faulty constraint is left out.
 """
 
 import re
@@ -22,43 +22,43 @@ from alembic_drift.sql import quote
 
 
 class Statement(NamedTuple):
-    """What makes one object of the models."""
+    """The SQL that creates one object of the models."""
 
     key: Key
     place: str
-    """The schema that it is made in."""
+    """The schema in which it is created."""
     sql: str
-    """As the driver wants it."""
+    """In the form that the driver expects."""
     error: str | None = None
-    """Why SQLAlchemy cannot write it."""
-    apart: Callable[[], list["Statement"]] | None = None
-    """Returns, for a table, what makes it without its constraints, and what adds each of them."""
+    """Why SQLAlchemy cannot compile it to SQL."""
+    parts: Callable[[], list["Statement"]] | None = None
+    """For a table: returns the statement that creates it without constraints, and those that add them."""
     checked: str | None = None
-    """For plain SQL with texts that name a schema of the models: how the server can check these."""
+    """For plain SQL with schema names in its texts: a variant that the server can check."""
 
 
-Unmade = dict[str, dict[Key, str]]
-"""For each schema what could not be made in it, and why."""
+Refused = dict[str, dict[Key, str]]
+"""For each schema the objects that could not be created, and why."""
 
 PLAIN = "statement"
-"""The kind of plain SQL."""
+"""The kind of plain SQL statements."""
 
 _UNNAMED = ""
-"""The name of a constraint that the server would name."""
+"""The name of a constraint that the server is to name."""
 
 
 class Models(NamedTuple):
-    """Models, and what ``create_all`` would execute to make them."""
+    """Models, and the elements that ``create_all`` would execute."""
 
     metadatas: Sequence[sa.MetaData]
     schemas: set[str | None]
-    """Those that the models name: of tables, and of the types and sequences that they make."""
+    """The schemas that the models name: for tables, types and sequences."""
     elements: list[Any] | None
-    """None if that cannot be known: an event of the models asks the database."""
+    """None if it is unknown, because an event of the models queries the database."""
 
 
 def models_of(metadatas: Sequence[sa.MetaData]) -> Models:
-    """Return what makes models, in the order of ``create_all``."""
+    """Return what ``create_all`` would execute for these models, in its order."""
     elements: list[Any] = []
 
     def collect(element: Any, *_: object, **__: object) -> None:
@@ -78,11 +78,11 @@ def models_of(metadatas: Sequence[sa.MetaData]) -> Models:
 def statements_of(
     elements: Iterable[Any], schemas: Mapping[str | None, str], default: str, dialect: sa.Dialect
 ) -> list[Statement]:
-    """Return the SQL of what makes models; a type or sequence once for all metadatas that have it.
+    """Return the SQL that creates the models; a type or sequence of several metadatas only once.
 
     :param schemas: the schema to use for each schema that the models name, and for None.
-    :param default: the name of the schema for None, which plain SQL may write.
-    :param dialect: that of the connection: what it writes depends on the server's version.
+    :param default: the name of the schema for None, which plain SQL may contain.
+    :param dialect: the dialect of the connection, because the SQL depends on the server's version.
     """
     translated = {name: schema for name, schema in schemas.items() if name is not None}
     options = {"schema_translate_map": translated, "render_schema_translate": True} if translated else {}
@@ -92,12 +92,12 @@ def statements_of(
         place = schemas.get(_schema_of(statement), schemas[None])
         try:
             text = text_of().strip()
-        except Exception as error:  # noqa: BLE001 - whatever stops SQLAlchemy stops this object alone
+        except Exception as error:  # noqa: BLE001 - any error of SQLAlchemy concerns only this object
             said = str(error).partition("\n")[0]
             if not isinstance(error, SQLAlchemyError):
-                said = f"SQLAlchemy cannot write it; give its default, check or expression as SQL ({said})"
+                said = f"SQLAlchemy cannot compile it; write its default, check or expression as SQL ({said})"
             return Statement(key, place, "", said)
-        # The scratch schema is made in a transaction, and nobody reads its views.
+        # CONCURRENTLY cannot run in a transaction, and nobody reads the views of a scratch schema.
         text = re.sub(r"\A(CREATE (?:UNIQUE )?INDEX) CONCURRENTLY", r"\1", text)
         text += " WITH NO DATA" if text.startswith("CREATE MATERIALIZED VIEW") else ""
         return Statement(key, place, text)
@@ -105,7 +105,7 @@ def statements_of(
     def text_of(statement: Any) -> str:
         return str(statement.compile(dialect=dialect, **options))
 
-    def apart(create: sa.schema.CreateTable) -> list[Statement]:
+    def parts_of(create: sa.schema.CreateTable) -> list[Statement]:
         left_out: list[sa.Constraint] = []
         table = partial(without_constraints, create, dialect, left_out, **options)
         parts = [written(create, _key_of(create), table)]
@@ -119,7 +119,7 @@ def statements_of(
     for element in elements:
         made = written(element, _key_of(element), partial(text_of, element))
         if isinstance(element, sa.schema.CreateTable):
-            made = made._replace(apart=partial(apart, element))
+            made = made._replace(parts=partial(parts_of, element))
         if made.key.kind not in {"type", "domain", "sequence"} or made not in statements:
             statements.append(made)
     return _in_place(statements, schemas, default)
@@ -128,11 +128,11 @@ def statements_of(
 def _in_place(
     statements: list[Statement], schemas: Mapping[str | None, str], default: str
 ) -> list[Statement]:
-    """Have SQL make and use what is in the schemas of the models, where it names them.
+    """Replace the schemas in plain SQL and in texts by the scratch schemas.
 
-    SQLAlchemy puts other schemas in the place of those of its tables, and not into the texts of a default, a
-    check or an index. What the models do not make is the database's, in whichever schema: functions of
-    extensions. Only a DROP never takes that.
+    SQLAlchemy translates the schemas of its tables, but not those in the text of a default, a check or an
+    index. Names of objects that the models do not create stay, such as functions of extensions: they are the
+    database's. A DROP without a schema never reaches the database's objects.
     """
     real = {place: None if schema == default else schema for schema, place in schemas.items()}
     made = {
@@ -148,24 +148,24 @@ def _in_place(
         return schemas[known] if (known, name) in made and known in schemas else None
 
     def in_place(statement: Statement) -> Statement:
-        sql, apart, checked = with_schemas(statement.sql, place_of), statement.apart, None
+        sql, make_parts, checked = with_schemas(statement.sql, place_of), statement.parts, None
         if statement.key.kind == PLAIN:
             sql = dropping_in(sql, schemas[None])
             checked = with_schemas(sql, place_of, within_texts=True)
-        parts = None if apart is None else lambda: [*map(in_place, apart())]
-        return statement._replace(sql=sql, apart=parts, checked=None if checked == sql else checked)
+        parts = None if make_parts is None else lambda: [*map(in_place, make_parts())]
+        return statement._replace(sql=sql, parts=parts, checked=None if checked == sql else checked)
 
     return [*map(in_place, statements)]
 
 
 def _schema_of(statement: Any) -> str | None:
-    """Return the schema of what a statement makes; None for plain SQL."""
+    """Return the schema of the object that a statement creates; None for plain SQL."""
     of = getattr(statement, "element", None)
     return getattr(of, "schema", getattr(getattr(of, "table", None), "schema", None))
 
 
 def _key_of(statement: Any) -> Key:
-    """Return what a statement makes, or is about; for plain SQL its beginning."""
+    """Return the object that a statement creates or changes; for plain SQL, the beginning of its text."""
     of = getattr(statement, "element", None)
     name = getattr(of, "name", None)
     table = getattr(getattr(of, "table", None), "name", None)
@@ -192,25 +192,25 @@ def _key_of(statement: Any) -> Key:
 
 def make(
     connection: sa.Connection, statements: list[Statement], real: Mapping[str, str]
-) -> tuple[Unmade, list[Statement]]:
-    """Execute what makes the models; returns what could not be made, and why, and plain SQL that failed.
+) -> tuple[Refused, list[Statement]]:
+    """Create the models; return the objects that were refused, with reasons, and the plain SQL that failed.
 
-    :param real: for each schema that they are made in the one that it stands for, as SQL writes it.
+    :param real: for each scratch schema the schema that it stands for, quoted for SQL.
     """
     if all(statement.error is None for statement in statements) and takes_several_statements(connection):
         together = ";\n".join(statement.sql for statement in statements)
         if _refused(connection, together) is None:
             return {}, []
-    unmade: Unmade = {place: {} for place in real}
+    refused: Refused = {place: {} for place in real}
     failed: list[Statement] = []
     for statement in statements:
-        key, here = statement.key, unmade[statement.place]
+        key, here = statement.key, refused[statement.place]
         if key.table is not None and Key("table", None, key.table) in here:
-            continue  # told with its table
+            continue  # reported with its table
         error = statement.error or _refused(connection, statement.sql)
         if error is None or _made_unchecked(connection, statement):
             continue
-        parts = _make_apart(connection, statement)
+        parts = _make_in_parts(connection, statement)
         if parts is not None:
             here.update(parts)
             continue
@@ -218,31 +218,31 @@ def make(
         if key.kind == PLAIN:
             failed.append(statement)
         if key.kind == "table":
-            # Or what refers to it finds the table of the database, and locks it.
+            # Otherwise what refers to it would find the table of the database, and lock it.
             table = quote(key.name)
             like = f"(LIKE {real[statement.place]}.{table} INCLUDING INDEXES)"
             _refused(connection, f"CREATE TABLE {statement.place}.{table} {like}")
-    return unmade, failed
+    return refused, failed
 
 
-def _make_apart(connection: sa.Connection, statement: Statement) -> dict[Key, str] | None:
-    """Make a table without those of its constraints that the server refuses; returns these, and why.
+def _make_in_parts(connection: sa.Connection, statement: Statement) -> dict[Key, str] | None:
+    """Create a table without the constraints that the server refuses; return these, with reasons.
 
-    None if that cannot be: the columns are at fault, or a constraint without a name, of which nobody could
-    tell which one of the database it is.
+    Returns None if that is impossible: a column is at fault, or a constraint without a name, which cannot be
+    found in the database.
     """
-    if statement.apart is None:
+    if statement.parts is None:
         return None
-    unmade: dict[Key, str] = {}
+    refused: dict[Key, str] = {}
     made: set[str] = set()
-    table, *constraints = statement.apart()
+    table, *constraints = statement.parts()
     with connection.begin_nested() as savepoint:
         if table.error or _refused(connection, table.sql):
             savepoint.rollback()
             return None
         for part in constraints:
             if part.sql in made:
-                continue  # twice in the models: some revisions put their constraints into the models
+                continue  # twice in the models: some revisions add their constraints to the models
             error = part.error or _refused(connection, part.sql)
             if error is None:
                 made.add(part.sql)
@@ -250,14 +250,14 @@ def _make_apart(connection: sa.Connection, statement: Statement) -> dict[Key, st
                 savepoint.rollback()
                 return None
             else:
-                unmade[part.key] = error
-    return unmade
+                refused[part.key] = error
+    return refused
 
 
 def _made_unchecked(connection: sa.Connection, statement: Statement) -> bool:
-    """Make a function whose body names the database's schema: the server checks a body with the scratch one.
+    """Create a function whose body names the database's schema, after checking it with the scratch schema.
 
-    The body itself stays as it is: it is compared.
+    The stored body keeps its names, because it is compared.
     """
     if statement.checked is None:
         return False
@@ -272,7 +272,7 @@ def _made_unchecked(connection: sa.Connection, statement: Statement) -> bool:
 
 
 def _refused(connection: sa.Connection, sql: str) -> str | None:
-    """Execute a statement; returns why the server refuses it, or None."""
+    """Execute a statement; return why the server refuses it, or None."""
     try:
         with connection.begin_nested():
             connection.exec_driver_sql(sql)

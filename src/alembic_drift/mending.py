@@ -1,4 +1,4 @@
-"""How differences are mended: what a kind of object is, and what its operations are planned with."""
+"""The resolution of differences: kinds of objects, and the operations planned for one schema."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from alembic.operations import ops
 from alembic_drift.objects import Catalog, Difference, Facts, Key, view_of
 from alembic_drift.order import Phase, Plan, free_names
 from alembic_drift.probes import Again, Probes
-from alembic_drift.render import BothWays
+from alembic_drift.render import WithDowngrade
 from alembic_drift.sql import as_text, literal, qualified, quote
 
 Planned = list[ops.MigrateOperation]
 Rename = Callable[[str, str], ops.MigrateOperation]
 Columns = dict[tuple[str, str], ops.AlterColumnOp]
-"""What Alembic has found of columns that change, by table and name."""
+"""Alembic's operations for columns that change, by table and name."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class Kind:
     """A kind of object: one file of :mod:`alembic_drift.kinds`."""
 
     names: tuple[str, ...]
-    """What it calls its objects, as the query does and people do: "view", "materialized view"."""
+    """The names of its objects, in the query and for people: "view", "materialized view"."""
     query: str
-    """A SELECT of kind, table, name and facts, over what :mod:`alembic_drift.catalog` provides."""
+    """A SELECT of kind, table, name and facts, on top of the query in :mod:`alembic_drift.catalog`."""
     mend: Callable[["Mending", Key, set[str]], Iterable[str]]
-    """Plans what mends the aspects in which an object differs; returns those that no operation mends."""
+    """Plans operations for the aspects that differ; returns the aspects that no operation resolves."""
     may_be_own: bool = False
-    """Whether one on a table of ours may be the operator's own: it does not change what can be written."""
+    """Whether an object on a table of the models may be unmanaged: it does not change what can be written."""
     apart: bool = False
-    """Whether it does not come and go with the creation of its table."""
+    """Whether the object is created and dropped separately from its table."""
     again: Again | None = None
-    """What makes one again as the server writes it, if that is not known anyhow."""
+    """Recreates an object from the server's text; None if the probes know how to do that."""
 
 
 @dataclass
@@ -42,41 +42,41 @@ class Mending:
     """The differences of one schema, and the operations planned so far."""
 
     name: str
-    """The schema's name in the database."""
+    """The name of the schema in the database."""
     schema: str | None
-    """Its name in operations; None if it is the first of the search_path."""
+    """The name of the schema in operations; None for the first schema of the search_path."""
     default: str
     """The name of the first schema of the search_path."""
     database: Catalog
     models: Catalog
     tables: dict[str, sa.Table]
-    """The tables of the models, views among them."""
+    """The tables of the models, including views."""
     dialect: sa.Dialect
     differences: list[Difference]
     own: set[Key]
-    """What is the operator's own."""
+    """The unmanaged objects."""
     hidden: Catalog
-    """What of the database the filters of env.py, or own_objects, leave out."""
+    """The objects of the database that own_objects or the filters of env.py exclude."""
     clashing: set[str]
-    """Names of relations that are another kind of thing in the database."""
+    """Names of relations that are of another kind in the database."""
     probes: Probes
     columns: Callable[[str], Any]
     """Returns the columns of a table in the database, as SQLAlchemy reflects them."""
 
     rebuilt: list[Key] = field(default_factory=list)
-    """The views to be made again, those first that others read."""
+    """The views to be recreated, each after the views that it reads."""
     places: dict[Key, int] = field(default_factory=dict)
-    """The place of each among those of all schemas."""
+    """The position of each view among those of all schemas."""
     remade: set[Key] = field(default_factory=set)
-    """The triggers, rules and policies to be made again."""
+    """The triggers, rules and policies to be recreated."""
     altered: Columns = field(default_factory=dict)
     planned: list[Plan] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
-    """Lines of what no operation mends."""
+    """Lines about differences that no operation resolves."""
     renames: list[tuple[Rename, str, str]] = field(default_factory=list)
-    """What gets another name: the operation for two names, the old one and the new one."""
+    """Renames: a function that returns the operation for two names, the old and the new name."""
     hints: list[str] = field(default_factory=list)
-    """Lines of what may be meant otherwise."""
+    """Lines about changes that may be meant as something else, such as a rename."""
 
     @property
     def version(self) -> int:
@@ -85,7 +85,7 @@ class Mending:
         return known[0]
 
     def plan(self, phase: Phase, operation: ops.MigrateOperation, *, number: int | None = None) -> None:
-        """Put an operation into its phase, after those that are there."""
+        """Add an operation at the end of its phase."""
         self.planned.append(Plan(phase, len(self.planned) if number is None else number, operation))
 
     def both(
@@ -96,12 +96,12 @@ class Mending:
         *,
         number: int | None = None,
     ) -> None:
-        """Plan operations, and those of the downgrade."""
+        """Plan operations for the upgrade and the downgrade."""
         if up or down:
-            self.plan(phase, BothWays(up, down), number=number)
+            self.plan(phase, WithDowngrade(up, down), number=number)
 
     def plan_renames(self) -> None:
-        """Plan the new names in an order in which each is free."""
+        """Plan the renames in an order in which each new name is free."""
         for number, old, new in free_names([names for _, *names in self.renames]):
             rename = self.renames[number][0]
             self.both(Phase.NAMES, [rename(old, new)], [rename(new, old)])
@@ -111,17 +111,17 @@ class Mending:
         return (difference for difference in self.differences if difference.key == key)
 
     def sides(self, key: Key) -> tuple[Facts | None, Facts | None]:
-        """Return what the database and the models have of an object."""
+        """Return the facts of an object in the database and in the models."""
         return self.database.get(key), self.models.get(key)
 
     def qualified(self, name: str) -> str:
-        """Return a name as SQL writes it in a revision."""
+        """Return a name as the SQL of a revision contains it."""
         return qualified(name, self.schema)
 
     def is_unwritten(self, key: Key) -> bool:
-        """Return whether an object is lacking that no operation makes: plain SQL makes what no sa.Table has.
+        """Return whether an object is missing that only plain SQL creates: no operation can create it.
 
-        That is a table, or a column of one, and what belongs to them.
+        This applies to tables without an sa.Table, to other columns of a table, and to what belongs to them.
         """
         if key in self.database or key not in self.models:
             return False
@@ -136,7 +136,7 @@ class Mending:
         )
 
     def unqualified(self, definition: str) -> str:
-        """Return a definition without the name of the schema that it is found in anyhow."""
+        """Return a definition without the schema's name, if the schema is first in the search_path."""
         if self.schema is not None:
             return definition
         for name in (quote(self.name), self.name):
@@ -146,7 +146,7 @@ class Mending:
         return definition
 
     def in_operations(self, schema: str) -> str | None:
-        """Return what operations call a schema."""
+        """Return the name of a schema in operations."""
         return None if schema == self.default else schema
 
     def changed_columns(self) -> set[tuple[str | None, str]]:
@@ -157,20 +157,20 @@ class Mending:
             if key.kind == "column" and aspect in {"", "type", "collation", "generated"}
         }
 
-    # Comments, which have no operation of Alembic but on tables and columns.
+    # Comments: Alembic has operations only for those on tables and columns.
 
     def comment_of(self, key: Key, facts: Facts) -> Planned:
-        """Return what comments on an object that was just made."""
+        """Return the operation for the comment of a newly created object."""
         return [self.comment_op(key, facts["comment"])] if "comment" in facts else []
 
     def comment(self, key: Key) -> None:
-        """Plan another comment, if it differs."""
+        """Plan a change of the comment, if it differs."""
         database, models = self.database[key].get("comment"), self.models[key].get("comment")
         if database != models:
             self.both(Phase.REST, [self.comment_op(key, models)], [self.comment_op(key, database)])
 
     def comment_op(self, key: Key, comment: str | None) -> ops.MigrateOperation:
-        """Return what comments on an object, or takes its comment away."""
+        """Return the operation that sets or removes a comment."""
         match key.kind:
             case "column":
                 on = f"COLUMN {self.qualified(str(key.table))}.{quote(key.name)}"
@@ -182,14 +182,14 @@ class Mending:
                 on = f"{key.kind.upper()} {self.qualified(key.name)}"
         return execute(f"COMMENT ON {on} IS {'NULL' if comment is None else literal(comment)}")
 
-    # Views, on which other kinds depend.
+    # Views that objects of other kinds depend on.
 
     def view_of(self, name: str | None) -> Key | None:
-        """Return the view of a name, on either side."""
+        """Return the view of that name on either side."""
         return view_of(name, self.database, self.models)
 
     def is_rebuilt(self, table: str | None) -> bool:
-        """Return whether a relation is a view that is made again, with all that belongs to it."""
+        """Return whether a relation is a view that is recreated, with all that belongs to it."""
         return self.view_of(table) in self.rebuilt
 
 
@@ -199,5 +199,5 @@ def execute(statement: str) -> ops.ExecuteSQLOp:
 
 
 def nothing(_mending: Mending, _key: Key, aspects: set[str]) -> set[str]:
-    """Mend nothing: for kinds that have no operation yet."""
+    """Return all aspects: kinds that have no operations resolve nothing."""
     return aspects

@@ -1,17 +1,17 @@
-"""An object of a schema, what is known of it, and what differs between the database and the models."""
+"""Objects of a schema, their facts, and the differences between the database and the models."""
 
 from typing import Any, NamedTuple
 
 
 class Key(NamedTuple):
-    """An object of a schema: what it is, the table that it is a part of, if any, and its name."""
+    """Identifies an object of a schema: its kind, the table that it belongs to (if any), and its name."""
 
     kind: str
     table: str | None
     name: str
 
     def __str__(self) -> str:
-        """Return how a person would call it."""
+        """Return the object as messages name it."""
         if self.kind == "column":
             return f"column {self.table}.{self.name}"
         return f"{self.kind} {self.name}" + (f" on {self.table}" if self.table else "")
@@ -19,11 +19,11 @@ class Key(NamedTuple):
 
 Facts = dict[str, Any]
 Catalog = dict[Key, Facts]
-"""What is there; facts whose name begins with ``_`` serve to make an object again and are not compared."""
+"""The objects of a schema. Facts with a leading ``_`` are used to recreate an object and are not compared."""
 
 
 class Difference(NamedTuple):
-    """What the database has of an object and what the models say; None where it is not there."""
+    """One aspect of an object in the database and in the models; None where the object does not exist."""
 
     key: Key
     aspect: str
@@ -31,32 +31,32 @@ class Difference(NamedTuple):
     models: Any
 
     def __str__(self) -> str:
-        """Return it as a line."""
-        if self.aspect == UNMADE:
-            return f"{self.key}: {UNMADE}: {self.models}"
+        """Return the difference as one line."""
+        if self.aspect == REFUSED:
+            return f"{self.key}: {REFUSED}: {self.models}"
         if self.aspect:
             database, models = _shown(self.database), _shown(self.models)
-            said = f"{self.aspect}: the database has {database}, the models say {models}"
+            said = f"{self.aspect}: the database has {database}, the models have {models}"
         elif self.database is None:
-            said = f"not in the database; the models say {_shown(self.models)}"
+            said = "only in the models" + (f": {_shown(self.models)}" if self.models else "")
         else:
-            said = f"not in the models; the database has {_shown(self.database)}"
-        return f"{self.key}: {_apart(said, self)}"
+            said = "only in the database" + (f": {_shown(self.database)}" if self.database else "")
+        return f"{self.key}: {_shortened(said, self)}"
 
     def __repr__(self) -> str:
-        """Return its name, which is what the message of ``alembic check`` lists."""
-        return f"{self.key}" + (f" ({self.aspect})" if self.aspect not in {"", UNMADE} else "")
+        """Return the object and the aspect, as the message of ``alembic check`` lists them."""
+        return f"{self.key}" + (f" ({self.aspect})" if self.aspect not in {"", REFUSED} else "")
 
 
-UNMADE = "the models cannot make it"
-"""The aspect of an object that the server, or SQLAlchemy, refuses; the models' side is the reason."""
+REFUSED = "cannot be created"
+"""The aspect of an object that the server or SQLAlchemy refuses to create; ``models`` holds the reason."""
 
 NAME = "name"
-"""The aspect of an object that differs in its name alone; its key has the name of the models."""
+"""The aspect of an object that differs only in its name; its key has the name of the models."""
 
 
 def parent(key: Key, catalog: Catalog) -> Key | None:
-    """Return the relation, or for a sequence the column, that an object goes with."""
+    """Return the relation (for a sequence, the column) that an object belongs to."""
     if key.kind == "sequence":
         table, name = catalog[key]["_owner"]
         column = Key("column", table, str(name))
@@ -68,7 +68,7 @@ def parent(key: Key, catalog: Catalog) -> Key | None:
 
 
 def view_of(name: str | None, *catalogs: Catalog) -> Key | None:
-    """Return the view of a name, in whichever catalog it is."""
+    """Return the view of that name in any of the catalogs."""
     for kind in ("materialized view", "view"):
         key = Key(kind, None, str(name))
         if any(key in catalog for catalog in catalogs):
@@ -76,8 +76,8 @@ def view_of(name: str | None, *catalogs: Catalog) -> Key | None:
     return None
 
 
-def told(facts: Facts | None) -> str | None:
-    """Say in one phrase what an object is."""
+def summary(facts: Facts | None) -> str | None:
+    """Return a short description of an object; empty if there is nothing to add to its name."""
     if facts is None:
         return None
     if facts.get("enabled", "enabled") != "enabled":
@@ -85,7 +85,7 @@ def told(facts: Facts | None) -> str | None:
     for fact in ("definition", "query", "numbers"):
         if facts.get(fact):
             return str(facts[fact])
-    return " ".join(str(facts[fact]) for fact in ("type", "not null", "default") if facts.get(fact)) or "it"
+    return " ".join(str(facts[fact]) for fact in ("type", "not null", "default") if facts.get(fact))
 
 
 _SHOWN = 160
@@ -95,7 +95,7 @@ def _shown(value: Any) -> str:
     return "none" if value is None or value == "" else " ".join(str(value).split())
 
 
-def _apart(said: str, of: Difference) -> str:
+def _shortened(said: str, of: Difference) -> str:
     """Shorten long definitions to what is around the first character that differs."""
     if len(said) <= 3 * _SHOWN:
         return said

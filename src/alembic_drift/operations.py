@@ -1,6 +1,6 @@
-"""Operations for what Alembic has none: a revision that uses them imports this.
+"""Operations that Alembic does not have: a revision that uses them imports this module.
 
-They are known to ``op`` from then on. Each is in the file of its kind.
+The import adds them to ``op``. Each operation is defined in the module of its kind.
 """
 
 from alembic_drift.kinds.column_settings import AlterColumnStatisticsOp, AlterColumnStorageOp

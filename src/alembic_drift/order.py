@@ -1,4 +1,4 @@
-"""In which order the operations of a revision stand."""
+"""The order of the operations in a revision."""
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
@@ -8,10 +8,10 @@ from alembic.operations import ops
 
 
 class Phase(IntEnum):
-    """When an operation runs. A downgrade goes through them the other way."""
+    """When an operation runs. A downgrade goes through the phases in reverse."""
 
-    SECURITY_GOES = 1  # before its policies
-    TRIGGERS_GO = 2  # rules and policies as well
+    SECURITY_GOES = 1  # before the policies of the table
+    TRIGGERS_GO = 2  # also rules and policies
     VIEWS_GO = 3
     KEYS_GO = 4
     CONSTRAINTS_GO = 5
@@ -22,7 +22,7 @@ class Phase(IntEnum):
     KEYED = 10  # primary keys and unique constraints, which foreign keys need
     INDEXES = 11
     CONSTRAINTS = 12
-    LABELS_GO = 13  # nothing uses them any more, and no view is in the way yet
+    LABELS_GO = 13  # unused by now, and no view exists yet that blocks this
     FUNCTIONS = 14
     VIEWS = 15
     FUNCTIONS_OF_VIEWS = 16
@@ -33,7 +33,7 @@ class Phase(IntEnum):
 
 
 class Plan(NamedTuple):
-    """An operation and its place among all."""
+    """An operation and its position."""
 
     phase: Phase
     number: int
@@ -41,9 +41,9 @@ class Plan(NamedTuple):
 
 
 def free_names(renames: Sequence[Sequence[str]]) -> Iterator[tuple[int, str, str]]:
-    """Yield renames in an order in which each new name is free: number, old and new name.
+    """Yield the renames in an order in which each new name is free: number, old name, new name.
 
-    Names that are exchanged go by way of a third one.
+    If names are exchanged, one of them gets a temporary name.
 
     :param renames: pairs of an old and a new name.
     """

@@ -1,4 +1,4 @@
-"""What of the operator's own is expected in a database: patterns in the settings."""
+"""The unmanaged objects that a project expects in its database: patterns in the settings."""
 
 import tomllib
 from collections.abc import Collection, Iterator
@@ -12,19 +12,19 @@ from alembic_drift.errors import DriftError
 from alembic_drift.objects import Key
 
 OWN = "/* the operator's own */ "
-"""Before a statement of a revision that makes again what is the operator's own; so it stays."""
+"""Marks a statement of a revision that recreates an unmanaged object, so that the object stays unmanaged."""
 
 
 class Allowed:
-    """The operator's own objects that are expected: patterns of what a line of check begins with."""
+    """The unmanaged objects that are expected: patterns for what a line of check begins with."""
 
     def __init__(self, config: Config | None, given: object, kinds: Collection[str]) -> None:
-        """Take the patterns of the settings: ``index audit_* on *``, ``column orders.note``.
+        """Read the patterns of the settings: ``index audit_* on *``, ``column orders.note``.
 
         :param given: ``own_objects`` of ``context.configure()``; None for those of pyproject.toml.
-        :param kinds: the kinds of objects that there are.
+        :param kinds: the known kinds of objects.
 
-        Raises :class:`DriftError` for a pattern of no kind.
+        Raises :class:`DriftError` for a pattern that does not begin with a kind.
         """
         patterns = given
         place = "own_objects of context.configure()"
@@ -33,14 +33,14 @@ class Allowed:
             place = "own_objects of [tool.alembic_drift] in pyproject.toml"
             patterns = [] if file is None else _read(file).get("own_objects", [])
         if not isinstance(patterns, list | tuple) or not all(isinstance(item, str) for item in patterns):
-            raise DriftError(f'{place} has to be a list of patterns: ["index audit_*", "column orders.note"]')
+            raise DriftError(f'{place} must be a list of patterns: ["index audit_*", "column orders.note"]')
         for pattern in patterns:
             kind, _, name = pattern.partition(" ")
             if not (name and set("*?[") & set(kind)) and not any(
                 pattern.startswith(f"{known} ") for known in kinds
             ):
-                there = ", ".join(sorted(kinds))
-                raise DriftError(f"{place}: {pattern!r} begins with no kind of object; there are {there}")
+                known_kinds = ", ".join(sorted(kinds))
+                raise DriftError(f"{place}: {pattern!r} does not begin with a kind of object: {known_kinds}")
         self._patterns = dict.fromkeys(patterns, False)
         self._place = place
 
@@ -51,8 +51,8 @@ class Allowed:
         self._patterns.update(dict.fromkeys(found, True))
         return bool(found)
 
-    def idle(self) -> Iterator[str]:
-        """Yield a line for each pattern that has matched nothing."""
+    def unmatched(self) -> Iterator[str]:
+        """Yield a line for each pattern that matched nothing."""
         for pattern, matched in self._patterns.items():
             if not matched:
                 yield f"{self._place}: {pattern!r} matches nothing in the database"
@@ -69,12 +69,12 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("alembic_drift", {})
         if not isinstance(found, dict):
-            raise DriftError(f"alembic_drift in {file.name} has to be a table: [tool.alembic_drift]")
+            raise DriftError(f"alembic_drift in {file.name} must be a table: [tool.alembic_drift]")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DriftError(f"{file.name} is not TOML: {error}") from error
+        raise DriftError(f"{file.name} is not valid TOML: {error}") from error
     unknown = set(found) - {"own_objects"}
     if unknown:
         raise DriftError(
-            f"[tool.alembic_drift] of {file.name} knows own_objects, not {', '.join(sorted(unknown))}"
+            f"[tool.alembic_drift] in {file.name} supports only own_objects, not {', '.join(sorted(unknown))}"
         )
     return dict(found)

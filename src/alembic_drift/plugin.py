@@ -1,4 +1,4 @@
-"""The comparators: what Alembic has found is completed by what the server says."""
+"""The comparators: they complete Alembic's operations from the server's catalogs."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -14,34 +14,34 @@ from sqlalchemy.dialects import postgresql
 from alembic_drift.compare import Comparison
 from alembic_drift.filters import Filters
 from alembic_drift.found import take_over
-from alembic_drift.internals import leave_defaults
+from alembic_drift.internals import skip_default_comparison
 from alembic_drift.kinds import KIND_OF, across, attached, views
 from alembic_drift.made import models_of
 from alembic_drift.mending import Mending
-from alembic_drift.objects import UNMADE, Difference, Key
+from alembic_drift.objects import REFUSED, Difference, Key
 from alembic_drift.order import Phase, Plan
 from alembic_drift.ownership import Allowed
-from alembic_drift.quiet import without_untrue
+from alembic_drift.quiet import without_misleading_messages
 from alembic_drift.render import ByHandOp, RevisionCompiler
 from alembic_drift.revisions.managed import Managed, managed_by
 from alembic_drift.scratch import MAY_NOT_CREATE, Both, both_sides
 
 log = logging.getLogger("alembic.drift")
 
-_LEFT_ALONE = "left alone, because no model has it and no revision made it"
+_UNMANAGED = "unmanaged (in no model, created by no revision)"
 _NOT_COMPARED = (
     "views, functions, triggers, policies, rules, types, sequences, collations, storage, validity, and the"
-    " parts of columns, indexes and constraints that Alembic does not look at"
+    " parts of columns, indexes and constraints that Alembic does not compare"
 )
 
 
 def begin(
     context: AutogenContext, _upgrade_ops: ops.UpgradeOps, schemas: set[str | None]
 ) -> PriorityDispatchResult:
-    """Have Alembic look into every schema of the models, and keep it from telling what it detects.
+    """Have Alembic read every schema of the models, and keep it from logging what it detects.
 
-    What is true of it is told at the end. And from comparing defaults: it pastes them into a query, which a
-    quote in a default breaks.
+    The differences are reported at the end. Alembic must not compare defaults either: it pastes them into a
+    query, which a quote in a default breaks.
     """
     connection, migration = context.connection, context.migration_context
     assert connection is not None  # noqa: S101 - autogenerate always has one
@@ -54,31 +54,31 @@ def begin(
     for schema in {table.schema for table in context.sorted_tables} - {None, default}:
         if context.run_name_filters(schema, "schema", {}):
             schemas.add(schema)
-    leave_defaults(migration)
-    migration.opts.setdefault(_QUIET, ExitStack()).enter_context(without_untrue())
+    skip_default_comparison(migration)
+    migration.opts.setdefault(_QUIET, ExitStack()).enter_context(without_misleading_messages())
     return PriorityDispatchResult.CONTINUE
 
 
-# Where the options of a context hold why it cannot compare.
+# The option of a context that says why it cannot compare.
 _REASON = "alembic_drift.reason"
-# And what ends the silence of Alembic's comparators.
+# The option of a context that ends the silence of Alembic's comparators.
 _QUIET = "alembic_drift.quiet"
 
 
 def end(
     context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[str | None]
 ) -> PriorityDispatchResult:
-    """Compare, or say why that cannot be, and leave what it used as it was."""
+    """Let Alembic's comparators log again, then compare or log why that is impossible."""
     migration = context.migration_context
     migration.opts.pop(_QUIET, ExitStack()).close()
-    # Expressions of a revision are rendered by this dialect; that of the connection doubles percent signs.
+    # This dialect renders the expressions of a revision; the connection's dialect doubles percent signs.
     dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
     dialect.statement_compiler = RevisionCompiler
     migration.impl.dialect = dialect
     if _REASON in migration.opts:
         assert context.connection is not None  # noqa: S101 - autogenerate always has one
         managed = _managed(context, context.connection.dialect.default_schema_name)
-        upgrade_ops.ops[:] = list(_without_own(context, upgrade_ops, managed))
+        upgrade_ops.ops[:] = list(_without_unmanaged(context, upgrade_ops, managed))
         log.warning("not compared: %s, because %s", _NOT_COMPARED, migration.opts[_REASON])
     else:
         _compare(context, upgrade_ops, schemas)
@@ -86,14 +86,14 @@ def end(
 
 
 def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[str | None]) -> None:
-    """Complete what Alembic's comparators have found.
+    """Complete the operations of Alembic's comparators.
 
-    Prints a line for each difference, and for each object of the operator's own. ``alembic check`` fails when
-    there is a difference.
+    Prints a line for each difference, and for each unmanaged object. ``alembic check`` fails when there is a
+    difference.
     """
     connection, migration = context.connection, context.migration_context
     assert connection is not None  # noqa: S101 - autogenerate always has one
-    assert context.metadata is not None  # noqa: S101 - so it does metadata
+    assert context.metadata is not None  # noqa: S101 - autogenerate always has some
     metadatas = [context.metadata] if isinstance(context.metadata, sa.MetaData) else list(context.metadata)
     models = models_of(metadatas)
     default = connection.dialect.default_schema_name
@@ -109,13 +109,13 @@ def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[
     with both_sides(connection, models, {*schemas, *others}, ignored) as sides:
         managed = _managed(context, next((both.default for both in sides.values()), None))
         for schema, both in sides.items():
-            if schema in others:  # of which the models have a type or sequence, and no table
+            if schema in others:  # the models have types or sequences in it, but no table
                 of_models = {key: facts for key, facts in both.database.items() if key in both.models}
                 both = replace(both, database=of_models)
-            mending, own = _mend(context, both, schema, managed, allowed)
+            mending, own = _compare_schema(context, both, schema, managed, allowed)
             mendings.append(mending)
             for key in own:
-                _tell(context, f"{_LEFT_ALONE}: {key}")
+                _print_line(context, f"{_UNMANAGED}: {key}")
         across.order(mendings)
         for mending in mendings:
             mending.remade = attached.to_remake(mending)
@@ -123,29 +123,29 @@ def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[
             _plan(mending)
     differences = [difference for mending in mendings for difference in mending.differences]
     for difference in differences:
-        _tell(context, str(difference))
-    for line in allowed.idle():
+        _print_line(context, str(difference))
+    for line in allowed.unmatched():
         log.warning("%s", line)
     hints = [hint for mending in mendings for hint in mending.hints]
     for hint in hints:
         log.warning("%s", hint)
     planned = [plan for mending in mendings for plan in mending.planned]
     for of in found:
-        if _schema_of(of[1]) not in sides:  # which include_name leaves out: it is as Alembic tells it
+        if _schema_of(of[1]) not in sides:  # include_name excludes it: Alembic's operations stay
             planned.append(Plan(Phase.TABLES, *of))
-            differences += _told_by_alembic(context, of[1])
+            differences += _found_by_alembic(context, of[1])
     planned.sort(key=lambda plan: plan[:2])
     by_hand = [line for mending in mendings for line in mending.by_hand]
     notes: list[ops.MigrateOperation] = [ByHandOp(by_hand, hints)] if by_hand or (hints and planned) else []
     upgrade_ops.ops[:] = [*notes, *(plan.operation for plan in planned)]
-    # What alembic check lists.
+    # alembic check lists these.
     vars(upgrade_ops)["as_diffs"] = lambda: differences
 
 
-def _mend(
+def _compare_schema(
     context: AutogenContext, both: Both, schema: str | None, managed: Managed, allowed: Allowed
 ) -> tuple[Mending, list[Key]]:
-    """Compare one schema; returns what its differences are mended with, and what is the operator's own."""
+    """Compare one schema; return its differences and their resolution, and its unmanaged objects."""
     assert context.connection is not None  # noqa: S101 - autogenerate always has one
     dialect = context.connection.dialect
     tables = {
@@ -175,20 +175,20 @@ def _mend(
         clashing=compared.clashing,
         probes=both.probes,
         columns=lambda table: context.inspector.get_columns(table, schema),
-        hints=compared.spared,
+        hints=compared.warnings,
     )
     mending.rebuilt = views.to_rebuild(mending)
-    return mending, list(compared.own_to_tell())
+    return mending, list(compared.own_to_report())
 
 
 def _plan(mending: Mending) -> None:
-    """Plan what mends the differences, and note what no operation does."""
+    """Plan operations for the differences, and note those that no operation resolves."""
     differing = {difference.key: None for difference in mending.differences}
     for key in {**differing, **dict.fromkeys(sorted(mending.remade, key=str))}:
         aspects = {difference.aspect for difference in mending.of(key)}
         left: Iterable[str] = aspects
         can_mend = key.name not in mending.clashing and not mending.is_unwritten(key)
-        if can_mend and UNMADE not in aspects:
+        if can_mend and REFUSED not in aspects:
             left = set(KIND_OF[key.kind].mend(mending, key, aspects))
         mending.by_hand += [str(difference) for difference in mending.of(key) if difference.aspect in left]
     mending.plan_renames()
@@ -198,14 +198,14 @@ def _plan(mending: Mending) -> None:
             mending.plan(Phase.TABLES, operation, number=10_000 + number)
 
 
-def _told_by_alembic(context: AutogenContext, operation: ops.MigrateOperation) -> list[Difference]:
-    """Return what Alembic has found in a schema that the filters leave out."""
+def _found_by_alembic(context: AutogenContext, operation: ops.MigrateOperation) -> list[Difference]:
+    """Return the tables that Alembic found in a schema that include_name excludes."""
     name = operation.table_name if isinstance(operation, ops.CreateTableOp) else None
     if name is None:
         return []
     key = Key("table", None, f"{_schema_of(operation)}.{name}")
-    found = Difference(key, "", None, "it; include_name leaves its schema out, so nobody has looked there")
-    _tell(context, str(found))
+    found = Difference(key, "", None, "its schema was not read, because include_name excludes it")
+    _print_line(context, str(found))
     return [found]
 
 
@@ -221,7 +221,7 @@ def _schema_of(operation: ops.MigrateOperation) -> str | None:
     return getattr(operation, "schema", getattr(operation, "source_schema", None))
 
 
-def _tell(context: AutogenContext, line: str) -> None:
+def _print_line(context: AutogenContext, line: str) -> None:
     config = context.migration_context.config
     (log.info if config is None else config.print_stdout)(line.replace("%", "%%") if config is None else line)
 
@@ -231,29 +231,29 @@ def _managed(context: AutogenContext, default: str | None) -> Managed:
     return Managed() if script is None else managed_by(script, default)
 
 
-def _without_own(
+def _without_unmanaged(
     context: AutogenContext, upgrade_ops: ops.UpgradeOps, managed: Managed
 ) -> Iterator[ops.MigrateOperation]:
-    """Yield what Alembic has found without what would drop the operator's own, or make a view a table.
+    """Yield Alembic's operations, except those that drop an unmanaged object or create a table for a view.
 
-    Alembic's operations stay as it tells them; the operator's own is told as ever.
+    Reports each unmanaged object.
     """
     of_views = {(table.schema, table.name) for table in context.sorted_tables if table.is_view}
     for operation in upgrade_ops.ops:
         for inner in operation.ops if isinstance(operation, ops.ModifyTableOps) else [operation]:
-            if _drops_own(inner, managed):
-                _tell(context, f"{_LEFT_ALONE}: {_dropped_by(inner)}")
+            if _drops_unmanaged(inner, managed):
+                _print_line(context, f"{_UNMANAGED}: {_dropped_by(inner)}")
         if isinstance(operation, ops.ModifyTableOps):
-            operation.ops = [inner for inner in operation.ops if not _drops_own(inner, managed)]
+            operation.ops = [inner for inner in operation.ops if not _drops_unmanaged(inner, managed)]
             if operation.ops and (operation.schema, operation.table_name) not in of_views:
                 yield operation
-        elif not _drops_own(operation, managed) and not (
+        elif not _drops_unmanaged(operation, managed) and not (
             isinstance(operation, ops.CreateTableOp) and (operation.schema, operation.table_name) in of_views
         ):
             yield operation
 
 
-def _drops_own(operation: ops.MigrateOperation, managed: Managed) -> bool:
+def _drops_unmanaged(operation: ops.MigrateOperation, managed: Managed) -> bool:
     key = _dropped_by(operation)
     return key is not None and key not in managed.of(_schema_of(operation))
 

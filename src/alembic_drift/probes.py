@@ -1,4 +1,4 @@
-"""What only the server can say: it is asked in the scratch schema, in a savepoint that is undone."""
+"""Asks the server in the scratch schema, in savepoints that are rolled back."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,37 +14,37 @@ _NAME = "drift probe"
 
 
 Again = Callable[[str, str, str], tuple[Sequence[str], str]]
-"""For a table, a name and a definition: what makes one again, and what asks how the server writes it."""
+"""For a table, a name and a definition: statements that recreate an object, and the query for its text."""
 
 
 class Cast(NamedTuple):
-    """How the type of a column is changed: what USING has to say, and whether the default goes along."""
+    """How a column's type is changed: the USING expression, and whether the default can be converted too."""
 
     using: str | None
     keeps_default: bool
 
 
 class Probes:
-    """Asks about one schema of the models."""
+    """Questions about one schema of the models."""
 
     def __init__(
         self, connection: sa.Connection, path: str, scratch: str, renamed: Callable[[str], str]
     ) -> None:
-        """Ask on a connection.
+        """Prepare to ask on a connection.
 
         :param path: the search_path in which the models' objects are found before those of the database.
-        :param scratch: the scratch schema.
-        :param renamed: puts the names of schemas in the place of those of scratch schemas.
+        :param scratch: the name of the scratch schema.
+        :param renamed: replaces the names of scratch schemas by those of the schemas that they stand for.
         """
         self._connection, self._path, self._scratch, self._renamed = connection, path, scratch, renamed
 
     def cast(self, column: str, old: str, new: str, default: str | None) -> Cast | None:
-        """Return how a column comes from one type to another, or None where the server has no cast.
+        """Return how a column is converted to another type; None if the server has no cast.
 
-        :param column: its name, for USING.
-        :param old: its type now, as the server writes it.
-        :param new: the type it is to have.
-        :param default: the expression of its default now, if it has one.
+        :param column: the name of the column, for USING.
+        :param old: its current type, as the server writes it.
+        :param new: the new type.
+        :param default: the expression of its current default, if it has one.
         """
         for using in (None, f"{quote(column)}::{new}"):
             for kept in [default, None] if default is not None else [None]:
@@ -63,12 +63,12 @@ class Probes:
         return False
 
     def written_again(self, key: Key, facts: Facts, again: Again | None) -> str | None:
-        """Return what the server writes of its own text, once that is executed; None if it cannot be.
+        """Return the server's text of an object after executing its first text once more; None if that fails.
 
-        An operation is made of what the server writes, and for some expressions it then writes another text:
-        ``kind IN ('a', 'b')`` of a varchar.
+        Operations contain the server's text, and PostgreSQL changes some expressions again when it executes
+        them: ``kind IN ('a', 'b')`` of a varchar.
 
-        :param again: what makes an object of its kind again.
+        :param again: how to recreate an object of this kind.
         """
         probe = qualified(_NAME, self._scratch)
         written = facts["_written"]
@@ -97,7 +97,7 @@ class Probes:
 
     @contextmanager
     def _undone(self) -> Iterator[Callable[[str], Any]]:
-        """Yield what sends a statement; an error of the server ends the block, and is no error."""
+        """Yield a function that executes a statement; an error of the server only ends the block."""
 
         def send(statement: str) -> Any:
             return self._connection.execute(sa.text(as_text(statement)))

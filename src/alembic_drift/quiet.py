@@ -1,4 +1,4 @@
-"""Lines of Alembic's comparators that are not true where this plugin compares."""
+"""Suppresses messages of Alembic's comparators that are misleading where this plugin compares."""
 
 import logging
 import warnings
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def without_untrue() -> Iterator[None]:
-    """Keep Alembic's comparators from saying what is not true of what is compared here."""
+def without_misleading_messages() -> Iterator[None]:
+    """Suppress what Alembic's comparators say about objects that this plugin compares."""
     for logger in _LOGGERS:
-        logger.addFilter(_is_true)
+        logger.addFilter(_is_accurate)
     try:
         with warnings.catch_warnings():
             for message in _WARNINGS:
@@ -18,22 +18,22 @@ def without_untrue() -> Iterator[None]:
             yield
     finally:
         for logger in _LOGGERS:
-            logger.removeFilter(_is_true)
+            logger.removeFilter(_is_accurate)
 
 
-def _is_true(record: logging.LogRecord) -> bool:
-    """Leave out what Alembic says of what is compared here: what it detects, and what it cannot compare."""
-    return not any(words in record.msg for words in _UNTRUE)
+def _is_accurate(record: logging.LogRecord) -> bool:
+    """Return False for messages about what Alembic detects or cannot compare: this plugin compares it."""
+    return not any(words in record.msg for words in _MISLEADING)
 
 
-_UNTRUE = (
+_MISLEADING = (
     "Detected ",
     "assuming equal and skipping",
 )
 
 _WARNINGS = (
     r"(?s).*xpression compare cannot proceed",
-    # SQLAlchemy cannot reflect that a check is NOT VALID or NO INHERIT; the catalogs say it.
+    # SQLAlchemy cannot reflect that a check is NOT VALID or NO INHERIT; the catalogs show it.
     r"Can't validate argument 'dialect_options'",
 )
 

@@ -1,4 +1,4 @@
-"""How autogenerate writes what Alembic has no operation or no renderer for."""
+"""Renders operations that Alembic does not have or cannot render."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -13,26 +13,26 @@ from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 from alembic_drift.sql import as_text, literal
 
 
-class BothWays(ops.OpContainer):
-    """Operations of an upgrade, and those of its downgrade, where the second are not the first reversed."""
+class WithDowngrade(ops.OpContainer):
+    """Operations of an upgrade and those of its downgrade, if these are not simply the reverse."""
 
     def __init__(self, up: Sequence[ops.MigrateOperation], down: Sequence[ops.MigrateOperation]) -> None:
         super().__init__(up)
         self.down = down
 
-    def reverse(self) -> "BothWays":
-        """Return them for the other direction."""
-        return BothWays(self.down, self.ops)
+    def reverse(self) -> "WithDowngrade":
+        """Return the operations for the other direction."""
+        return WithDowngrade(self.down, self.ops)
 
 
 class ByHandOp(ops.MigrateOperation):
-    """Differences that no operation mends, and hints: comments at the top of the revision."""
+    """Differences that no operation resolves, and hints: comments at the top of the revision."""
 
     def __init__(self, lines: Sequence[str], hints: Sequence[str]) -> None:
         self.lines, self.hints = lines, hints
 
     def reverse(self) -> "ByHandOp":
-        """Return nothing to say: the comment stands in the revision once."""
+        """Return an operation without lines: the comment is written once."""
         return ByHandOp([], [])
 
 
@@ -44,17 +44,17 @@ class RevisionCompiler(PGCompiler_psycopg):
 
 
 class Rewrites(NamedTuple):
-    """Which tables a statement reads or writes as a whole, under a lock that stops others.
+    """The tables that a statement scans or rewrites under a lock that blocks others.
 
-    It goes with the statement as its execution option "rewrites". What runs revisions beside others can ask.
+    It is the execution option "rewrites" of the statement, for programs that run revisions beside others.
     """
 
     what: str
-    """What is done, for a person."""
+    """What the statement does, for people."""
     tables: str
-    """A SELECT of the tables, none if there is nothing to do."""
+    """A SELECT of the tables; no rows if there is nothing to do."""
     instead: str
-    """The way round."""
+    """What to do instead."""
 
 
 def run(operations: Operations, statement: str, rewrites: Rewrites | None = None) -> None:
@@ -64,7 +64,7 @@ def run(operations: Operations, statement: str, rewrites: Rewrites | None = None
 
 
 def as_one(statements: Sequence[str]) -> str:
-    """Return statements of an operation with nothing between them, whatever transactions there are."""
+    """Return statements as one, so that nothing runs between them, whatever the transaction mode."""
     if len(statements) == 1:
         return statements[0]
     body = "\n".join(f"EXECUTE {literal(statement)};" for statement in statements)
@@ -73,23 +73,23 @@ def as_one(statements: Sequence[str]) -> str:
 
 
 def text_of(text: str) -> str:
-    """Return a text as Python writes it, a line of it on a line."""
+    """Return a text as Python source, one line for each line of the text."""
     lines = text.splitlines(keepends=True)
     return repr(text) if len(lines) == 1 else "\n".join(["", *(f"    {line!r}" for line in lines)])
 
 
 def in_schema(schema: str | None) -> str:
-    """Return the argument that names a schema, if it is given."""
+    """Return the schema argument of an operation; empty for None."""
     return f", schema={schema!r}" if schema else ""
 
 
 def imported(context: AutogenContext) -> None:
-    """Have the revision import our operations: they are known to ``op`` from then on."""
+    """Have the revision import the plugin's operations, which adds them to ``op``."""
     context.imports.add("import alembic_drift.operations  # noqa: F401")
 
 
-@renderers.dispatch_for(BothWays)
-def _render_both_ways(context: AutogenContext, operation: BothWays) -> list[str]:
+@renderers.dispatch_for(WithDowngrade)
+def _render_with_downgrade(context: AutogenContext, operation: WithDowngrade) -> list[str]:
     return [line for inner in operation.ops for line in _lines(render_op(context, inner))]
 
 
@@ -102,7 +102,7 @@ def _render_by_hand(context: AutogenContext, operation: ByHandOp) -> list[str]:
     lines = [f"# {hint}" for hint in operation.hints]
     if operation.lines:
         lines += [
-            "# To settle by hand, because no operation does it:",
+            "# Resolve manually (no operation does this):",
             *(f"# - {line}" for line in operation.lines),
         ]
     if lines:
@@ -110,7 +110,7 @@ def _render_by_hand(context: AutogenContext, operation: ByHandOp) -> list[str]:
     return []
 
 
-# Alembic's own says that it cannot.
+# Alembic's own renderer raises an error.
 @renderers.dispatch_for(ops.CreatePrimaryKeyOp, replace=True)
 def _render_create_primary_key(_context: AutogenContext, operation: ops.CreatePrimaryKeyOp) -> str:
     name, columns = str(operation.constraint_name), list(operation.columns)
@@ -120,7 +120,7 @@ def _render_create_primary_key(_context: AutogenContext, operation: ops.CreatePr
 
 
 class ConvertOp(ops.AlterColumnOp):
-    """Another type of a column, with the expression that converts what there is."""
+    """A change of a column's type, with the expression that converts its values."""
 
     def __init__(self, *arguments: Any, using: str, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -129,7 +129,7 @@ class ConvertOp(ops.AlterColumnOp):
 
 @renderers.dispatch_for(ConvertOp)
 def _render_convert(context: AutogenContext, operation: ConvertOp) -> str:
-    # Alembic renders no options of a dialect here.
+    # Alembic does not render options of a dialect here.
     plain = ops.AlterColumnOp(operation.table_name, operation.column_name)
     rendered: str = renderers.dispatch(plain)(context, operation)
     return f"{rendered.rstrip().removesuffix(')')}, postgresql_using={operation.using!r})"

@@ -1,6 +1,6 @@
-"""The models, made by PostgreSQL in scratch schemas that nobody ever sees.
+"""Creates the models with PostgreSQL, in scratch schemas that no other session sees.
 
-All is done in a transaction or savepoint that is undone, so nothing of it outlives a crash.
+Everything runs in a transaction or savepoint that is rolled back, so that nothing remains after a crash.
 """
 
 import logging
@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from alembic_drift.catalog import SET_PATH, read, renamed
-from alembic_drift.doubts import Block, Doubts, too_early, undecided
+from alembic_drift.doubts import Block, Doubts, conditional_blocks, too_early
 from alembic_drift.driver import first_line, is_in_autocommit
 from alembic_drift.errors import DriftError
-from alembic_drift.made import Models, Statement, Unmade, make, statements_of
+from alembic_drift.made import Models, Refused, Statement, make, statements_of
 from alembic_drift.objects import Catalog, Key
 from alembic_drift.probes import Probes
 
@@ -29,13 +29,13 @@ class Both:
     """One schema on both sides."""
 
     name: str
-    """In the database."""
+    """Its name in the database."""
     database: Catalog
     models: Catalog
-    unmade: dict[Key, str]
-    """What could not be made of the models, and why."""
+    refused: dict[Key, str]
+    """The objects of the models that could not be created, and why."""
     doubts: Doubts
-    """What they may make, and nobody can know."""
+    """The objects that the models may create, but that cannot be compared."""
     probes: Probes
     default: str
     """The name of the first schema of the search_path."""
@@ -48,35 +48,35 @@ def both_sides(
     schemas: Iterable[str | None],
     ignored: set[str],
 ) -> Iterator[dict[str | None, Both]]:
-    """Yield for each schema what it holds, and what it would hold if the models made it.
+    """Yield for each schema what it contains, and what it would contain if the models created it.
 
-    Both sides are read by the same query and so in the same words.
+    Both sides are read by the same query, so that they are written alike.
 
     :param schemas: the schemas to read; None is the first one of the search_path.
-    :param ignored: relations that are no part of the schema: Alembic's own.
+    :param ignored: relations that are not compared: the tables of Alembic.
     """
     schemas = sorted(set(schemas), key=lambda schema: schema or "")
     with _undone(connection):
         path, visible = connection.execute(_WHERE).one()
         if not visible and None in schemas:
-            raise DriftError(f"no schema of the search_path ({path}) exists; create it, or name another one")
+            raise DriftError(f"no schema of the search_path ({path}) exists; create one, or change the path")
         names = {schema: str(schema or visible[0]) for schema in {*schemas, *models.schemas, None}}
         found = {schema: read(connection, names[schema], path, ignored) for schema in schemas}
         scratch, written = _make_scratch(connection, names)
-        # In the path stand the scratch schemas of those that stand in it: what is not in the path is written
-        # with its schema, and both sides have to be written alike.
+        # Only the scratch schemas of schemas in the path are in the path. What is outside the path is written
+        # with its schema, and both sides must be written alike.
         scratch_path = ", ".join([*(scratch[name] for name in visible if name in scratch), path])
         places = {schema: scratch[names[schema]] for schema in names}
         connection.execute(SET_PATH, {"path": scratch_path})
         rename = {place: (name, written[name]) for name, place in scratch.items()}
-        unmade, failed = Unmade(), list[Statement]()
+        refused, failed = Refused(), list[Statement]()
         if models.elements is None:
             _create_all(connection, models.metadatas, places)
-            blocks = [Block("an event that asks the database", "", is_untold=True)]
+            blocks = [Block("an event that queries the database", "", is_opaque=True)]
         else:
             statements = statements_of(models.elements, places, names[None], connection.dialect)
-            unmade, failed = make(connection, statements, {scratch[name]: written[name] for name in scratch})
-            blocks = undecided(statements)
+            refused, failed = make(connection, statements, {scratch[name]: written[name] for name in scratch})
+            blocks = conditional_blocks(statements)
             for line in too_early(statements, places[None]):
                 log.warning("%s", line)
         made = {
@@ -92,9 +92,9 @@ def both_sides(
                 made[schema],
                 {
                     key: renamed(why, rename)
-                    # What plain SQL makes is nobody's schema: told with the first.
+                    # Plain SQL belongs to no schema; it is reported with the first one.
                     for place in {places[schema], places[None if schema == told_first else schema]}
-                    for key, why in unmade.get(place, {}).items()
+                    for key, why in refused.get(place, {}).items()
                 },
                 Doubts(failed, blocks, places[schema], is_first=places[schema] == places[None]),
                 Probes(connection, scratch_path, places[schema], partial(renamed, rename=rename)),
@@ -104,24 +104,24 @@ def both_sides(
         }
 
 
-# A server with JIT compiles the query of the catalogs for 0.8 s and then runs it in 0.02 s.
+# With JIT, the server compiles the query of the catalogs for 0.8 s and then runs it in 0.02 s.
 _WHERE = sa.text(
     "SELECT current_setting('search_path'), current_schemas(false)::text[]"
     " FROM set_config('jit', 'off', true)"
 )
 MAY_NOT_CREATE = sa.text("""\
 SELECT CASE
-    WHEN current_setting('transaction_read_only')::boolean THEN 'the transaction may only read'
+    WHEN current_setting('transaction_read_only')::boolean THEN 'the transaction is read-only'
     WHEN NOT has_database_privilege(current_database(), 'CREATE') THEN format(
-        'role %s may not create a schema in database %s; GRANT CREATE ON DATABASE lets it',
+        'role %s cannot create a schema in database %s; GRANT CREATE ON DATABASE allows it',
         current_user, current_database())
 END""")
-"""Why the role cannot have the models made in a scratch schema, or NULL."""
+"""Why the role cannot create a scratch schema; NULL if it can."""
 
 
 @contextmanager
 def _undone(connection: sa.Connection) -> Iterator[None]:
-    """Undo at the end whatever was done."""
+    """Roll back everything at the end."""
     if is_in_autocommit(connection):
         connection.exec_driver_sql("BEGIN")
         try:
@@ -141,7 +141,7 @@ def _undone(connection: sa.Connection) -> Iterator[None]:
 def _make_scratch(
     connection: sa.Connection, names: dict[str | None, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Create a scratch schema for each schema; returns their names, and each schema's as SQL writes it."""
+    """Create a scratch schema for each schema; return their names, and the schemas' names quoted for SQL."""
     tag = uuid.uuid4().hex[:12]
     scratch = {name: f"drift_scratch_{tag}_{number:04}" for number, name in enumerate({*names.values()})}
     for name in scratch.values():
@@ -159,7 +159,7 @@ def _make_scratch(
 def _create_all(
     connection: sa.Connection, metadatas: Sequence[sa.MetaData], schemas: dict[str | None, str]
 ) -> None:
-    """Make the models as ``create_all`` does, with the database at hand."""
+    """Create the models with ``create_all``, for events that query the database."""
     translated = {name: schema for name, schema in schemas.items() if name is not None}
     before = connection.get_execution_options().get("schema_translate_map")
     connection.execution_options(schema_translate_map=translated)
@@ -169,6 +169,6 @@ def _create_all(
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
-        raise DriftError(f"the models cannot be made in a scratch schema: {first_line(error)}") from error
+        raise DriftError(f"cannot create the models in a scratch schema: {first_line(error)}") from error
     finally:
         connection.execution_options(schema_translate_map=before)

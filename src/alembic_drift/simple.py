@@ -1,4 +1,4 @@
-"""Operations that are a few statements and nothing else: one way to execute them, and one to write them."""
+"""Operations that only execute a few statements."""
 
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
@@ -11,11 +11,11 @@ from alembic_drift.render import imported, run
 from alembic_drift.sql import literal, qualified, quote
 
 Value = str | int | float | bool | None
-"""Of an option; None takes it away."""
+"""The value of an option; None resets it."""
 
 
 class SimpleOp(ops.MigrateOperation):
-    """Statements that change nothing where all is as it is to be."""
+    """Statements that change nothing if their result already exists."""
 
     operation: ClassVar[str]
 
@@ -24,7 +24,7 @@ class SimpleOp(ops.MigrateOperation):
         raise NotImplementedError
 
     def arguments(self) -> Iterator[str]:
-        """Yield the arguments of the operation as Python writes them."""
+        """Yield the arguments of the operation as Python source."""
         raise NotImplementedError
 
 
@@ -55,7 +55,7 @@ class RelationOp(SimpleOp):
 
 
 def named(**given: object) -> Iterator[str]:
-    """Yield the arguments that are given by their names."""
+    """Yield the keyword arguments that are not None."""
     return (f"{name}={value!r}" for name, value in given.items() if value is not None)
 
 

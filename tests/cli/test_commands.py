@@ -242,7 +242,7 @@ def test_a_role_that_may_only_read_is_told_what_is_not_compared(head: Database, 
     result = alembic_program("check", url=url, cwd=project, PYTHONPATH=str(project / "src"))
     head.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
     [line] = [line for line in result.stderr.splitlines() if "not compared" in line]
-    assert f"because role {role} may not create a schema in database {info.dbname}" in line
+    assert f"because role {role} cannot create a schema in database {info.dbname}" in line
 
 
 def test_history_needs_no_database(project: Path) -> None:

@@ -104,7 +104,7 @@ def go_round(project: Project, before: list[str], *named: str) -> str:
     lines = project.said.getvalue().splitlines()
     for name in named:
         assert any(line.startswith(f"{name}:") for line in lines), (name, lines)
-    assert "To settle by hand" not in text, text
+    assert "Resolve manually" not in text, text
     project.run("upgrade", "head")
     if before:
         assert_same(schema_of(database), before, text)

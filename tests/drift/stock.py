@@ -232,7 +232,7 @@ class Stock:
             assert re.search(r"def upgrade.*\n(    \"\"\".*\n)?    # .*\n    pass\n", text), text
         if case.by_hand or not case.expected:
             return text
-        assert "To settle by hand" not in text, text
+        assert "Resolve manually" not in text, text
         self.upgrade()
         # What create_all makes is no difference. Of the cases that are compared with it, every other one sees
         # that: it takes as long as to write the revision.

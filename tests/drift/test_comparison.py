@@ -32,7 +32,7 @@ def read_both(connection: sa.Connection, metadata: sa.MetaData) -> tuple[str, Ca
     """Return the name of the first schema, what it holds, and what it would hold if the models made it."""
     with both_sides(connection, models_of([metadata]), {None}, set()) as sides:
         both = sides[None]
-        assert both.unmade == {}
+        assert both.refused == {}
         return both.name, both.database, both.models
 
 
@@ -121,8 +121,8 @@ def test_the_servers_own_bookkeeping_is_no_difference(project: Project) -> None:
         "UPDATE pg_class SET reloptions = '{pg_counter=1,fillfactor=70}' WHERE relname = 'streaming_chunks'"
     )
     assert project.check() == [
-        "column api_requests.domain: attribute options: the database has n_distinct=5, the models say none",
-        "table streaming_chunks: storage parameters: the database has fillfactor=70, the models say none",
+        "column api_requests.domain: attribute options: the database has n_distinct=5, the models have none",
+        "table streaming_chunks: storage parameters: the database has fillfactor=70, the models have none",
     ]
 
 
@@ -151,12 +151,12 @@ def test_the_lines_say_what_is_where(project: Project) -> None:
     project.database.execute("CREATE TABLE audit (id integer)")
     lines = project.check()
     assert lines == [
-        "column api_requests.model: default: the database has 'x'::character varying, the models say none",
-        "index idx_requests_message_count on api_requests: not in the database; the models say CREATE INDEX"
+        "column api_requests.model: default: the database has 'x'::character varying, the models have none",
+        "index idx_requests_message_count on api_requests: only in the models: CREATE INDEX"
         " idx_requests_message_count ON public.api_requests USING btree (message_count)",
     ]
     said = project.said.getvalue().splitlines()
-    assert said == ["left alone, because no model has it and no revision made it: table audit", *lines]
+    assert said == ["unmanaged (in no model, created by no revision): table audit", *lines]
 
 
 def test_check_on_the_command_line(head: Database) -> None:
@@ -165,8 +165,8 @@ def test_check_on_the_command_line(head: Database) -> None:
     result = alembic_program("check", url=url_of(head))
     assert result.returncode == 255, "Alembic's own exit code"
     assert result.stdout.splitlines() == [
-        "left alone, because no model has it and no revision made it: function f()",
-        "index idx_requests_message_count on api_requests: not in the database; the models say CREATE INDEX"
+        "unmanaged (in no model, created by no revision): function f()",
+        "index idx_requests_message_count on api_requests: only in the models: CREATE INDEX"
         " idx_requests_message_count ON public.api_requests USING btree (message_count)",
         "FAILED: New upgrade operations detected: [index idx_requests_message_count on api_requests]",
     ]
@@ -220,10 +220,10 @@ def test_an_allowed_object_is_not_told(project: Project, tmp_path: Path, change:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[tool.alembic_drift]\nown_objects = 'index x'", "has to be a list of patterns"),
-        ("[tool.alembic_drift]\nown = ['index x']", "knows own_objects, not own"),
-        ("[tool.alembic_drift", "is not TOML"),
-        ("[tool]\nalembic_drift = 3", "has to be a table"),
+        ("[tool.alembic_drift]\nown_objects = 'index x'", "must be a list of patterns"),
+        ("[tool.alembic_drift]\nown = ['index x']", "supports only own_objects, not own"),
+        ("[tool.alembic_drift", "is not valid TOML"),
+        ("[tool]\nalembic_drift = 3", "must be a table"),
     ],
 )
 def test_a_malformed_allow_list_is_one_line(tmp_path: Path, text: str, said: str) -> None:
@@ -256,13 +256,11 @@ def test_a_role_that_may_not_create_a_schema_is_told_what_was_not_compared(
         project.run("check")
     head.execute(f"REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}")
     assert "not compared: views, functions, triggers" in caplog.text
-    assert f"role {role} may not create a schema in database {head.info.dbname}" in caplog.text
+    assert f"role {role} cannot create a schema in database {head.info.dbname}" in caplog.text
     assert "mine" not in str(found.value), "an index of the operator's own is not to be dropped"
     assert "hourly_stats" not in str(found.value)
     assert "token_count" in str(found.value), "a default that Alembic does see"
-    assert (
-        "left alone, because no model has it and no revision made it: index mine" in project.said.getvalue()
-    )
+    assert "unmanaged (in no model, created by no revision): index mine" in project.said.getvalue()
 
 
 SETTINGS = {
@@ -338,7 +336,7 @@ def test_an_invalid_index_is_built_anew(project: Project) -> None:
     )
     assert project.check() == [
         "index idx_requests_message_count on api_requests: validity: the database has invalid,"
-        " the models say none"
+        " the models have none"
     ]
     project.autogenerate()
     project.run("upgrade", "head")
@@ -372,8 +370,8 @@ def test_what_cannot_be_made_is_named_and_all_else_compared(empty: Database) -> 
         engine.connect() as connection,
         both_sides(connection, models_of([metadata]), {None}, set()) as sides,
     ):
-        assert sides[None].unmade[Key("table", None, "t")] == "function no_such_function() does not exist"
-        assert Key("index", "u", "nothing") in sides[None].unmade
+        assert sides[None].refused[Key("table", None, "t")] == "function no_such_function() does not exist"
+        assert Key("index", "u", "nothing") in sides[None].refused
         assert {str(key) for key in sides[None].models} == {"table u", "column u.a"}
     engine.dispose()
 
@@ -389,7 +387,7 @@ def test_what_refers_to_what_cannot_be_made_locks_nothing(empty: Database) -> No
         engine.connect() as connection,
         both_sides(connection, models_of([metadata]), {None}, set()) as sides,
     ):
-        assert [str(key) for key in sides[None].unmade] == ["table t"]
+        assert [str(key) for key in sides[None].refused] == ["table t"]
         held = "SELECT mode FROM pg_locks WHERE relation IN ('public.t'::regclass, 'public.u'::regclass)"
         assert set(connection.execute(sa.text(held)).scalars()) <= {"AccessShareLock"}
     engine.dispose()
@@ -433,7 +431,7 @@ def test_models_that_ask_the_database(empty: Database) -> None:
         assert {str(key) for key in models} == {"table t", "column t.a"}
         assert not sa.inspect(connection).get_table_names()
         table.append_column(sa.Column("b", sa.Integer, server_default=sa.text("no_such_function()")))
-        with pytest.raises(DriftError, match="cannot be made.*no_such_function"):
+        with pytest.raises(DriftError, match="cannot create the models.*no_such_function"):
             read_both(connection, metadata)
     engine.dispose()
 
@@ -520,7 +518,7 @@ def test_what_a_revision_made_is_to_be_dropped(project: Project) -> None:
     )
     project.run("upgrade", "head")
     assert [line.partition(":")[0] for line in project.check()] == ["index by_revision on api_requests"]
-    assert "left alone" in project.said.getvalue()
+    assert "unmanaged" in project.said.getvalue()
     assert "by_operator" in project.said.getvalue()
 
 
@@ -546,7 +544,7 @@ def test_what_a_revision_made_goes_and_comes_back(project: Project) -> None:
     before = schema_of(project.database)
     lines = [line.partition(":")[0] for line in project.check()]
     assert lines == ["column streaming_chunks.number", "domain code", "table aa", "table bb", "type kind"]
-    assert "left alone" not in project.said.getvalue()
+    assert "unmanaged" not in project.said.getvalue()
     project.run("revision", message="gone", autogenerate=True, version_path=str(project.folder))
     project.run("upgrade", "head")
     assert project.check() == []

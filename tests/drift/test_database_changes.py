@@ -441,7 +441,7 @@ def test_what_no_operation_mends_is_settled_by_hand(project: Project) -> None:
         assert any(line.startswith(f"{named}:") for line in lines), change
     text = project.autogenerate()
     assert [line for line in lines if f"# - {line}" not in text] == []
-    assert text.index("# To settle by hand") < text.index("def upgrade()")
+    assert text.index("# Resolve manually") < text.index("def upgrade()")
     assert "op." not in text.partition("def upgrade()")[2]
     project.run("upgrade", "head")
     assert schema_of(project.database) == changed
@@ -486,7 +486,7 @@ def test_another_kind_of_thing_under_a_name_of_ours(project: Project, named: str
     before = schema_of(project.database)
     [line] = project.check()
     assert line.startswith(f"{named}: kind: the database has ")
-    assert "left alone" not in project.said.getvalue()
+    assert "unmanaged" not in project.said.getvalue()
     assert f"# - {line}" in project.autogenerate()
     project.run("upgrade", "head")
     assert schema_of(project.database) == before

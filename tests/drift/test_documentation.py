@@ -32,7 +32,7 @@ def test_its_patterns_match() -> None:
         Key("constraint", "orders", "chk_x"),
     ):
         assert key in allowed
-    assert [*allowed.idle()] == []
+    assert [*allowed.unmatched()] == []
 
 
 def test_its_operations_and_files_exist() -> None:

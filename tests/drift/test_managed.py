@@ -114,8 +114,8 @@ def test_a_column_of_the_operators_is_left_alone(project: Project) -> None:
     project.database.execute("ALTER TABLE api_requests ADD user_id text, ADD data text")
     assert project.check() == []
     said = project.said.getvalue()
-    assert "left alone, because no model has it and no revision made it: column api_requests.user_id" in said
-    assert "left alone, because no model has it and no revision made it: column api_requests.data" in said
+    assert "unmanaged (in no model, created by no revision): column api_requests.user_id" in said
+    assert "unmanaged (in no model, created by no revision): column api_requests.data" in said
 
 
 def test_what_the_models_lose_is_a_difference(project: Project, copy: Any) -> None:
@@ -136,7 +136,7 @@ def test_what_the_models_lose_is_a_difference(project: Project, copy: Any) -> No
         "materialized view hourly_stats",
         "function refresh_hourly_stats()",
     }
-    assert "left alone" not in project.said.getvalue()
+    assert "unmanaged" not in project.said.getvalue()
     project.database.execute("ALTER SEQUENCE streaming_chunks_id_seq OWNED BY NONE")
     assert any(line.startswith("sequence streaming_chunks_id_seq:") for line in project.check())
 
@@ -157,6 +157,6 @@ def test_check_runs_no_upgrade_again(project: Project, tmp_path: Path) -> None:
     )
     project.run("upgrade", "head")
     [line] = project.check()
-    assert line.startswith("index by_user on conversation_metrics: not in the models")
+    assert line.startswith("index by_user on conversation_metrics: only in the database")
     assert ran.read_text() == "x"
     assert project.database.execute("SELECT count(*) FROM conversation_metrics").fetchone() == (1,)

@@ -710,6 +710,6 @@ def test_the_operators_own_that_would_go_with_ours_is_noted(project: Project, co
     without_table(METRICS)(copy)
     text = project.autogenerate()
     assert {line for line in text.splitlines() if line.startswith("# - ")} == {
-        "# - index mine on api_requests: no model has it, and it goes with column api_requests.account_id",
-        "# - column conversation_metrics.note: no model has it, and it goes with table conversation_metrics",
+        "# - index mine on api_requests: unmanaged; dropped together with column api_requests.account_id",
+        "# - column conversation_metrics.note: unmanaged; dropped together with table conversation_metrics",
     }

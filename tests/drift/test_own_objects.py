@@ -122,8 +122,8 @@ UNKNOWN = {
     "12-unknown-kind": (["indx audit_*"], r"indx.*(index|kind)"),
     "12-no-kind": (["audit_*"], r"audit_\*"),
     "12-kind-alone": (["index"], r"index"),
-    "12-not-a-list": ("index audit_*", r"has to be a list"),
-    "12-not-texts": ([1], r"has to be a list"),
+    "12-not-a-list": ("index audit_*", r"must be a list"),
+    "12-not-texts": ([1], r"must be a list"),
 }
 
 

@@ -88,7 +88,7 @@ CASES = {
     ),
     # The guard finds the trigger of the database, so nothing is known of what it guards.
     "blocks-and-there": _blocks(
-        _GUARDED, said=[r"left as the database has it, because DO .*: table t, trigger tt on t \(a plain"]
+        _GUARDED, said=[r"not compared, because DO .*: table t, trigger tt on t \(a plain"]
     ),
     "blocks-by-computed-names": _blocks(
         "DO $$BEGIN EXECUTE (SELECT format('SELECT %L', count(*)) FROM pg_class); END$$",
@@ -104,7 +104,7 @@ CASES = {
         """,
         revisions=[f"op.execute('CREATE TABLE t (a int); CREATE TABLE late (up int); {_EARLY}; {_IN_TIME}')"],
         expected=["view v (query)"],
-        said=[r"statement CREATE VIEW v .*: it comes before table late is created"],
+        said=[r"statement CREATE VIEW v .*: it runs before table late is created"],
         equal=False,
         by_hand=True,
     ),
@@ -164,7 +164,7 @@ def test_what_plain_sql_makes_beside_it(stock: Stock) -> None:
         text = stock.autogenerate()
         assert sorted(stock.found) == found
         for name in left:
-            assert f"# - {name}: not in the database" in text, text
+            assert f"# - {name}: only in the models" in text, text
         stock.upgrade()
         assert stock.check() == left
     stock.downgrade("base")

@@ -146,7 +146,7 @@ for text in ("CREATE VIEW w AS SELECT id, a FROM t", "ALTER VIEW w ALTER id SET 
         ],
         sql="CREATE TABLE p1 PARTITION OF p DEFAULT",
         expected=["table p"],
-        text=["# - table p: its partitions p1 go with it"],
+        text=["# - table p: its partitions p1 are dropped with it"],
         by_hand=True,
     ),
     "not-null-of-a-domain": Case(

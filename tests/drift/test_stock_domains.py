@@ -104,7 +104,7 @@ CASES = {
         "int DEFAULT 3",
         'sa.BigInteger, default="3"',
         by_hand=True,
-        text=[r"# - domain d: definition: the database has integer DEFAULT 3, the models say bigint"],
+        text=[r"# - domain d: definition: the database has integer DEFAULT 3, the models have bigint"],
     ),
     "18-collation": _case(
         "text",

@@ -115,7 +115,7 @@ CASES = {
     "14-trigger-disabled": _trigger(
         "ALTER TABLE t DISABLE TRIGGER g",
         "trigger g on t (enabled)",
-        r"trigger g on t.*database has disabled.*models say enabled",
+        r"trigger g on t.*database has disabled.*models have enabled",
     ),
     "14-trigger-always": _trigger(
         "ALTER TABLE t ENABLE ALWAYS TRIGGER g",

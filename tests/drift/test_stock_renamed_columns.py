@@ -18,7 +18,7 @@ def _renamed(made: str, columns: str, *expected: str, hints: str = "seats places
         revisions=[f"op.execute('''CREATE TABLE t (id int, {made})''')"],
         expected=expected,
         text=[f"# .*{line}" for line in hint],
-        never=[r"To settle by hand", *([] if hints else [r"is a rename"])],
+        never=[r"Resolve manually", *([] if hints else [r"is a rename"])],
         **options,  # type: ignore[arg-type]
     )
 

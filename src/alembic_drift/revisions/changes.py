@@ -49,7 +49,7 @@ RELATIONS = {"table", "view", "materialized view", "sequence", "index"}
 _ROUTINES = {"function", "procedure"}
 
 
-def settled(changes: Iterable[Change], default: str | None) -> set[Thing]:
+def existing_after(changes: Iterable[Change], default: str | None) -> set[Thing]:
     """Return what is there after all changes, in the order in which they are made.
 
     :param default: the name of the first schema of the search_path, if it is known.
@@ -62,13 +62,13 @@ def settled(changes: Iterable[Change], default: str | None) -> set[Thing]:
             case Thing():
                 things.add(change)
             case Drop():
-                things = {thing for thing in things if not _goes(thing, change)}
+                things = {thing for thing in things if not _is_dropped(thing, change)}
             case Rename():
                 things = {_renamed(thing, change, default) for thing in things}
     return things
 
 
-def _goes(thing: Thing, drop: Drop) -> bool:
+def _is_dropped(thing: Thing, drop: Drop) -> bool:
     if drop.kind == "schema":
         return thing.schema == drop.name
     if thing.schema != drop.schema:

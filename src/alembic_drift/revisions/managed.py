@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 
 from alembic_drift.objects import Key
 from alembic_drift.revisions.calls import Call, changes_of
-from alembic_drift.revisions.changes import Change, Thing, settled
+from alembic_drift.revisions.changes import Change, Thing, existing_after
 from alembic_drift.revisions.expressions import TooLongError
 from alembic_drift.revisions.sources import read_upgrade
 from alembic_drift.revisions.statements import routine
@@ -58,7 +58,7 @@ def managed_by(script: ScriptDirectory, default: str | None = None) -> Managed:
     changes: list[Change] = []
     for revision in reversed(list(script.walk_revisions())):
         changes += _changes_of(Path(revision.path))
-    return Managed(settled(changes, default))
+    return Managed(existing_after(changes, default))
 
 
 def _changes_of(file: Path) -> list[Change]:
