@@ -1,4 +1,4 @@
-"""Objects of which it is unknown whether the models create them.
+"""Objects that the models may create: whether they do is unknown.
 
 A statement of the models failed, or checks the database before it creates something. The affected objects of
 the database are taken as they are: they are no difference, and are never dropped.
@@ -18,7 +18,7 @@ _SAME = {
     "materialized view": "view",
     "domain": "type",
 }
-"""Kinds of which one statement may name the other."""
+"""Kinds that a statement may use for one another."""
 
 _PLAIN = {"function", "view", "trigger", "rule", "policy"}
 """The kinds that only plain SQL creates."""
@@ -138,10 +138,10 @@ class Doubts:
                 left[key] = facts
                 continue
             ours = models.get(key, {})
-            lacking = {
+            missing = {
                 fact: value for fact, value in facts.items() if fact not in ours and not fact.startswith("_")
             }
-            if not lacking or is_own(key):
+            if not missing or is_own(key):
                 continue
             block = next((block for block in self._blocks if block.may_make(key, is_there=bool(ours))), None)
             if block is not None:
@@ -149,7 +149,7 @@ class Doubts:
             if block is not None or any(
                 subject.kind == "table" and key.table == subject.name for subject in self._subjects
             ):
-                left[key] = {**ours, **lacking} if ours else facts
+                left[key] = {**ours, **missing} if ours else facts
         return left, [_warning(block, keys) for block, keys in skipped.items()]
 
     def _has_failed(self, key: Key, facts: Facts) -> bool:

@@ -1,1 +1,1 @@
-"""What the revisions of a project make, read from their sources; none is run."""
+"""Finds out what the revisions of a project create, from their sources; no revision is run."""

@@ -1,4 +1,4 @@
-"""What the calls in a revision make, drop and rename: of ``op``, of a batch, of what has ``create()``."""
+"""What the calls in a revision create, drop and rename: calls of ``op``, of a batch, and of ``create()``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alembic_drift.revisions import statements
-from alembic_drift.revisions.changes import Change, Drop, Rename, Thing
+from alembic_drift.revisions.changes import Change, Created, Drop, Rename
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 class Unknown:
-    """A value that the source does not tell."""
+    """A value that cannot be determined from the source."""
 
     def __repr__(self) -> str:
         return "UNKNOWN"
@@ -21,33 +21,33 @@ class Unknown:
 
 UNKNOWN = Unknown()
 MANY = Unknown()
-"""Among arguments: any number of them, ``*unknown``."""
+"""Stands for any number of arguments: ``*unknown``."""
 
 
 @dataclass(frozen=True)
 class Ref:
-    """Something imported, or a part of it: ``alembic.op.create_table``."""
+    """An imported module, or an attribute of one: ``alembic.op.create_table``."""
 
     path: str
 
 
 @dataclass
 class Call:
-    """A call that is not followed: of what, of which object, and with which arguments."""
+    """A call of something outside the revision, with its arguments."""
 
     path: str
     args: list[Any]
     kwargs: dict[str, Any]
     of: Any = None
-    """The object whose method it is, if that is not a module."""
+    """The object that the method belongs to, if that is not a module."""
 
     @property
     def name(self) -> str:
-        """Return what is called, without the modules that it is in."""
+        """Return the name of what is called, without its modules."""
         return self.path.rpartition(".")[2]
 
     def arg(self, position: int | None, keyword: str) -> Any:
-        """Return an argument; UNKNOWN for one that is not given, or is computed."""
+        """Return an argument; UNKNOWN if it is not given or is computed."""
         if keyword in self.kwargs:
             return self.kwargs[keyword]
         if position is None or position >= len(self.args) or MANY in self.args[: position + 1]:
@@ -55,7 +55,7 @@ class Call:
         return self.args[position]
 
     def all_of(self, name: str) -> list[Call]:
-        """Return the arguments that are calls of something."""
+        """Return the arguments that are calls of that name."""
         return [item for item in self.args if isinstance(item, Call) and item.name == name]
 
 
@@ -67,7 +67,7 @@ _INTEGERS = {"Integer", "INTEGER", "BigInteger", "BIGINT", "SmallInteger", "SMAL
 
 
 def changes_of(call: Call) -> Iterator[Change]:
-    """Yield what a call does; nothing for one that is not understood."""
+    """Yield the changes that a call makes; none for an unknown call."""
     if isinstance(call.of, Call) and call.of.path == _BATCH:
         yield from _operation(_unbatched(call, call.of))
     elif call.of is None and call.path.startswith(_OP):
@@ -79,9 +79,9 @@ def changes_of(call: Call) -> Iterator[Change]:
 
 
 def _unbatched(call: Call, batch: Call) -> Call:
-    """Return the operation of a batch as ``op`` would be called."""
+    """Return the operation of a batch as a call of ``op``."""
     table = batch.arg(0, "table_name")
-    at = min(call.name in _INDEX, len(call.args))  # after the name of an index, before all else
+    at = min(call.name in _INDEX, len(call.args))  # after the name of an index, otherwise first
     schema = {key: value for key, value in batch.kwargs.items() if key in {"schema", ""}}
     schema.update(zip(["schema"], batch.args[1:2], strict=False))
     args = [*call.args[:at], table, *call.args[at:]]
@@ -89,7 +89,7 @@ def _unbatched(call: Call, batch: Call) -> Call:
 
 
 def _is_of_op(value: Any) -> bool:
-    """Return whether it is the revision's own connection, or a Session of it, or a call of one of them."""
+    """Return whether a value is the revision's connection, a Session on it, or a call of one of them."""
     if not isinstance(value, Call):
         return False
     if value.path.startswith(("alembic.op.get_", "alembic.context.")) or _is_of_op(value.of):
@@ -159,7 +159,7 @@ def _operation(call: Call) -> Iterator[Change]:
             if column is not None and renamed:
                 yield from _rename(Drop(place[0], "column", column, name), call.arg(None, "new_column_name"))
         case made if made in _MADE:
-            yield Thing(place[0], _MADE[made], name)
+            yield Created(place[0], _MADE[made], name)
         case dropped if dropped in _DROPPED:
             yield Drop(place[0], _DROPPED[dropped], name)
 
@@ -175,7 +175,7 @@ _FIRST = {
 
 
 def _rename(old: Drop, new: Any) -> Iterator[Change]:
-    """Yield that an object gets another name; that it goes, if that name is not known."""
+    """Yield a rename; a drop if the new name is not known."""
     name = _text(new)
     yield old if name is None else Rename(old.schema, old.kind, old.name, name, old.table)
 
@@ -191,7 +191,7 @@ def _execute(value: Any) -> Iterator[Change]:
 
 
 def _element(verb: str, element: Call) -> Iterator[Change]:
-    """Yield what ``create()`` or ``drop()`` of a type, sequence or table does."""
+    """Yield the changes that ``create()`` or ``drop()`` of a type, sequence or table makes."""
     made = [*_type(element, explicit=True), *_sequence(element)]
     name, place = _text(element.arg(0, "name")), _schema(element)
     if element.name == "Table" and name is not None and place is not None:
@@ -202,14 +202,14 @@ def _element(verb: str, element: Call) -> Iterator[Change]:
         yield from (Drop(thing.schema, thing.kind, thing.name) for thing in made if thing.kind != "column")
 
 
-def _sequence(value: Call) -> Iterator[Thing]:
+def _sequence(value: Call) -> Iterator[Created]:
     name, place = _text(value.arg(0, "name")), _schema(value)
     if value.name == "Sequence" and name is not None and place is not None:
-        yield Thing(place[0], "sequence", name)
+        yield Created(place[0], "sequence", name)
 
 
-def _table(schema: str | None, name: str, call: Call) -> Iterator[Thing]:
-    yield Thing(schema, "table", name)
+def _table(schema: str | None, name: str, call: Call) -> Iterator[Created]:
+    yield Created(schema, "table", name)
     columns = call.all_of("Column")
     keyed = _named_by(call, "PrimaryKeyConstraint")
     keyed += [
@@ -238,17 +238,17 @@ def _texts(values: Any) -> list[str]:
     return [text for value in values if (text := _text(value)) is not None]
 
 
-def _index(schema: str | None, name: str, table: str | None, columns: Any) -> Iterator[Thing]:
+def _index(schema: str | None, name: str, table: str | None, columns: Any) -> Iterator[Created]:
     if table is not None:
         found = _texts(columns)
         named = [part for text in found for part in statements.identifiers(text)]
-        yield Thing(schema, "index", name, table, frozenset([*found, *named]))
+        yield Created(schema, "index", name, table, frozenset([*found, *named]))
 
 
-def _column(schema: str | None, table: str, column: Any, *, serial: bool) -> Iterator[Thing]:
-    """Yield what a column makes.
+def _column(schema: str | None, table: str, column: Any, *, serial: bool) -> Iterator[Created]:
+    """Yield the objects that a column creates.
 
-    :param serial: whether an integer there is a serial, unless the column says what else it is.
+    :param serial: whether an integer column is a serial, unless its arguments exclude that.
     """
     if not isinstance(column, Call) or column.name != "Column":
         return
@@ -265,9 +265,9 @@ def _column(schema: str | None, table: str, column: Any, *, serial: bool) -> Ite
     if name is not None:
         is_serial = serial and wanted and integer and not others and not set_off
         yield from statements.column(schema, table, name, serial=is_serial)
-        if column.kwargs.get("index") is True:  # the name that SQLAlchemy gives it without a convention
+        if column.kwargs.get("index") is True:  # the name that SQLAlchemy chooses without a convention
             label = "_".join(part for part in ("ix", schema, table, name) if part)
-            yield Thing(schema, "index", label, table, frozenset({name}))
+            yield Created(schema, "index", label, table, frozenset({name}))
     for sequence in column.all_of("Sequence"):
         yield from _sequence(sequence)
     for type_ in types:
@@ -278,10 +278,10 @@ def _class(value: Any) -> str:
     return value.path.rpartition(".")[2] if isinstance(value, Ref | Call) else ""
 
 
-def _type(value: Any, *, explicit: bool = False) -> Iterator[Thing]:
-    """Yield the type or domain that a type of a column makes.
+def _type(value: Any, *, explicit: bool = False) -> Iterator[Created]:
+    """Yield the type or domain that a column's type creates.
 
-    :param explicit: whether it is made whatever ``create_type`` says.
+    :param explicit: whether the type is created regardless of ``create_type``.
     """
     if not isinstance(value, Call):
         return
@@ -295,4 +295,4 @@ def _type(value: Any, *, explicit: bool = False) -> Iterator[Thing]:
         makes = explicit or value.kwargs.get("create_type", True) is True
         native = value.kwargs.get("native_enum", True) is True
         if name is not None and place is not None and makes and native:
-            yield Thing(place[0], "domain" if domain else "type", name)
+            yield Created(place[0], "domain" if domain else "type", name)

@@ -1,36 +1,36 @@
-"""What a revision does to a schema, as far as it matters whose an object is: it makes, drops and renames."""
+"""The changes of a revision that decide which objects are managed: it creates, drops and renames objects."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 
-class Thing(NamedTuple):
-    """An object that is made."""
+class Created(NamedTuple):
+    """An object is created."""
 
     schema: str | None
-    """Where it is; None for the first schema of the search_path."""
+    """Its schema; None for the first schema of the search_path."""
     kind: str
     name: str
     """For a function, ``name/3``: with the number of its arguments."""
     table: str | None = None
-    """What it is a part of: a column's table, an index's table or view, the table that a serial numbers."""
+    """What it belongs to: a column's table, an index's table or view, the table of a serial's sequence."""
     columns: frozenset[str] = frozenset()
-    """The columns of that table without which it cannot be."""
+    """The columns of that table that it needs."""
 
 
 class Drop(NamedTuple):
-    """An object goes, and what is a part of it."""
+    """An object is dropped, with everything that belongs to it."""
 
     schema: str | None
     kind: str
     name: str
-    """For a function, ``name/3``, or ``name`` for that with any arguments."""
+    """For a function, ``name/3``, or ``name`` regardless of its arguments."""
     table: str | None = None
     """For a column, its table."""
 
 
 class Rename(NamedTuple):
-    """An object gets another name or schema, and what is a part of it goes with it."""
+    """An object gets another name or schema, with everything that belongs to it."""
 
     schema: str | None
     kind: str
@@ -39,27 +39,27 @@ class Rename(NamedTuple):
     table: str | None = None
     """For a column, its table."""
     new_schema: str | None = None
-    """Where it is moved to, if it is."""
+    """The schema that it is moved to, if any."""
 
 
-Change = Thing | Drop | Rename
+Change = Created | Drop | Rename
 
 # ALTER TABLE renames all of them.
 RELATIONS = {"table", "view", "materialized view", "sequence", "index"}
 _ROUTINES = {"function", "procedure"}
 
 
-def existing_after(changes: Iterable[Change], default: str | None) -> set[Thing]:
-    """Return what is there after all changes, in the order in which they are made.
+def existing_after(changes: Iterable[Change], default: str | None) -> set[Created]:
+    """Return the objects that exist after all changes, applied in their order.
 
     :param default: the name of the first schema of the search_path, if it is known.
     """
-    things: set[Thing] = set()
+    things: set[Created] = set()
     for change in changes:
         if change.schema == default:
             change = change._replace(schema=None)
         match change:
-            case Thing():
+            case Created():
                 things.add(change)
             case Drop():
                 things = {thing for thing in things if not _is_dropped(thing, change)}
@@ -68,7 +68,7 @@ def existing_after(changes: Iterable[Change], default: str | None) -> set[Thing]
     return things
 
 
-def _is_dropped(thing: Thing, drop: Drop) -> bool:
+def _is_dropped(thing: Created, drop: Drop) -> bool:
     if drop.kind == "schema":
         return thing.schema == drop.name
     if thing.schema != drop.schema:
@@ -78,7 +78,7 @@ def _is_dropped(thing: Thing, drop: Drop) -> bool:
     return _is(thing, drop.kind, drop.name) or (drop.kind in RELATIONS and thing.table == drop.name)
 
 
-def _renamed(thing: Thing, rename: Rename, default: str | None) -> Thing:
+def _renamed(thing: Created, rename: Rename, default: str | None) -> Created:
     if thing.schema != rename.schema:
         return thing
     if rename.kind == "column":
@@ -100,12 +100,12 @@ def _renamed(thing: Thing, rename: Rename, default: str | None) -> Thing:
     return moved
 
 
-def _is(thing: Thing, kind: str, name: str) -> bool:
+def _is(thing: Created, kind: str, name: str) -> bool:
     kinds = _ROUTINES if kind in {*_ROUTINES, "routine"} else {kind}
     if thing.kind not in kinds or thing.kind == "column":
         return False
     return thing.name == name or (thing.kind in _ROUTINES and thing.name.rpartition("/")[0] == name)
 
 
-def _column(thing: Thing) -> set[str]:
+def _column(thing: Created) -> set[str]:
     return {thing.name} if thing.kind == "column" else set()

@@ -1,4 +1,4 @@
-"""What an expression of a source is: constants, what is imported, and calls of that."""
+"""Evaluates expressions of a source: constants, imports, and calls of these."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Names = ChainMap[str, Any]
-YIELDED = "yield"  # no name that a source can have
-_MOST = 200_000  # steps: a source that takes more counts over something
+YIELDED = "yield"  # a keyword, so no source has a variable of this name
+_MOST = 200_000  # steps: a source that takes more has a large loop
 
 
 class TooLongError(Exception):
-    """A source that cannot be gone through in a reasonable time."""
+    """A source that takes too many steps."""
 
 
 @dataclass(eq=False)
 class Function:
-    """A function of the module."""
+    """A function that the module defines."""
 
     node: ast.FunctionDef
     names: Names
 
     @property
     def plain(self) -> bool:
-        """Return whether calling it does what its body says: no decorator makes something else of it."""
+        """Return whether a call does what the body says: a decorator could change that."""
         return not self.node.decorator_list
 
 
 class Expressions:
-    """Finds values, and collects the calls that are not followed."""
+    """Evaluates expressions, and collects calls of what the module does not define."""
 
     def __init__(self, collect: Callable[[Call], None]) -> None:
         self.collect = collect
         self.uncertain = 0
-        """In how many branches we are that may not be taken."""
+        """The number of enclosing branches that may not be taken."""
         self._steps = 0
 
     def call(self, function: Function, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Go through a function of the module; return what it returns."""
+        """Evaluate a function of the module; return its result."""
         raise NotImplementedError
 
     def bind(self, target: ast.expr, value: Any, names: Names) -> None:
-        """Give the names of a target their values."""
+        """Assign a value to the names of a target."""
         raise NotImplementedError
 
     def step(self) -> None:
@@ -59,7 +59,7 @@ class Expressions:
             raise TooLongError
 
     def value(self, node: ast.expr, names: Names) -> Any:
-        """Return what an expression is, or UNKNOWN; collect the calls in it."""
+        """Return the value of an expression, or UNKNOWN; collect the calls in it."""
         self.step()
         match node:
             case ast.Constant():
@@ -126,7 +126,7 @@ class Expressions:
         return found[-1]
 
     def _items(self, nodes: Sequence[ast.expr], names: Names) -> list[Any]:
-        """Return values in a row; MANY for a starred one that is not known."""
+        """Return a list of values; MANY for a starred value that is not known."""
         found: list[Any] = []
         for node in nodes:
             if isinstance(node, ast.Starred):
@@ -173,7 +173,7 @@ class Expressions:
         return found if known else UNKNOWN
 
     def _generate(self, node: Any, place: int, names: Names, found: list[Any]) -> bool:
-        """Go through the loops of a comprehension; return whether all of it is known."""
+        """Evaluate the loops of a comprehension; return whether all of it is known."""
         if place == len(node.generators):
             if isinstance(node, ast.DictComp):
                 found.append((self.value(node.key, names), self.value(node.value, names)))
@@ -233,5 +233,5 @@ def _is_key(value: Any) -> bool:
 
 
 def _short(value: Any) -> Any:
-    """Return a value, unless it grows beyond what a revision can need."""
+    """Return a value, or UNKNOWN if it is larger than a revision needs."""
     return UNKNOWN if isinstance(value, str | list | tuple | dict) and len(value) > values.LONGEST else value

@@ -1,9 +1,9 @@
-"""Whose an object of the database is: what the revisions make is managed, all else the operator's own.
+"""Which objects this project manages: those that its revisions create; all others are unmanaged.
 
-It is read from the sources of the revisions: kind, table and name of what a call of ``op``, a ``Column`` or
-an SQL statement in a string makes, loops over constants included. No revision is run. What cannot be told
-(names that are computed from what is not in the source, functions of other modules, files of SQL) and what is
-ambiguous is not managed: it is reported, and never dropped.
+The sources of the revisions are read, and no revision is run. Calls of ``op``, ``Column`` and SQL in strings,
+also in loops over constants, give the kind, table and name of each object. If a source does not determine
+these (computed names, functions of other modules, SQL files) or they are ambiguous, the object is unmanaged:
+it is reported, and never dropped.
 """
 
 import logging
@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 
 from alembic_drift.objects import Key
 from alembic_drift.revisions.calls import Call, changes_of
-from alembic_drift.revisions.changes import Change, Thing, existing_after
+from alembic_drift.revisions.changes import Change, Created, existing_after
 from alembic_drift.revisions.expressions import TooLongError
 from alembic_drift.revisions.sources import read_upgrade
 from alembic_drift.revisions.statements import routine
@@ -23,12 +23,12 @@ log = logging.getLogger("alembic.drift")
 
 
 class Managed:
-    """What the revisions made and did not drop again, in one schema."""
+    """The objects that the revisions created and did not drop again, in one schema."""
 
-    def __init__(self, things: Iterable[Thing] = (), schema: str | None = None) -> None:
-        """Take what is there.
+    def __init__(self, things: Iterable[Created] = (), schema: str | None = None) -> None:
+        """Take the objects that the revisions leave.
 
-        :param schema: the schema in which keys are looked up; None for the first of the search_path.
+        :param schema: the schema in which keys are looked up; None for the first schema of the search_path.
         """
         self._things = frozenset(things)
         self._keys = {
@@ -38,22 +38,22 @@ class Managed:
         }
 
     def of(self, schema: str | None) -> "Managed":
-        """Return what is managed in a schema: an object of the same name elsewhere is another one."""
+        """Return what is managed in a schema; other schemas may have objects of the same names."""
         return Managed(self._things, schema)
 
     def __contains__(self, key: Key) -> bool:
         name = routine(key.name) if key.kind in {"function", "procedure"} else key.name
-        # But for a column, the name is the only one in the schema: an index of it on another table is in the
-        # way of the one that the revisions made.
+        # Only a column needs its table. Other names are unique in a schema: an index of that name on another
+        # table conflicts with the one that the revisions created.
         return (key.kind, key.table if key.kind == "column" else None, name) in self._keys
 
 
 def managed_by(script: ScriptDirectory, default: str | None = None) -> Managed:
-    """Return what the revisions of a project make, from the first to the last, all branches included.
+    """Return what the revisions of a project create, from the first to the last, with all branches.
 
-    A source that cannot be read is told by a warning, and what it makes is not managed.
+    If a source cannot be read, a warning says so; what it creates is unmanaged.
 
-    :param default: the name of the first schema of the search_path, which a revision may name as well.
+    :param default: the name of the first schema of the search_path, which revisions may name.
     """
     changes: list[Change] = []
     for revision in reversed(list(script.walk_revisions())):
@@ -78,5 +78,5 @@ def _changes_of(file: Path) -> list[Change]:
         read_upgrade(file.read_bytes(), note)
     except (OSError, SyntaxError, ValueError, RecursionError, TooLongError) as error:
         reason = str(error) or type(error).__name__
-        log.warning("what %s makes is not known to its end, because it cannot be read: %s", file, reason)
+        log.warning("cannot read all of %s, so what it creates may count as unmanaged: %s", file, reason)
     return changes

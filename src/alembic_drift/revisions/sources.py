@@ -1,8 +1,8 @@
-"""Read a revision without running it: what its upgrade() calls, as far as the source tells the arguments.
+"""Reads a revision without running it: the calls of its upgrade(), with the arguments that the source gives.
 
-Statements are gone through in their order: a loop over constants once for each of them, both branches of an
-``if`` whose condition is not known, and functions of the module where they are called. A name that may have
-several values is not known. Nothing is imported or executed.
+Statements are evaluated in order: a loop over constants once for each of them, an ``if`` with an unknown
+condition in both branches, and functions of the module where they are called. A name that may have several
+values is unknown. Nothing is imported or executed.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from alembic_drift.revisions.expressions import YIELDED, Expressions, Function, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_DEEPEST = 30  # calls within calls
+_DEEPEST = 30  # nested calls
 
 
 def read_upgrade(source: bytes, collect: Callable[[Call], None]) -> None:
-    """Hand over the calls that ``upgrade()`` of a revision makes, in their order.
+    """Pass the calls that ``upgrade()`` of a revision makes to ``collect``, in their order.
 
     Raises SyntaxError, ValueError or RecursionError if the source cannot be parsed, and
-    :class:`~alembic_drift.revisions.expressions.TooLongError` if it cannot be gone through to its end.
+    :class:`~alembic_drift.revisions.expressions.TooLongError` if it takes too many steps.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # Python told it when Alembic imported the revision
+        warnings.simplefilter("ignore", SyntaxWarning)  # Python warned when Alembic imported the revision
         module = ast.parse(source)
     names: Names = ChainMap()
     Reader(lambda _: None).run(module.body, names)
@@ -39,7 +39,7 @@ def read_upgrade(source: bytes, collect: Callable[[Call], None]) -> None:
 
 
 class Reader(Expressions):
-    """Goes through statements."""
+    """Evaluates statements."""
 
     def __init__(self, collect: Callable[[Call], None]) -> None:
         super().__init__(collect)
@@ -47,7 +47,7 @@ class Reader(Expressions):
         self._returned: list[list[Any]] = []
 
     def run(self, body: Sequence[ast.stmt], names: Names) -> str:
-        """Go through statements; return how they end: "break", "continue", "return" or nothing."""
+        """Evaluate statements; return how they end: "break", "continue", "return" or "" (at the last one)."""
         for statement in body:
             self.step()
             end = self._statement(statement, names)
@@ -113,7 +113,7 @@ class Reader(Expressions):
         return ""
 
     def _branches(self, bodies: Sequence[Sequence[ast.stmt]], names: Names) -> str:
-        """Go through branches of which one is taken; a name has the value that it has after all of them."""
+        """Evaluate alternative branches; a name with different values after them becomes UNKNOWN."""
         local = names.maps[0]
         before, after = dict(local), list[dict[str, Any]]()
         ends = []
@@ -144,7 +144,7 @@ class Reader(Expressions):
         return self.run(node.orelse, names)
 
     def _assign(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign, names: Names) -> None:
-        assert node.value is not None  # noqa: S101 - of an annotation alone nothing is assigned
+        assert node.value is not None  # noqa: S101 - an annotation without a value is no assignment
         value = self.value(node.value, names)
         if isinstance(node, ast.AugAssign):
             value = values.combined(node.op, self.value(_loaded(node.target), names), value)
@@ -152,7 +152,7 @@ class Reader(Expressions):
             self.bind(target, value, names)
 
     def bind(self, target: ast.expr, value: Any, names: Names) -> None:
-        """Give the names of a target their values."""
+        """Assign a value to the names of a target."""
         match target:
             case ast.Name():
                 names[target.id] = value
@@ -169,7 +169,7 @@ class Reader(Expressions):
                 values.mutated(of, "pop", [self.value(target.slice, names)], {})
 
     def call(self, function: Function, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Go through a function of the module; return what it returns, or a list of what it yields."""
+        """Evaluate a function of the module; return its result, or a list of what it yields."""
         if self._depth >= _DEEPEST:
             return UNKNOWN
         names = function.names.new_child()
@@ -222,7 +222,7 @@ def _loaded(target: ast.expr) -> ast.expr:
 
 
 def _unpacked(targets: list[ast.expr], value: Any) -> list[Any]:
-    """Return what the targets of an unpacking get."""
+    """Return the values for the targets of an unpacking."""
     items = values.items_of(value)
     starred = next((place for place, target in enumerate(targets) if isinstance(target, ast.Starred)), None)
     fits = items is not None and (

@@ -1,14 +1,14 @@
-"""What the statements of an SQL text make, drop and rename.
+"""What the statements of an SQL text create, drop and rename.
 
-Of a statement only its beginning is read, and of a table its columns; the body of a function is a text. What
-is not understood makes nothing, and neither does a statement for the operator's own.
+Only the beginning of a statement is read, and the columns of a table. Statements that are not understood are
+ignored, and so are those that are marked as statements for an unmanaged object.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alembic_drift.revisions.changes import RELATIONS, Change, Drop, Rename, Thing
+from alembic_drift.revisions.changes import RELATIONS, Change, Created, Drop, Rename
 from alembic_drift.revisions.tokens import Statement, names_in, split, tokens_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def changes_of(sql: str) -> Iterator[Change]:
-    """Yield what the statements of a text do, in their order."""
+    """Yield the changes that the statements of a text make, in their order."""
     for tokens in split(list(tokens_of(sql)), ";"):
         statement = Statement(tokens)
         match statement.word("create", "alter", "drop"):
@@ -29,10 +29,9 @@ def changes_of(sql: str) -> Iterator[Change]:
 
 
 def routine(signature: str) -> str | None:
-    """Return how a function or procedure is known: its name, and how many arguments it has.
+    """Return the name by which a function or procedure is compared: its name and number of arguments.
 
-    Types are written in several ways; by the number, another function of the name is known to be the
-    operator's.
+    Types have several spellings, so only the number tells functions of the same name apart.
     """
     statement = Statement(list(tokens_of(signature)))
     name = statement.name()
@@ -40,7 +39,7 @@ def routine(signature: str) -> str | None:
 
 
 def identifiers(expression: str) -> list[str]:
-    """Return the names in an expression, those of its columns among them."""
+    """Return the names in an expression, including those of columns."""
     return names_in(tokens_of(expression))
 
 
@@ -61,10 +60,10 @@ def _create(statement: Statement) -> Iterator[Change]:
     statement.words("or replace")
     while statement.word("unique", "unlogged", "recursive"):
         pass
-    kind = _kind(statement)  # none for what is temporary, which is in no schema of ours
+    kind = _kind(statement)  # none for temporary objects, which belong to no schema that is compared
     statement.word("concurrently")
     statement.words("if not exists")
-    if not kind or statement.next().word == "on":  # an index whose name the server chooses
+    if not kind or statement.next().word == "on":  # an index without a name
         return
     found = statement.name()
     if found is None:
@@ -72,7 +71,7 @@ def _create(statement: Statement) -> Iterator[Change]:
     schema, name = found
     match kind:
         case "table":
-            yield Thing(schema, kind, name)
+            yield Created(schema, kind, name)
             for item in statement.group():
                 yield from _column(schema, name, Statement(item))
         case "index":
@@ -83,20 +82,20 @@ def _create(statement: Statement) -> Iterator[Change]:
             for of in list(split(statement.rest(), "from"))[1:]:
                 yield from _of_table(Statement(of), kind, name)
         case "function" | "procedure":
-            yield Thing(schema, kind, name + statement.arguments())
+            yield Created(schema, kind, name + statement.arguments())
         case _:
-            yield Thing(schema, kind, name)
+            yield Created(schema, kind, name)
 
 
-def _of_table(statement: Statement, kind: str, name: str) -> Iterator[Thing]:
-    """Yield an index: it is where its table is, and goes with any of the columns that it names."""
+def _of_table(statement: Statement, kind: str, name: str) -> Iterator[Created]:
+    """Yield an index or statistics: its schema is that of its table; it needs the columns that it names."""
     table = statement.name()
     if table is not None:
-        yield Thing(table[0], kind, name, table[1], frozenset(names_in(statement.rest())))
+        yield Created(table[0], kind, name, table[1], frozenset(names_in(statement.rest())))
 
 
-def _column(schema: str | None, table: str, statement: Statement) -> Iterator[Thing]:
-    """Yield what the definition of a column makes; nothing for that of a constraint."""
+def _column(schema: str | None, table: str, statement: Statement) -> Iterator[Created]:
+    """Yield what the definition of a column creates; nothing for a constraint."""
     following = [token.word for token in statement.rest()[:2]]
     if statement.word(*_CONSTRAINTS) or following in (["exclude", "using"], ["exclude", "("]):
         return
@@ -105,11 +104,11 @@ def _column(schema: str | None, table: str, statement: Statement) -> Iterator[Th
         yield from column(schema, table, name, serial=bool(statement.word(*_SERIALS)))
 
 
-def column(schema: str | None, table: str, name: str, *, serial: bool) -> Iterator[Thing]:
+def column(schema: str | None, table: str, name: str, *, serial: bool) -> Iterator[Created]:
     """Yield a column, and the sequence of a serial."""
-    yield Thing(schema, "column", name, table)
+    yield Created(schema, "column", name, table)
     if serial:
-        yield Thing(schema, "sequence", f"{table}_{name}_seq", table, frozenset({name}))
+        yield Created(schema, "sequence", f"{table}_{name}_seq", table, frozenset({name}))
 
 
 def _alter(statement: Statement) -> Iterator[Change]:

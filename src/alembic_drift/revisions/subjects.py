@@ -1,4 +1,4 @@
-"""What a statement would have made or changed, if it had not failed."""
+"""The objects that a statement would have created or changed, if it had not failed."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ if TYPE_CHECKING:
 
 
 class Subject(NamedTuple):
-    """An object that a statement is about."""
+    """An object that a statement creates or changes."""
 
     schema: str | None
     kind: str
     name: str
-    """Without arguments; empty for one that the server names."""
+    """Without arguments; empty if the server chooses the name."""
     table: str | None = None
-    """What it is on, where that is said."""
+    """The table that it is on, if the statement names one."""
     named: frozenset[str] | None = None
-    """For one that is not made, but changed: the names in the statement."""
+    """If the object is changed, not created: the names in the statement."""
 
 
 def subjects_of(sql: str) -> Iterator[Subject | None]:
-    """Yield what the statements of a text are about; None for one that may make anything: ``DO``, ``SELECT``.
+    """Yield the objects of a text's statements; None for a statement that may create anything: DO, SELECT.
 
-    Nothing for what makes no object of a schema.
+    Statements that create no object of a schema yield nothing.
     """
     in_body = False
     for tokens in split(list(tokens_of(sql)), ";"):
         words = [token.word for token in tokens]
         if not in_body:
             yield from _subject(Statement(tokens))
-        # The statements of a body that is no text.
+        # An SQL-standard body (BEGIN ATOMIC) contains statements, which are skipped.
         in_body = words[:1] != ["end"] if in_body else "atomic" in words
 
 
@@ -62,7 +62,7 @@ def _subject(statement: Statement) -> Iterator[Subject | None]:
     if verb and statement.next().word in _IN_NO_SCHEMA:
         return
     if verb == "create":
-        statement.word("constraint")  # of a trigger
+        statement.word("constraint")  # CREATE CONSTRAINT TRIGGER
     materialized = statement.word("materialized")
     kind = statement.word(*KINDS, *_OTHER_KINDS)
     statement.word("concurrently")
@@ -76,7 +76,7 @@ def _subject(statement: Statement) -> Iterator[Subject | None]:
     schema, name = found
     rest = statement.rest()
     named = None if verb == "create" else frozenset(names_in(rest))
-    if kind == "column":  # whose schema, in a name of three parts, is not told
+    if kind == "column":  # the schema is ignored in a name of three parts
         yield Subject(None, kind, name, schema, named)
     elif kind == "rule" or kind in _BEFORE_TABLE:
         before = "to" if kind == "rule" and verb == "create" else _BEFORE_TABLE.get(kind, "on")
@@ -92,7 +92,7 @@ _BEFORE_RELATION = {"on", "from", "join", "into", "table", "only", "references"}
 
 
 def relations_in(sql: str) -> Iterator[tuple[str | None, str]]:
-    """Yield the schema and name of what may be a table that a statement uses, but for bodies of functions."""
+    """Yield the schema and name of possible tables that a statement uses, outside the bodies of functions."""
     tokens = list(tokens_of(sql))
     for number, token in enumerate(tokens):
         name = Statement(tokens[number + 1 :]).name() if token.word in _BEFORE_RELATION else None

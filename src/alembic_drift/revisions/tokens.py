@@ -1,4 +1,4 @@
-"""The tokens of SQL: what is a word, a name, a text or a comment, and where a statement ends."""
+"""The tokens of SQL: words, quoted names, string literals and signs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Token(NamedTuple):
-    """A word, a quoted name, a text or a sign."""
+    """A word, a quoted name, a string literal or a sign."""
 
     word: str
-    """What it is as a keyword or a sign; empty for a quoted name or a text."""
+    """The token as a keyword or sign; empty for a quoted name or a literal."""
     name: str | None
-    """What it is as a name; None for a sign or a text."""
+    """The token as a name; None for a sign or a literal."""
 
 
 _TOKEN = re.compile(
@@ -39,17 +39,17 @@ _OWN = Token(OWN.strip(), None)
 
 
 def tokens_of(sql: str) -> Iterator[Token]:
-    """Yield the tokens of a text; of the comments only the mark of what is the operator's own."""
+    """Yield the tokens of a text. Comments are left out, except the mark of unmanaged objects."""
     return (token for token, _, _ in _placed(sql))
 
 
 def with_schemas(sql: str, schema_of: SchemaOf, *, within_texts: bool = False) -> str:
-    """Return SQL in which names have another schema; texts and bodies of functions stay as they are.
+    """Return SQL in which schemas are replaced; string literals and function bodies stay unchanged.
 
-    The text of a DO block does not: it is executed at once.
+    The text of a DO block is replaced too, because it is executed at once.
 
-    :param schema_of: returns for a schema and a name in it the schema to write, as SQL; None leaves it.
-    :param within_texts: whether every text is SQL, as in a block.
+    :param schema_of: returns the schema to write, as SQL, for a schema and a name in it; None to keep it.
+    :param within_texts: whether to replace in every literal, as in a DO block.
     """
     parts, end = list[str](), 0
     for start, stop, other in _with_others(sql, schema_of, within_texts):
@@ -59,7 +59,7 @@ def with_schemas(sql: str, schema_of: SchemaOf, *, within_texts: bool = False) -
 
 
 def _with_others(sql: str, schema_of: SchemaOf, within_texts: bool) -> Iterator[tuple[int, int, str]]:  # noqa: FBT001
-    """Yield where a schema or a text stands, and what is to stand there."""
+    """Yield the positions of schemas and literals, with their replacements."""
     placed = [*_placed(sql)]
     tokens = [*(token for token, *_ in placed), *[Token("", None)] * 2]
     is_block = False
@@ -82,7 +82,7 @@ _NAMING = {"nextval", "currval", "setval", "to_regclass", "to_regtype", "pg_get_
 
 
 def _is_name(tokens: Sequence[Token], number: int) -> bool:
-    """Return whether a text is the name of an object: ``'app.s'::regclass``, ``nextval('app.s')``."""
+    """Return whether a literal is the name of an object: ``'app.s'::regclass``, ``nextval('app.s')``."""
     cast = [token.word for token in tokens[number + 1 : number + 4]]
     if (cast[:2] == [":", ":"] or cast[:1] == ["as"]) and cast[-1 if cast[0] == ":" else 1].startswith("reg"):
         return True
@@ -91,7 +91,7 @@ def _is_name(tokens: Sequence[Token], number: int) -> bool:
 
 
 def _text_with_schemas(text: str, schema_of: SchemaOf) -> str:
-    """Return a text that is SQL, with other schemas in it; one with escapes stays as it is."""
+    """Return a literal of SQL with its schemas replaced; one with escapes stays unchanged."""
     if text.startswith("'"):
         inner = with_schemas(text[1:-1].replace("''", "'"), schema_of, within_texts=True)
         return "'" + inner.replace("'", "''") + "'"
@@ -120,9 +120,9 @@ _DROPPED = {
 
 
 def dropping_in(sql: str, schema: str) -> str:
-    """Return SQL in which DROP takes what is in one schema, where it names none, and nothing of the others.
+    """Return SQL in which each DROP of a name without a schema drops from the given schema only.
 
-    :param schema: the schema, as SQL writes it.
+    :param schema: the schema, quoted for SQL.
     """
     parts, end = list[str](), 0
     depth, before, is_drop, is_name = 0, ";", False, False
@@ -144,7 +144,7 @@ def dropping_in(sql: str, schema: str) -> str:
 
 
 def _placed(sql: str) -> Iterator[tuple[Token, int, int]]:
-    """Yield the tokens of a text, where each begins and where it ends."""
+    """Yield the tokens of a text, with their start and end."""
     position = 0
     while found := _TOKEN.match(sql, position):
         start, position = found.span()
@@ -164,7 +164,7 @@ def _placed(sql: str) -> Iterator[tuple[Token, int, int]]:
 
 
 def _after_comment(sql: str, start: int) -> int:
-    """Return where a comment ends; comments of PostgreSQL nest."""
+    """Return the end of a comment; comments of PostgreSQL can be nested."""
     depth = 0
     for part in _COMMENT_PARTS.finditer(sql, start):
         depth += 1 if part[0] == "/*" else -1
@@ -174,7 +174,7 @@ def _after_comment(sql: str, start: int) -> int:
 
 
 def split(tokens: Sequence[Token], sign: str) -> Iterator[list[Token]]:
-    """Yield what stands between the signs, but not within parentheses; nothing for nothing."""
+    """Yield the tokens between the signs, except signs in parentheses; nothing if there are no tokens."""
     depth, part = 0, list[Token]()
     for token in tokens:
         depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(token.word, 0)
@@ -193,22 +193,22 @@ def names_in(tokens: Iterable[Token]) -> list[str]:
 
 
 class Statement:
-    """The tokens of a statement, read one after the other."""
+    """The tokens of a statement, read from left to right."""
 
     def __init__(self, tokens: list[Token]) -> None:
         self._tokens = tokens
         self._at = 0
 
     def rest(self) -> list[Token]:
-        """Return the tokens that come."""
+        """Return the remaining tokens."""
         return self._tokens[self._at :]
 
     def next(self) -> Token:
-        """Return the token that comes next."""
+        """Return the next token."""
         return self._tokens[self._at] if self._at < len(self._tokens) else Token("", None)
 
     def word(self, *words: str) -> str:
-        """Go past one of the words, if it comes next; return it, or an empty text."""
+        """Skip one of the words, if it is next; return it, or an empty text."""
         word = self.next().word
         if word not in words:
             return ""
@@ -216,7 +216,7 @@ class Statement:
         return word
 
     def words(self, words: str) -> bool:
-        """Go past all the words, if they come next."""
+        """Skip all the words, if they are next; return whether they were."""
         wanted = words.split()
         if [token.word for token in self._tokens[self._at : self._at + len(wanted)]] != wanted:
             return False
@@ -224,13 +224,13 @@ class Statement:
         return True
 
     def identifier(self) -> str | None:
-        """Go past a name without a schema."""
+        """Skip a name without a schema; return it."""
         name = self.next().name
         self._at += name is not None
         return name
 
     def name(self) -> tuple[str | None, str] | None:
-        """Go past a name; return its schema and the name."""
+        """Skip a name; return its schema and the name."""
         parts: list[str] = []
         while (part := self.identifier()) is not None:
             parts.append(part)
@@ -239,7 +239,7 @@ class Statement:
         return None
 
     def group(self) -> list[list[Token]]:
-        """Go past what stands in parentheses, if they come next; return what the commas separate."""
+        """Skip a list in parentheses, if it is next; return what its commas separate."""
         if not self.word("("):
             return []
         start, depth = self._at, 1
@@ -249,9 +249,9 @@ class Statement:
         return list(split(self._tokens[start : self._at - 1], ","))
 
     def arguments(self) -> str:
-        """Go past the arguments of a function; return ``/3`` for three, and nothing without parentheses.
+        """Skip the arguments of a function; return ``/3`` for three, and nothing without parentheses.
 
-        Those that only come out do not tell one function from another.
+        OUT arguments do not count: they do not distinguish functions.
         """
         if self.next().word != "(":
             return ""

@@ -1,4 +1,4 @@
-"""What Python does with constants: the operators, functions and methods that revisions use for names."""
+"""Computes with constants: the operators, functions and methods that revisions use for names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CONSTANT = str | int | float | bytes | None
 
 
 def constant(value: Any) -> bool:
-    """Return whether a value is known to its last part."""
+    """Return whether a value and all its items are known."""
     if isinstance(value, list | tuple):
         return all(constant(item) for item in value)
     if isinstance(value, dict):
@@ -32,13 +32,13 @@ def truth(value: Any) -> Any:
 
 
 def same(values: list[Any]) -> Any:
-    """Return the value that all of them are, or UNKNOWN."""
+    """Return the common value of all, or UNKNOWN if they differ."""
     first = values[0]
     return first if all(value is first or value == first for value in values) else UNKNOWN
 
 
 def items_of(value: Any) -> list[Any] | None:
-    """Return what a loop over a value goes through; None if it is not known."""
+    """Return the items that a loop over a value visits; None if they are not known."""
     return list(value) if isinstance(value, list | tuple | dict | str) else None
 
 
@@ -59,7 +59,7 @@ _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
 
 
 def combined(by: ast.operator | ast.cmpop, left: Any, right: Any) -> Any:
-    """Return what an operator makes of two values, or UNKNOWN."""
+    """Return the result of an operator, or UNKNOWN."""
     do = _OPERATORS.get(type(by))
     joins = isinstance(by, ast.Add | ast.BitOr) and isinstance(left, list | tuple | dict)
     if do is None or not (joins or (constant(left) and constant(right))):
@@ -82,7 +82,7 @@ def item(of: Any, key: Any) -> Any:
 
 
 def store(of: Any, key: Any, value: Any) -> None:
-    """Do ``of[key] = value``."""
+    """Execute ``of[key] = value``."""
     if isinstance(of, dict):
         known = constant(key) and not isinstance(key, list | dict)
         of[key if known else UNKNOWN] = value if known else UNKNOWN
@@ -90,8 +90,8 @@ def store(of: Any, key: Any, value: Any) -> None:
         of.append(UNKNOWN) if key is UNKNOWN else _tried(operator.setitem, of, key, value)
 
 
-# Functions that only look at their arguments: what they return for constants is known. Sets are lists
-# without what is there twice.
+# Functions without side effects, so that their result for constants is known. Sets are lists without
+# duplicates.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "builtins.dict": dict,
     "builtins.enumerate": lambda *args, **kwargs: list(enumerate(*args, **kwargs)),
@@ -109,11 +109,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 _OF_CONSTANTS = {f"builtins.{name}" for name in ("str", "len", "sorted", "set", "frozenset")}
 LONGEST = 100_000
-"""Texts and lists that are longer grow in a loop."""
+"""Longer texts and lists come from a loop; they are not followed."""
 
 
 def function(name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Return what one of the functions returns, or UNKNOWN."""
+    """Return the result of one of these functions, or UNKNOWN."""
     if any(not isinstance(arg, list | tuple | dict | _CONSTANT) for arg in args):
         return UNKNOWN
     if name in _OF_CONSTANTS and not constant(args):
@@ -126,9 +126,9 @@ _SHRINKS = {"clear", "discard", "pop", "popitem", "remove"}
 
 
 def method(of: Any, name: str, args: list[Any], kwargs: dict[str, Any], *, certain: bool) -> Any:
-    """Return what a method of a constant returns, or UNKNOWN.
+    """Return the result of a constant's method, or UNKNOWN.
 
-    :param certain: whether the call is made for sure: what may only be taken away stays.
+    :param certain: whether the call is certainly made; if not, nothing is removed.
     """
     if isinstance(of, str):
         known = constant(args) and constant(kwargs)
@@ -143,7 +143,7 @@ def method(of: Any, name: str, args: list[Any], kwargs: dict[str, Any], *, certa
 
 
 def mutated(of: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Change a list or dict by a method of it; what is not known is in it as UNKNOWN, for any number."""
+    """Change a list or dict by one of its methods; one UNKNOWN stands for any number of unknown items."""
     if len(of) > LONGEST:
         return UNKNOWN
     if name in {"update", "extend"} and any(items_of(arg) is None for arg in args):
@@ -155,7 +155,7 @@ def mutated(of: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
 
 
 def attribute(of: Any, name: str) -> Any:
-    """Return an attribute: a part of a module, the name of a column, or what is not followed."""
+    """Return an attribute: of a module, a column's name, or a call that is not followed."""
     if isinstance(of, Ref):
         return Ref(f"{of.path}.{name}")
     if not isinstance(of, Call):
