@@ -185,7 +185,7 @@ def _drop_column(mending: Mending, operation: ops.DropColumnOp) -> None:
 
 
 def _reflected(mending: Mending, table: str, column: "sa.Column[Any]") -> "sa.Column[Any]":
-    """Return a column of the database; SQLAlchemy takes the NOT NULL of a domain for the column's."""
+    """Return a column of the database; SQLAlchemy reflects the NOT NULL of its domain as the column's."""
     made = copied(column)
     made.type = plain(column.type)
     made.nullable = "not null" not in mending.database.get(Key("column", table, column.name), {"not null": 1})
