@@ -78,7 +78,7 @@ def _with_others(sql: str, schema_of: SchemaOf, within_texts: bool) -> Iterator[
 
 
 _NAMING = {"nextval", "currval", "setval", "to_regclass", "to_regtype", "pg_get_serial_sequence"}
-"""Functions whose argument is a name."""
+"""Functions that take the name of an object."""
 
 
 def _is_name(tokens: Sequence[Token], number: int) -> bool:
