@@ -1,6 +1,6 @@
-"""The kinds of objects, a file each: how they are read, and which operations mend their differences.
+"""The kinds of objects, one file each: how to read them, and which operations resolve their differences.
 
-A new kind is a new file and a line here.
+To add a kind, add a file and a line here.
 """
 
 from alembic_drift.kinds.columns import COLUMNS
@@ -37,4 +37,4 @@ KINDS: tuple[Kind, ...] = (
 )
 
 KIND_OF = {name: kind for kind in KINDS for name in kind.names}
-"""The kind of an object, by what its key calls it."""
+"""The kind of an object, by the ``kind`` of its key."""

@@ -1,4 +1,4 @@
-"""Views that read those of other schemas: in which order all go and come."""
+"""Views that read views of other schemas: in which order to drop and create all of them."""
 
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -10,7 +10,10 @@ from alembic_drift.objects import Key
 
 
 def order(mendings: Sequence[Mending]) -> None:
-    """Have views made again that read what changes in another schema, and all after those that they read."""
+    """Rebuild views that read what changes in another schema, and order all views that are rebuilt.
+
+    A view comes after the views that it reads.
+    """
     views = {
         (mending.name, key.name): (mending, key)
         for mending in mendings

@@ -1,4 +1,4 @@
-"""What triggers, rules and policies have in common: they are on a table or view, and depend on others."""
+"""Shared by triggers, rules and policies: they belong to a table or view, and depend on other objects."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from alembic_drift.simple import SimpleOp, named
 from alembic_drift.sql import qualified, quote
 
 Enabled = bool | Literal["always", "replica"]
-"""Whether a trigger or rule fires: in sessions as usual, never, always, in those of replication alone."""
+"""Whether a trigger or rule fires: normally, never, always, or only in replication sessions."""
 
 ENABLED: dict[str, Enabled] = {
     "enabled": True,
@@ -23,7 +23,7 @@ ENABLED: dict[str, Enabled] = {
     "enabled always": "always",
     "enabled on replicas": "replica",
 }
-"""What the fact ``enabled`` says, as operations have it."""
+"""The argument of an operation, by the value of the fact ``enabled``."""
 
 WORDS: dict[Enabled, str] = {
     True: "ENABLE",
@@ -31,11 +31,11 @@ WORDS: dict[Enabled, str] = {
     "always": "ENABLE ALWAYS",
     "replica": "ENABLE REPLICA",
 }
-"""How ALTER TABLE says it."""
+"""The words of ALTER TABLE, by the argument of an operation."""
 
 
 def state(column: str) -> str:
-    """Return the SQL for the fact ``enabled``, of a column of pg_trigger or pg_rewrite."""
+    """Return SQL for the fact ``enabled``, from a column of pg_trigger or pg_rewrite."""
     return (
         f"CASE {column} WHEN 'O' THEN 'enabled' WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'enabled always'"
         " ELSE 'enabled on replicas' END"
@@ -43,7 +43,7 @@ def state(column: str) -> str:
 
 
 def depends(catalog: str) -> str:
-    """Return the SQL for the facts that say what a row of a catalog depends on."""
+    """Return SQL for the facts ``_reads`` and ``_calls``: what a row of a catalog depends on."""
     of = f"classid = '{catalog}'::regclass AND objid = {catalog}.oid"
     return f"""\
 '_reads', (SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(read.relname, attname)), '[]')
@@ -59,10 +59,10 @@ _KINDS = ("trigger", "rule", "policy")
 
 
 def to_remake(mending: Mending) -> set[Key]:
-    """Return those of both sides that have to go before a change, and come after it.
+    """Return the triggers, rules and policies to drop before a change and to create after it.
 
-    They read a column that changes, call a function that is dropped, are on a view that is made again. A
-    trigger cannot be replaced by a constraint trigger either. Those of the operator's own are noted.
+    They read a column that changes, call a function that is recreated, or are on a view that is rebuilt. A
+    trigger that becomes a constraint trigger is one of them. Unmanaged ones are only noted.
     """
     changed = mending.changed_columns()
     gone = {view.name for view in mending.rebuilt}
@@ -88,16 +88,16 @@ def to_remake(mending: Mending) -> set[Key]:
 
 @dataclass(frozen=True)
 class Attached:
-    """How one kind is made and dropped."""
+    """How to create, alter and drop one kind."""
 
     create: Callable[[Mending, Key, Facts], ops.MigrateOperation]
-    """Makes one, or replaces one of the name."""
+    """Creates one, or replaces an existing one."""
     drop: "type[DropOp]"
     alter: "type[AlterOp] | None" = None
     """Sets whether it fires."""
 
     def mend(self, mending: Mending, key: Key, aspects: set[str]) -> set[str]:
-        """Plan what mends its aspects; what it is on and what it depends on is there then."""
+        """Plan what resolves its differences, when its table and its dependencies exist."""
         database, models = mending.sides(key)
         dropped: Planned = [self.drop(key.name, str(key.table), schema=mending.schema)]
         if database is None or models is None or key in mending.remade:
@@ -134,7 +134,7 @@ class Attached:
 
 
 class AttachedOp(SimpleOp):
-    """An operation of a trigger, rule or policy."""
+    """An operation on a trigger, rule or policy."""
 
     word: ClassVar[str]
 
@@ -143,7 +143,7 @@ class AttachedOp(SimpleOp):
 
     @property
     def table(self) -> str:
-        """The table as SQL writes it."""
+        """The table, as written in SQL."""
         return qualified(self.table_name, self.schema)
 
     def options(self) -> Iterator[str]:
@@ -158,7 +158,7 @@ class AttachedOp(SimpleOp):
 
 
 class DropOp(AttachedOp):
-    """Drop one, if it is there."""
+    """Drop a trigger, rule or policy, if it exists."""
 
     def statements(self) -> Iterator[str]:
         """Yield the DROP."""
@@ -186,7 +186,7 @@ class AlterOp(AttachedOp):
 
 
 class CreateOp(AlterOp):
-    """Create a trigger or rule, or replace one of the name."""
+    """Create or replace a trigger or rule."""
 
     def __init__(
         self,
@@ -201,14 +201,14 @@ class CreateOp(AlterOp):
         self.definition = definition
 
     def options(self) -> Iterator[str]:
-        """Yield the definition, and whether it fires, if that is not as usual."""
+        """Yield the definition, and ``enabled`` unless it is True."""
         yield text_of(self.definition)
         if self.enabled is not True:
             yield from super().options()
 
 
 def by_definition(operation: type[CreateOp]) -> Callable[[Mending, Key, Facts], CreateOp]:
-    """Return what makes a trigger or rule by the definition that the server writes."""
+    """Return a function that creates a trigger or rule from the server's definition of it."""
 
     def create(mending: Mending, key: Key, facts: Facts) -> CreateOp:
         enabled = ENABLED[facts["enabled"]]

@@ -15,7 +15,7 @@ from alembic_drift.sql import qualified, quote
 _STORED = {"storage", "compression"}
 _COUNTED = {"statistics target", "attribute options"}
 _BEFORE_TYPES = 9_300
-"""The number, among what is done with tables, of what a downgrade does after it has changed types back."""
+"""Orders operations in Phase.TABLES: a downgrade runs these after it has changed types back."""
 
 
 def mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
@@ -25,10 +25,10 @@ def mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         come = [] if models is None else of_new(mending, key, models)
         back = [] if database is None else of_new(mending, key, database)
         mending.both(Phase.REST, come, [])
-        mending.both(Phase.NAMES, [], back, number=-1)  # which a downgrade does after the column is there
+        mending.both(Phase.NAMES, [], back, number=-1)  # a downgrade runs it after the column exists
         return aspects
     done = (_STORED | _COUNTED) & aspects
-    if {"type", "collation"} & aspects:  # which give a column the storage of its new type
+    if {"type", "collation"} & aspects:  # they reset the storage to that of the new type
         come, back = ([*_ways(mending, key, _own(facts), facts, facts)] for facts in (models, database))
         mending.both(Phase.TABLES, come, [], number=AFTER_COLUMNS)
         mending.both(Phase.TABLES, [], back, number=_BEFORE_TYPES)
@@ -45,13 +45,13 @@ def _own(facts: Facts) -> set[str]:
 
 
 def of_new(mending: Mending, key: Key, facts: Facts) -> Planned:
-    """Return the settings of a column that was just made without them."""
+    """Return what gives a column that was just created its settings."""
     has = {aspect for aspect in _STORED | _COUNTED if aspect in facts}
     return [*_ways(mending, key, has, {}, facts)]
 
 
 def of_new_table(mending: Mending, table: str) -> None:
-    """Plan the settings of the columns and keys of a table that is made, by the upgrade or the downgrade."""
+    """Plan the settings of the columns and keys of a table that the upgrade or the downgrade creates."""
     for catalog in (mending.models, mending.database):
         made: Planned = []
         for key, facts in catalog.items():
@@ -92,7 +92,7 @@ def _ways(
 
 
 def of_index(mending: Mending, name: str, old: Facts, new: Facts) -> Planned:
-    """Return what gives the columns of an index, which are expressions, their statistics targets."""
+    """Return what sets the statistics targets of the expressions of an index."""
     before, after = (facts.get("_targets") or {} for facts in (old, new))
     return [
         AlterColumnStatisticsOp(name, int(number), target=after.get(number, -1), schema=mending.schema)
@@ -133,14 +133,14 @@ class AlterColumnStorageOp(SimpleOp):
         compression: str | None = None,
         schema: str | None = None,
     ) -> None:
-        """Change how the values of a column are stored: those of new rows, and of rows that are updated.
+        """Change how the values of a column are stored, in new rows and in rows that are updated.
 
-        Values that are there stay as they are, and can be read as ever.
+        Existing values stay as they are, and remain readable.
 
         :param table: the table or materialized view.
         :param column: its column.
         :param storage: "plain", "external", "extended" or "main".
-        :param compression: "pglz" or "lz4", or "default" for what the server is set to.
+        :param compression: "pglz" or "lz4", or "default" for the server's setting.
         :param schema: the table's schema, if it is not the first of the search_path.
         """
         operations.invoke(cls(table, column, storage=storage, compression=compression, schema=schema))
@@ -161,7 +161,7 @@ class AlterColumnStorageOp(SimpleOp):
 
 @Operations.register_operation("alter_column_statistics", "alter")
 class AlterColumnStatisticsOp(SimpleOp):
-    """Change what ANALYZE finds out about a column."""
+    """Change the statistics that ANALYZE collects about a column."""
 
     operation = "alter_column_statistics"
 
@@ -188,12 +188,12 @@ class AlterColumnStatisticsOp(SimpleOp):
         options: Mapping[str, Value] | None = None,
         schema: str | None = None,
     ) -> None:
-        """Change what ANALYZE finds out about a column, the next time that it runs.
+        """Change the statistics that ANALYZE collects about a column, from its next run on.
 
         :param table: the table or materialized view, or an index.
-        :param column: its column; of an index the number of an expression, from 1.
-        :param target: how exact: up to 10000; -1 for what the server is set to.
-        :param options: values by name: ``{"n_distinct": -0.05}``; None takes one away.
+        :param column: the column; for an index, the number of an expression, from 1.
+        :param target: the statistics target, up to 10000; -1 for the server's setting.
+        :param options: values by name: ``{"n_distinct": -0.05}``; None resets one.
         :param schema: the table's schema, if it is not the first of the search_path.
         """
         operations.invoke(cls(table, column, target=target, options=options, schema=schema))

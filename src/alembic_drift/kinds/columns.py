@@ -1,4 +1,4 @@
-"""Columns of tables, and of views, which have only comments and defaults of their own."""
+"""Columns of tables and views. Those of views have only comments and defaults."""
 
 from copy import copy
 from typing import Any
@@ -52,7 +52,7 @@ LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
 LEFT JOIN pg_constraint ON conrelid = attrelid AND contype = 'n' AND conkey = ARRAY[attnum]"""
 
 _ALTERED = {"type", "collation", "not null", "default", "identity", "comment"}
-"""What a column can be altered to; the rest of it is settled by hand."""
+"""The aspects that an operation can alter; others are changed manually."""
 
 
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
@@ -75,12 +75,12 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     if "generated" in aspects and "identity" not in aspects:
         generated.mend(mending, key)
         left -= {"generated"}
-        aspects = aspects - {"default"}  # which goes with it
+        aspects = aspects - {"default"}  # planned with the expression
     return left | _alter(mending, key, aspects, database, models)
 
 
 def _hint(mending: Mending, dropped: Key, facts: Facts) -> None:
-    """Say that a column may have been renamed, which nobody can know."""
+    """Add a hint that a column may have been renamed; nothing in the models says so."""
     for key, added in mending.models.items():
         if (
             key.kind == "column"
@@ -96,18 +96,18 @@ def _hint(mending: Mending, dropped: Key, facts: Facts) -> None:
 
 
 def _alter(mending: Mending, key: Key, aspects: set[str], database: Facts, models: Facts) -> set[str]:
-    """Complete what Alembic has found of a column, or find it; return what it cannot alter."""
+    """Complete the operation that Alembic found for a column, or add one; return what it cannot alter."""
     left: set[str] = set()
     operation = mending.altered.setdefault(
         (str(key.table), key.name), ops.AlterColumnOp(str(key.table), key.name, schema=mending.schema)
     )
-    operation.kw.pop("autoincrement", None)  # which is for MySQL
+    operation.kw.pop("autoincrement", None)  # for MySQL only
     operation.existing_type = _existing_type(mending, key, database, operation)
     operation.modify_type = None
     operation.modify_server_default = False
     if "identity" in aspects:
         identities.mend(mending, key)
-        aspects = aspects - {"default"}  # in whose place it is
+        aspects = aspects - {"default"}  # the identity replaces it
     elif "default" in aspects and not {"type", "collation"} & aspects:
         operation.modify_server_default = default(models)
     operation.existing_server_default = False if "default" not in database else default(database)
@@ -137,9 +137,9 @@ def _existing_type(mending: Mending, key: Key, database: Facts, found: ops.Alter
 
 
 def _retype(mending: Mending, key: Key, operation: ops.AlterColumnOp, aspects: set[str]) -> set[str]:
-    """Plan another type: with its default dropped and set anew where the old one cannot go along.
+    """Plan a change of type; drop the default before and set it after, where it cannot be converted.
 
-    Returns what cannot be done: where a type is unknown to SQLAlchemy, or the server has no cast.
+    Returns what cannot be done, because SQLAlchemy does not know a type or the server has no cast.
     """
     database, models = mending.database[key], mending.models[key]
     wanted = plain(mending.tables[str(key.table)].c[key.name].type)
@@ -173,7 +173,7 @@ def _retype(mending: Mending, key: Key, operation: ops.AlterColumnOp, aspects: s
 def _in_steps(
     mending: Mending, key: Key, old: tuple[Type, Facts], new: tuple[Type, Facts], cast: Cast
 ) -> Planned:
-    """Return the change of a type, and of the default around it where that does not go along."""
+    """Return the change of a type, with the default dropped before and set after unless it is kept."""
     kept = cast.keeps_default and ("default" in old[1]) == ("default" in new[1])
     kept = kept and old[1].get("default") == new[1].get("default")
 
@@ -223,7 +223,7 @@ def _null(
 
 
 def default(facts: Facts) -> sa.DefaultClause | None:
-    """Return the default of a column as a revision says it."""
+    """Return the default of a column for an operation."""
     return sa.DefaultClause(sa.text(as_text(facts["default"]))) if "default" in facts else None
 
 

@@ -1,4 +1,4 @@
-"""Keys, unique, check and exclusion constraints. NOT NULL is a part of its column."""
+"""Keys, unique, check and exclusion constraints. NOT NULL belongs to its column."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ from alembic_drift.order import Phase
 from alembic_drift.render import imported, in_schema, run
 from alembic_drift.sql import as_text, literal, qualified, quote
 
-# What a partition has of its table, and a child of its parent, comes and goes with that.
+# Inherited constraints are left out: they are created and dropped with those of the parent.
 _QUERY = f"""\
 SELECT 'constraint', heaps.relname, conname, jsonb_build_object(
     'definition', pg_get_constraintdef(pg_constraint.oid),
@@ -83,7 +83,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 
 
 def exchange(mending: Mending, key: Key) -> None:
-    """Plan that a constraint goes and comes: on either side, or as another one."""
+    """Plan to drop the constraint of the database, if it exists, and to add that of the models."""
     database, models = mending.sides(key)
     if database is not None:
         gone = Phase.KEYS_GO if database["_type"] == "f" else Phase.CONSTRAINTS_GO
@@ -100,7 +100,7 @@ def drop(mending: Mending, key: Key, facts: Facts) -> list[ops.DropConstraintOp]
 
 
 def add(mending: Mending, key: Key, facts: Facts) -> Planned:
-    """Return what adds a constraint: an operation of Alembic's, where there is one that says all of it."""
+    """Return what adds a constraint: an operation of Alembic if it can express all of it, else SQL."""
     name = facts.get(NAME, key.name)
     operation = _operation(mending, str(key.table), name, facts)
     if operation is not None:
@@ -111,7 +111,7 @@ def add(mending: Mending, key: Key, facts: Facts) -> Planned:
         [dropped] = drop(mending, key, facts)
         dropped.if_exists = True
         added = [dropped]
-        if "_include" in facts:  # which is built beside others as an index
+        if "_include" in facts:  # an index first: an online run builds it concurrently
             index, definition = _index(mending, str(key.table), name, facts)
             added.append(index)
         added.append(execute(f"ALTER TABLE {table} ADD CONSTRAINT {quoted} {definition}"))
@@ -132,7 +132,7 @@ def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:
     if facts["_deferred"]:
         options["initially"] = "DEFERRED"
     match facts["_type"]:
-        case "p" | "u" if "_include" not in facts:  # Alembic's own table lacks the columns
+        case "p" | "u" if "_include" not in facts:  # Alembic's operation cannot include columns
             if facts["_nulls_equal"]:
                 options["postgresql_nulls_not_distinct"] = True
             make = ops.CreatePrimaryKeyOp if facts["_type"] == "p" else ops.CreateUniqueConstraintOp
@@ -155,9 +155,10 @@ def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:
 
 
 def _own_expression(mending: Mending, table: str, name: str, columns: list[str]) -> Any:
-    """Return a check of the models in its own words: what the server writes, it may write otherwise again.
+    """Return the expression of a check as the models write it.
 
-    One without a name is known if it is that of a column's type, and else not.
+    If the server executes the text that it writes, it may write another one. A check without a name is found
+    only if it belongs to the type of a column.
     """
     for check in constraints_of(mending.tables[table]):
         if isinstance(check, CheckConstraint):
@@ -169,7 +170,7 @@ def _own_expression(mending: Mending, table: str, name: str, columns: list[str])
 
 
 def _index(mending: Mending, table: str, name: str, facts: Facts) -> tuple[ops.CreateIndexOp, str]:
-    """Return the index of a key that includes columns, and the definition of the key that takes it over."""
+    """Return the index of a key that includes columns, and the definition of the key that uses the index."""
     options: dict[str, Any] = {"postgresql_include": facts["_include"]}
     if facts["_nulls_equal"]:
         options["postgresql_nulls_not_distinct"] = True
@@ -207,7 +208,7 @@ def _foreign_key(
 def _exclusion(
     mending: Mending, table: str, name: str, facts: Facts, options: dict[str, Any]
 ) -> CreateExcludeConstraintOp | None:
-    """Return the operation, if it can say what the server does: it knows no operator classes."""
+    """Return the operation, or None if it cannot express the constraint: it has no operator classes."""
     elements = ", ".join(f"{expression} WITH {operator}" for expression, operator in facts["_elements"])
     where = f" WHERE ({facts['_where']})" if "_where" in facts else ""
     where += " DEFERRABLE" if options else ""
@@ -240,7 +241,7 @@ CONSTRAINTS = Kind(("constraint",), _QUERY, _mend)
 
 @Operations.register_operation("rename_constraint", "rename")
 class RenameConstraintOp(ops.MigrateOperation):
-    """Give a constraint, and its index if it has one, another name."""
+    """Rename a constraint, and its index if it has one."""
 
     def __init__(self, table_name: str, old: str, new: str, *, schema: str | None = None) -> None:
         self.table_name, self.old, self.new, self.schema = table_name, old, new, schema
@@ -249,11 +250,11 @@ class RenameConstraintOp(ops.MigrateOperation):
     def rename(
         cls, operations: Operations, table_name: str, old: str, new: str, *, schema: str | None = None
     ) -> None:
-        """Rename a constraint, unless it has the new name; one that has neither is an error.
+        """Rename a constraint, unless it has the new name; if neither name exists, raise an error.
 
         :param table_name: its table.
         :param old: its name.
-        :param new: the name that it gets.
+        :param new: its new name.
         :param schema: the schema of the table, if it is not the first of the search_path.
         """
         operations.invoke(cls(table_name, old, new, schema=schema))

@@ -1,19 +1,19 @@
-"""What PostgreSQL does not take along when a type or a column is exchanged.
+"""Objects that PostgreSQL does not carry over when a type or a column is replaced.
 
-It is dropped before and made again after, by text of PL/pgSQL for the DO block of an operation. The
-definitions are the server's own, read when the operation runs, so a script has them as well.
+PL/pgSQL in the DO block of an operation drops them before and recreates them after. It reads their
+definitions from the server when the operation runs, so an SQL script does the same.
 """
 
 import re
 
 DECLARED = "step record; drops text[] := '{}'; makes text[] := '{}'; statement text"
-"""The variables that :func:`collected` fills: what drops, and what makes again."""
+"""The variables that :func:`collected` fills: statements that drop, and statements that recreate."""
 
 EXECUTED = "FOREACH statement IN ARRAY {} LOOP EXECUTE statement; END LOOP;"
 """Executes one of the lists."""
 
-# Of a partitioned table each index is made alone and attached, as pg_dump does: so those of the partitions
-# have their names, and what belongs to them. A parent goes with its children, and is made before them.
+# Each index of a partitioned table is created separately and attached, as pg_dump does: so the indexes of
+# partitions keep their names and settings. A parent is dropped with its children, and created before them.
 _COLLECTED = """\
 FOR step IN
     SELECT conrelid::regclass AS place, conname AS name, pg_get_constraintdef(pg_constraint.oid) AS
@@ -68,7 +68,7 @@ _PARTS = {
     "@AFTER": """format('ALTER INDEX %s SET TABLESPACE ', step.index) || quote_ident(step.spcname),
         format('ALTER INDEX %s', step.index) || step.targets,
         'ALTER INDEX ' || step.parent || format(' ATTACH PARTITION %s', step.index)""",
-    # It needs an index that is valid: that of a partitioned table is when all are attached.
+    # These need a valid index. The index of a partitioned table is valid when all others are attached.
     "@LAST": """array_remove(ARRAY[
         CASE WHEN step.indisclustered THEN format('ALTER TABLE %s CLUSTER ON %I', step.place, step.name)
             END,
@@ -79,8 +79,9 @@ _PARTS = {
 
 
 def depends(catalog: str, on: str) -> str:
-    """Return a condition: an object of a catalog, by its column for its number, depends on something.
+    """Return a condition: an object of a catalog depends on something.
 
+    :param catalog: the catalog and the column of the object's OID: ``pg_class.indexrelid``.
     :param on: a condition on pg_depend.
     """
     name, _, column = catalog.partition(".")
@@ -90,9 +91,10 @@ def depends(catalog: str, on: str) -> str:
 
 
 def collected(constraints: str, indexes: str) -> str:
-    """Return what collects constraints and indexes, foreign keys to go first and to come last.
+    """Return PL/pgSQL that collects constraints and indexes: foreign keys are dropped first and created last.
 
-    :param constraints: which, as a condition on a row of pg_constraint; ``indexes`` on one of pg_index.
+    :param constraints: a condition on a row of pg_constraint.
+    :param indexes: a condition on a row of pg_index.
     """
     parts = {**_PARTS, "@CONSTRAINTS": constraints, "@INDEXES": indexes}
     return re.sub(r"@[A-Z]+", lambda found: parts[found[0]], _COLLECTED)

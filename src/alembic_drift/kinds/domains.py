@@ -1,4 +1,4 @@
-"""Domains: their default, NOT NULL and checks are altered. Another base type is told."""
+"""Domains: their default, NOT NULL and checks are altered. Another base type is only reported."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -72,7 +72,7 @@ def _rename(mending: Mending, key: Key, old: str, new: str) -> Planned:
 
 
 def _renamed(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the checks that differ in their name alone: the old names and the new ones."""
+    """Return the checks that differ only in their names: pairs of the old and the new name."""
     free = [name for name in wanted if name not in there]
     pairs = []
     for old in [name for name in there if name not in wanted]:
@@ -112,7 +112,7 @@ DOMAINS = Kind(("domain",), _QUERY, _mend)
 
 @Operations.register_operation("alter_domain", "alter")
 class AlterDomainOp(ops.MigrateOperation):
-    """Change the default of a domain, or whether it takes NULL."""
+    """Change the default of a domain, or whether it allows NULL."""
 
     def __init__(
         self,
@@ -137,8 +137,8 @@ class AlterDomainOp(ops.MigrateOperation):
         """Change a domain.
 
         :param name: its name.
-        :param nullable: whether it takes NULL; None leaves that as it is.
-        :param server_default: its default as SQL, None for no default; False leaves it as it is.
+        :param nullable: whether it allows NULL; None leaves it unchanged.
+        :param server_default: its default as SQL, None for no default; False leaves it unchanged.
         :param schema: its schema, if it is not the first of the search_path.
         """
         operations.invoke(cls(name, nullable=nullable, server_default=server_default, schema=schema))
@@ -161,11 +161,11 @@ class CreateDomainCheckOp(ops.MigrateOperation):
         *,
         schema: str | None = None,
     ) -> None:
-        """Add a check to a domain, in place of one of the name.
+        """Add a check to a domain, or replace the check of that name.
 
         :param name: the name of the check.
         :param domain_name: the domain.
-        :param definition: what follows the name: ``CHECK (VALUE > 0)``; with NOT VALID no row is looked at.
+        :param definition: the text after the name: ``CHECK (VALUE > 0)``; with NOT VALID no row is checked.
         :param schema: the schema of the domain, if it is not the first of the search_path.
         """
         operations.invoke(cls(name, domain_name, definition, schema=schema))
@@ -180,7 +180,7 @@ class DropDomainCheckOp(ops.MigrateOperation):
 
     @classmethod
     def drop(cls, operations: Operations, name: str, domain_name: str, *, schema: str | None = None) -> None:
-        """Drop a check of a domain, if it is there.
+        """Drop a check of a domain, if it exists.
 
         :param name: the name of the check.
         :param domain_name: the domain.
@@ -190,7 +190,7 @@ class DropDomainCheckOp(ops.MigrateOperation):
 
 
 def _reads(name: str, what: str, instead: str, unless: str) -> Rewrites:
-    """Return which tables PostgreSQL looks through for values that a domain does not take any more."""
+    """Return the tables that PostgreSQL scans for values that a domain no longer allows."""
     tables = f"""\
 SELECT DISTINCT attrelid::regclass::text FROM pg_type JOIN pg_attribute ON atttypid IN (pg_type.oid, typarray)
 JOIN pg_class ON pg_class.oid = attrelid AND relkind IN ('r', 'p') AND NOT relispartition

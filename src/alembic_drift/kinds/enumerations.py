@@ -39,12 +39,12 @@ class AddTypeLabelOp(ops.MigrateOperation):
         after: str | None = None,
         schema: str | None = None,
     ) -> None:
-        """Add a label to an enumerated type, unless it has it. It can be used once it is committed.
+        """Add a label to an enumerated type, unless it exists. It can be used after the commit.
 
         :param name: the type.
         :param label: the new label.
-        :param before: the label that it is to stand before.
-        :param after: the label that it is to stand after. Without either it is the last one.
+        :param before: the label to insert it before.
+        :param after: the label to insert it after. Without either it becomes the last one.
         :param schema: the schema of the type, if it is not the first of the search_path.
         """
         operations.invoke(cls(name, label, before=before, after=after, schema=schema))
@@ -52,24 +52,26 @@ class AddTypeLabelOp(ops.MigrateOperation):
 
 @Operations.register_operation("rename_type_label", "rename")
 class RenameTypeLabelOp(ops.MigrateOperation):
-    """Give a label of an enumerated type another name."""
+    """Rename a label of an enumerated type."""
 
     def __init__(self, name: str, old: str, new: str, *, schema: str | None = None) -> None:
         self.name, self.old, self.new, self.schema = name, old, new, schema
 
     def reverse(self) -> "RenameTypeLabelOp":
-        """Return what gives it its old name."""
+        """Return the operation that restores the old name."""
         return RenameTypeLabelOp(self.name, self.new, self.old, schema=self.schema)
 
     @classmethod
     def rename(
         cls, operations: Operations, name: str, old: str, new: str, *, schema: str | None = None
     ) -> None:
-        """Rename a label, in all rows and defaults, unless it has the new name; neither there is an error.
+        """Rename a label, in all rows and defaults, unless it has the new name.
+
+        If neither label exists, it raises an error.
 
         :param name: the type.
         :param old: the label.
-        :param new: the name that it gets.
+        :param new: its new name.
         :param schema: the schema of the type, if it is not the first of the search_path.
         """
         operations.invoke(cls(name, old, new, schema=schema))
@@ -77,18 +79,18 @@ class RenameTypeLabelOp(ops.MigrateOperation):
 
 @Operations.register_operation("set_type_labels", "set")
 class SetTypeLabelsOp(ops.MigrateOperation):
-    """Exchange an enumerated type for one that has other labels."""
+    """Replace an enumerated type by one with other labels."""
 
     def __init__(self, name: str, labels: Labels, *, schema: str | None = None) -> None:
         self.name, self.labels, self.schema = name, labels, schema
 
     @classmethod
     def set(cls, operations: Operations, name: str, labels: Labels, *, schema: str | None = None) -> None:
-        """Give an enumerated type these labels, and no others, unless it has them in this order.
+        """Give an enumerated type exactly these labels, in this order, unless it has them already.
 
-        A new type takes its place. Tables that have columns of it are written anew under a lock; defaults,
-        checks, indexes and foreign keys go along. New labels can be used at once. A label that a row has is
-        not dropped: that is an error with the count.
+        A new type replaces the old one. Tables with columns of the type are rewritten under a lock; defaults,
+        checks, indexes and foreign keys are kept. New labels can be used at once. A label that a row has is
+        not dropped: it raises an error with the number of rows.
 
         :param name: the type.
         :param labels: all its labels, in their order.

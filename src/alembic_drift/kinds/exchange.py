@@ -1,6 +1,6 @@
-"""The exchange of an enumerated type for one with other labels, as a DO block.
+"""The DO block that replaces an enumerated type by one with other labels.
 
-@NAME, @SHORT and @WANTED stand in it for literals.
+@NAME, @SHORT and @WANTED are placeholders for literals.
 """
 
 # ruff: noqa: S608 - names and labels are quoted
@@ -14,7 +14,7 @@ _REFERRING = f"""\
 contype = 'f' AND EXISTS (SELECT FROM pg_attribute WHERE {_IS_OF_TYPE}
     AND ((attrelid = conrelid AND attnum = ANY(conkey)) OR (attrelid = confrelid AND attnum =
         ANY(confkey))))"""
-# ALTER COLUMN … TYPE makes the indexes of partitions anew under names of its own, and without their comments.
+# ALTER COLUMN … TYPE recreates the indexes of partitions under generated names and without their comments.
 _OF_COLUMN = f"""\
 refclassid = 'pg_class'::regclass AND (refobjid, refobjsubid) IN (
     SELECT attrelid, attnum FROM pg_attribute WHERE {_IS_OF_TYPE})"""

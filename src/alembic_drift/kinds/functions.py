@@ -1,4 +1,4 @@
-"""Functions and procedures. Aggregates are told."""
+"""Functions and procedures. Aggregates are only reported."""
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
@@ -12,7 +12,7 @@ from alembic_drift.render import imported, run, text_of
 from alembic_drift.sql import quote
 
 SIGNATURE = "format('%I(%s)', proname, oidvectortypes(proargtypes))"
-"""How a function is called here, of a row of pg_proc: by what tells it from others of its name."""
+"""SQL for the name and argument types of a row of pg_proc, which identify a function."""
 
 _QUERY = """\
 SELECT CASE prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END, NULL,
@@ -46,7 +46,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     if database is None and models is not None and (twin := _twin(key)) in mending.database:
         _exchange(mending, twin, key)
     elif models is None and _twin(key) in mending.models:
-        pass  # planned with the other
+        pass  # planned with its twin
     elif aspects == {"comment"}:
         mending.comment(key)
     elif database is None and models is not None:
@@ -65,7 +65,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 
 
 def to_create_again(mending: Mending) -> set[Key]:
-    """Return the functions in which something differs that CREATE OR REPLACE does not change."""
+    """Return the functions with differences that CREATE OR REPLACE cannot resolve."""
     return {
         key
         for key in mending.database.keys() & mending.models.keys()
@@ -75,7 +75,7 @@ def to_create_again(mending: Mending) -> set[Key]:
 
 
 def _twin(key: Key) -> Key:
-    """Return the procedure of the signature of a function, or the other way round: only one can be there."""
+    """Return the procedure with the signature of a function, or the reverse: only one of them can exist."""
     return key._replace(kind="function" if key.kind == "procedure" else "procedure")
 
 
@@ -87,7 +87,7 @@ def _exchange(mending: Mending, old: Key, new: Key) -> None:
 
 
 def _again(mending: Mending, key: Key, created: Planned) -> Planned:
-    """Return what drops a function and creates it, with the owner and privileges that it has."""
+    """Return what drops a function and creates it again, and keeps its owner and privileges."""
     replaced, *comment = created
     assert isinstance(replaced, ReplaceFunctionOp)  # noqa: S101 - it comes from _create
     replaced.keep_privileges = True
@@ -95,7 +95,7 @@ def _again(mending: Mending, key: Key, created: Planned) -> Planned:
 
 
 def _phase(mending: Mending, facts: Facts) -> Phase:
-    """Return when a function is made: as late as can be, for the text of its body names what it reads."""
+    """Return when to create a function: as late as possible, because its body may name what it reads."""
     needed = {name.removeprefix("pg_catalog.") for name in facts["_needed_by"]} - {"pg_trigger", "pg_policy"}
     if not facts["_uses"] and needed - {"pg_rewrite"}:  # by a default, a check, an index
         return Phase.TYPES
@@ -132,7 +132,7 @@ FUNCTIONS = Kind(("function", "procedure", "aggregate"), _QUERY, _mend)
 
 @Operations.register_operation("replace_function", "replace")
 class ReplaceFunctionOp(ops.MigrateOperation):
-    """Create a function or procedure, or replace its definition."""
+    """Create or replace a function or procedure."""
 
     def __init__(
         self,
@@ -155,14 +155,14 @@ class ReplaceFunctionOp(ops.MigrateOperation):
         own_search_path: bool = False,
         keep_privileges: bool = False,
     ) -> None:
-        """Create a function or procedure, or replace its definition.
+        """Create or replace a function or procedure.
 
-        :param signature: name and types of its arguments, as DROP FUNCTION takes them: ``f(integer)``.
+        :param signature: its name and argument types, as in DROP FUNCTION: ``f(integer)``.
         :param definition: the whole CREATE OR REPLACE FUNCTION, as plain SQL.
-        :param own_search_path: whether it is to find what is in its own schema, whatever search_path its
-            caller has. (``SET search_path`` in the definition would name one schema for all databases.)
-        :param keep_privileges: whether it gets the owner and the privileges that
-            ``op.drop_function(…, keep_privileges=True)`` has kept.
+        :param own_search_path: whether to set its search_path to its schema, so that the caller's does not
+            matter. (``SET search_path`` in the definition would name one schema for all databases.)
+        :param keep_privileges: whether to restore the owner and the privileges that
+            ``op.drop_function(…, keep_privileges=True)`` saved.
         """
         operations.invoke(
             cls(signature, definition, own_search_path=own_search_path, keep_privileges=keep_privileges)
@@ -178,10 +178,10 @@ class DropFunctionOp(ops.MigrateOperation):
 
     @classmethod
     def drop(cls, operations: Operations, signature: str, *, keep_privileges: bool = False) -> None:
-        """Drop a function or procedure, if it is there.
+        """Drop a function or procedure, if it exists.
 
-        :param signature: name and types of its arguments: ``f(integer)``.
-        :param keep_privileges: whether to keep its owner and privileges, in a table, for
+        :param signature: its name and argument types: ``f(integer)``.
+        :param keep_privileges: whether to save its owner and privileges in a table, for
             ``op.replace_function(…, keep_privileges=True)`` of the same signature.
         """
         operations.invoke(cls(signature, keep_privileges=keep_privileges))

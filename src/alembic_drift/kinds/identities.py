@@ -1,4 +1,4 @@
-"""What numbers the rows: an identity in place of a default with its sequence, and back."""
+"""Identities: how to change them, and how to replace a default by an identity or the reverse."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,9 +17,9 @@ BEFORE_COLUMNS, AFTER_COLUMNS = 9_000, 20_000
 
 
 def mend(mending: Mending, key: Key) -> None:
-    """Plan another identity, one in place of a default, or a default in its place."""
+    """Plan to change an identity, or to replace a default by an identity, or the reverse."""
     models = mending.models[key]
-    # An identity needs NOT NULL: it comes after and goes before.
+    # An identity needs NOT NULL: it is added after NOT NULL and dropped before it.
     number = BEFORE_COLUMNS if "_identity" not in models else AFTER_COLUMNS
     up, down = _way(mending, key, mending.models), _way(mending, key, mending.database)
     mending.both(Phase.TABLES, up, down, number=number)
@@ -43,7 +43,7 @@ def _way(mending: Mending, key: Key, to: dict[Key, Facts]) -> Planned:
 
 
 def _serial(mending: Mending, key: Key, to: dict[Key, Facts]) -> Planned:
-    """Return what puts a default in the place of an identity, with the sequence of the column."""
+    """Return what replaces an identity by a default, with the sequence that the column owns."""
     owned = next(
         (
             (other, facts)
@@ -71,7 +71,7 @@ def _serial(mending: Mending, key: Key, to: dict[Key, Facts]) -> Planned:
 # The operations.
 
 
-# The new sequence may have others by default. The owner keeps his own.
+# Default privileges may have been granted on the new sequence: revoke them. The owner keeps its own.
 _PRIVILEGES = """\
 IF privileges IS NOT NULL AND new.seqrelid IS NOT NULL THEN
 FOR step IN SELECT DISTINCT grantee FROM pg_class, aclexplode(relacl)
@@ -96,12 +96,12 @@ class _IdentityOp(SimpleOp):
     schema: str | None
 
     def block(self, unless: str, change: Sequence[str]) -> str:
-        """Return a block that makes the change unless the column is as it is to be.
+        """Return a DO block that makes the change, unless it is made already.
 
-        What comes then goes on after the last number, as it was given or is in a row.
+        Numbers continue after the last one that the old sequence gave or that is in a row.
 
-        :param unless: the operator between the column's kind of identity and ''.
-        :param change: statements; "old" is the sequence that numbers the column before them.
+        :param unless: the operator between attidentity and '' in the condition to do nothing.
+        :param change: statements; the variable ``old`` is the previous sequence of the column.
         """
         table, column = qualified(self.table, self.schema), quote(self.column)
         of_column = f"pg_get_serial_sequence({literal(table)}, {literal(self.column)})"
@@ -135,7 +135,7 @@ class _IdentityOp(SimpleOp):
 
 @Operations.register_operation("add_identity", "add")
 class AddIdentityOp(_IdentityOp):
-    """Give a column an identity, in place of its default."""
+    """Replace the default of a column by an identity."""
 
     operation = "add_identity"
 
@@ -162,14 +162,14 @@ class AddIdentityOp(_IdentityOp):
         options: str = "",
         schema: str | None = None,
     ) -> None:
-        """Give a column an identity, unless it has one; its default goes, with the sequence that it owns.
+        """Add an identity to a column, unless it has one; drop its default and the sequence that it owns.
 
-        Numbers go on after the greatest that there is or was given. The column has to be NOT NULL.
+        Numbers continue after the greatest one in a row or given before. The column has to be NOT NULL.
 
         :param table: the table.
         :param column: its column.
         :param generated: "BY DEFAULT" or "ALWAYS".
-        :param options: those of the sequence, as SQL: "INCREMENT BY 1 START WITH 1".
+        :param options: options of the sequence, as SQL: "INCREMENT BY 1 START WITH 1".
         :param schema: the table's schema, if it is not the first of the search_path.
         """
         operations.invoke(cls(table, column, generated=generated, options=options, schema=schema))
@@ -195,7 +195,7 @@ class AddIdentityOp(_IdentityOp):
 
 @Operations.register_operation("drop_identity", "drop")
 class DropIdentityOp(_IdentityOp):
-    """Take the identity of a column away, and give it a default."""
+    """Drop the identity of a column, and set a default."""
 
     operation = "drop_identity"
 
@@ -224,14 +224,14 @@ class DropIdentityOp(_IdentityOp):
         options: str | None = None,
         schema: str | None = None,
     ) -> None:
-        """Take the identity of a column away, if it has one, and give it a default, as a serial has.
+        """Drop the identity of a column, if it has one, and set a default like that of a serial column.
 
-        Numbers go on after the greatest that there is or was given.
+        Numbers continue after the greatest one in a row or given before.
 
         :param table: the table.
         :param column: its column.
-        :param default: its default then, as SQL: "nextval('t_id_seq'::regclass)".
-        :param sequence: a sequence to create, which then belongs to the column.
+        :param default: its new default, as SQL: "nextval('t_id_seq'::regclass)".
+        :param sequence: a sequence to create, owned by the column.
         :param options: options of the sequence, as SQL: "AS integer INCREMENT BY 1".
         :param schema: the table's schema, and the sequence's, if it is not the first of the search_path.
         """

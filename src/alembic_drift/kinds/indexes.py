@@ -1,4 +1,4 @@
-"""Indexes, but those of constraints."""
+"""Indexes, except those of constraints."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 
 
 def rename(mending: Mending, kind: str, old: str, new: str) -> None:
-    """Plan that an index or sequence gets another name."""
+    """Plan to rename an index or sequence."""
     alter = f"ALTER {kind} IF EXISTS"
     mending.renames.append(
         (lambda a, b: execute(f"{alter} {mending.qualified(a)} RENAME TO {quote(b)}"), old, new)
@@ -95,7 +95,7 @@ def drop(mending: Mending, key: Key, facts: Facts) -> Planned:
 
 
 def create(mending: Mending, key: Key, facts: Facts) -> Planned:
-    """Return what creates an index as the server has it."""
+    """Return what creates an index as the server describes it."""
     options: dict[str, Any] = {}
     if facts["_using"] != "btree":
         options["postgresql_using"] = facts["_using"]
@@ -123,7 +123,7 @@ def create(mending: Mending, key: Key, facts: Facts) -> Planned:
     )
     targets = column_settings.of_index(mending, facts.get(NAME, key.name), {}, facts)
     made: Planned = [created, *targets, *mending.comment_of(key, facts)]
-    if facts["_clustered"]:  # a mark that is no difference, and comes back all the same
+    if facts["_clustered"]:  # not compared, but restored
         name = quote(facts.get(NAME, key.name))
         made.append(execute(f"ALTER TABLE {mending.qualified(str(key.table))} CLUSTER ON {name}"))
     return made

@@ -1,4 +1,4 @@
-"""The triggers by which PostgreSQL keeps a foreign key: whether they fire. A superuser alone may set that."""
+"""The triggers that enforce a foreign key: whether they fire. Only a superuser may change that."""
 
 from collections.abc import Mapping
 
@@ -14,11 +14,11 @@ from alembic_drift.render import imported, in_schema, run
 from alembic_drift.sql import literal, qualified
 
 TRIGGERS = "triggers"
-"""The aspect of a foreign key."""
+"""The aspect of a foreign key: whether its triggers fire."""
 
 _ENABLED = "enabled"
 
-# Their names have an oid; what tells them apart is the function.
+# Their names contain an OID, so they are identified by their functions.
 FACTS = f"""\
 '{TRIGGERS}', CASE contype WHEN 'f' THEN coalesce((
         SELECT string_agg(format('%s %s', proname, {state("tgenabled")}), ', ' ORDER BY proname)
@@ -31,7 +31,7 @@ FACTS = f"""\
 
 
 def mend(mending: Mending, key: Key) -> bool:
-    """Plan that they fire as the models say; returns whether that can be."""
+    """Plan to make the triggers fire as the models say; return whether the role may do that."""
     database, models = mending.sides(key)
     if database is None or models is None or database.get(TRIGGERS) == models.get(TRIGGERS):
         return True
@@ -42,7 +42,7 @@ def mend(mending: Mending, key: Key) -> bool:
 
 
 def set_on_new(mending: Mending, key: Key, facts: Facts) -> Planned:
-    """Return what has those of a foreign key that was just added fire as they did."""
+    """Return what sets whether the triggers of a foreign key that was just added fire."""
     if facts.get(TRIGGERS, _ENABLED) == _ENABLED:
         return []
     if not facts["_may_set_triggers"]:
@@ -86,14 +86,14 @@ class AlterConstraintTriggersOp(ops.MigrateOperation):
         enabled: Mapping[str, Enabled],
         schema: str | None = None,
     ) -> None:
-        """Set whether the triggers of a foreign key fire; a constraint that is not there is an error.
+        """Set whether the triggers of a foreign key fire; if it does not exist, raise an error.
 
-        The server lets nobody but a superuser do that.
+        Only a superuser may do that.
 
         :param constraint_name: the name of the foreign key.
         :param table_name: its table.
-        :param enabled: for the function of a trigger (``RI_FKey_check_ins``) whether it fires: as usual,
-            never, "always", or on a "replica" alone. Those that are not named fire as usual.
+        :param enabled: whether a trigger fires, by its function (``RI_FKey_check_ins``): True, False,
+            "always", or "replica" (in replication sessions). Those that are not named fire normally.
         :param schema: the schema of the table, if it is not the first of the search_path.
         """
         operations.invoke(cls(constraint_name, table_name, enabled=enabled, schema=schema))

@@ -1,4 +1,4 @@
-"""What a revision does to the labels of an enumerated type: which come, which go, and when."""
+"""How a revision changes the labels of an enumerated type: which it adds and drops, and when."""
 
 import re
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from alembic_drift.sql import literal
 
 
 def mend(mending: Mending, key: Key) -> None:
-    """Plan that a type gets the labels of the models: new ones first, so that all else can use them.
+    """Plan to give a type the labels of the models: new ones first, so that later operations can use them.
 
-    Labels that go, go last: by then no default, check or index names them any more. The downgrade does the
-    same with the sides exchanged.
+    Labels are dropped last, when no default, check or index uses them any more. The downgrade does the same
+    in the other direction.
     """
     old, new = mending.database[key]["_labels"], mending.models[key]["_labels"]
     first, last = _steps(mending, key, old, new, mending.models)
@@ -34,12 +34,12 @@ def mend(mending: Mending, key: Key) -> None:
 def _steps(
     mending: Mending, key: Key, old: Labels, new: Labels, wanted: dict[Key, Facts]
 ) -> tuple[Planned, Planned]:
-    """Return what is done to the labels before all else, and after it.
+    """Return the operations on the labels before all others, and those after them.
 
-    An exchange writes the tables anew, so it is one where that can be: the last thing if nothing that is made
-    in between needs the labels that come, or the first if nothing that goes needs those that go.
+    Setting the labels rewrites the tables, so it is done only once if possible: last if nothing created in
+    between needs the new labels, or first if nothing dropped needs the old ones.
 
-    :param wanted: the side whose objects are made in between.
+    :param wanted: the side whose objects are created in between.
     """
 
     def all_of(labels: Labels) -> Planned:
@@ -64,7 +64,7 @@ def _without(labels: Labels, others: Labels) -> list[str]:
 
 
 def _united(old: Labels, new: Labels) -> Labels:
-    """Return the new labels, and each old one that goes after the one that it has stood after."""
+    """Return the new labels, and each label that is dropped after the one that preceded it."""
     united = [*new]
     for place, label in enumerate(old):
         if label not in united:
@@ -82,24 +82,26 @@ def _additions(mending: Mending, key: Key, old: Labels, new: Labels) -> Iterator
 
 
 def _are_needed(mending: Mending, key: Key, labels: Labels, side: dict[Key, Facts], *, go: bool) -> bool:
-    """Return whether something that comes in the same revision, or goes, may have one of the labels.
+    """Return whether something that the same revision creates, or drops, may use one of the labels.
 
-    In the transaction that adds a label to a type, PostgreSQL does not let it be used.
+    PostgreSQL does not allow a new label to be used in the transaction that adds it.
 
-    :param side: the side that has what comes or goes.
-    :param go: whether it goes.
+    :param side: the side that has what is created or dropped.
+    :param go: whether it is dropped.
     """
     if not labels:
         return False
     other = mending.database if side is mending.models else mending.models
-    # Rows have them too: of a column that goes, or that gets another type.
+    # Rows use labels too, in a column that is dropped or that gets another type.
     if any(go or Key("column", *name) in other for name in _columns(side, key) - _columns(other, key)):
         return True
     return any(_names(text, labels) for _, facts in _differing(mending, side) for text in _sql(facts))
 
 
 def _is_read(mending: Mending, key: Key, side: dict[Key, Facts]) -> bool:
-    """Return whether a generated column that comes or goes may read the type, which is then not exchanged.
+    """Return whether a generated column that is created or dropped may read the type.
+
+    PostgreSQL does not replace the type of a column that a generated column reads.
 
     :param side: the side that has the column.
     """
@@ -117,7 +119,7 @@ def _columns(side: dict[Key, Facts], key: Key) -> set[tuple[str, str]]:
 
 
 def _differing(mending: Mending, side: dict[Key, Facts]) -> Iterator[tuple[Key, Facts]]:
-    """Yield what one side has of all that differs, types left out."""
+    """Yield the objects of one side that differ, except types."""
     differing = {difference.key for difference in mending.differences}
     for key, facts in side.items():
         if key.kind != "type" and {key, parent(key, side)} & differing:
@@ -149,12 +151,12 @@ def _names(text: str, labels: Labels) -> bool:
 
 
 def _bare(element: str) -> str:
-    """Return an element without what may be there only because it stands in an array."""
+    """Return an element without the quotes and backslashes that an array needs."""
     return re.sub(r'["\\]', "", element)
 
 
 def _pairs(old: Labels, new: Labels) -> Iterator[tuple[str, str]]:
-    """Yield the labels that go and come in one place among those that stay: one may be the other."""
+    """Yield dropped and added labels at one place among those that stay: they may be renames."""
     stay = [label for label in old if label in new]
     if stay != [label for label in new if label in old]:
         return
@@ -169,7 +171,7 @@ def _pairs(old: Labels, new: Labels) -> Iterator[tuple[str, str]]:
 
 
 def changed_columns(mending: Mending) -> set[tuple[str, str]]:
-    """Return the columns whose type is exchanged, in one of the directions."""
+    """Return the columns of the types whose labels change."""
     return {
         (table, name)
         for key in _changed(mending)

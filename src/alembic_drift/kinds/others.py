@@ -1,4 +1,4 @@
-"""What hardly any schema has: collations, conversions, operators, text search. Told, and settled by hand."""
+"""Rare objects: collations, conversions, operators, text search. Reported, and changed manually."""
 
 from alembic_drift.mending import Kind, nothing
 

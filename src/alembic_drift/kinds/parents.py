@@ -17,9 +17,9 @@ _PARENT = re.compile(rf"(?:({_NAME})\.)?({_NAME})(?:, |$)")
 
 
 def mend(mending: Mending, key: Key) -> None:
-    """Plan that a table loses parents before its columns go, and gets some after they are there."""
+    """Plan to remove parents before columns are dropped, and to add parents after columns exist."""
     before, after = ([*_parents(facts)] for facts in (mending.database[key], mending.models[key]))
-    stay = 0  # they have an order: what is added comes last
+    stay = 0  # parents are ordered: new ones come last
     while before[stay : stay + 1] == after[stay : stay + 1] != []:
         stay += 1
 
@@ -32,7 +32,7 @@ def mend(mending: Mending, key: Key) -> None:
 
 
 def _parents(facts: Facts) -> Iterator[tuple[str | None, str]]:
-    """Yield schema and name of the parents that a fact tells, as the server writes them."""
+    """Yield schema and name of the parents in the fact ``inherits``."""
     for schema, name in _PARENT.findall(facts.get("inherits", "")):
         yield _unquoted(schema) or None, _unquoted(name)
 
@@ -51,7 +51,7 @@ class _ParentOp(SimpleOp):
         self.table, self.parent, self.parent_schema, self.schema = table, parent, parent_schema, schema
 
     def statements(self) -> Iterator[str]:
-        """Yield the change, unless all is as it is to be."""
+        """Yield a block that makes the change, unless it is made already."""
         table, parent = qualified(self.table, self.schema), qualified(self.parent, self.parent_schema)
         yield (
             f"DO $inherit$ BEGIN IF {self.unless} (SELECT FROM pg_inherits"
@@ -81,7 +81,7 @@ class InheritOp(_ParentOp):
         parent_schema: str | None = None,
         schema: str | None = None,
     ) -> None:
-        """Make a table a child of another one, if it is none; it needs the columns and checks of its parent.
+        """Make a table a child of another one, unless it is one. It needs the parent's columns and checks.
 
         :param table: the child.
         :param parent: its parent.
@@ -91,13 +91,13 @@ class InheritOp(_ParentOp):
         operations.invoke(cls(table, parent, parent_schema=parent_schema, schema=schema))
 
     def reverse(self) -> "NoInheritOp":
-        """Return what makes it a table of its own."""
+        """Return the operation that removes the parent."""
         return NoInheritOp(self.table, self.parent, parent_schema=self.parent_schema, schema=self.schema)
 
 
 @Operations.register_operation("no_inherit", "no_inherit")
 class NoInheritOp(_ParentOp):
-    """Make a child a table of its own."""
+    """Remove a parent of a table."""
 
     operation, action, unless = "no_inherit", "NO INHERIT", "EXISTS"
 
@@ -111,7 +111,7 @@ class NoInheritOp(_ParentOp):
         parent_schema: str | None = None,
         schema: str | None = None,
     ) -> None:
-        """Make the child of a table one of its own, if it is a child; columns and checks become its own.
+        """Remove a parent of a table, if it is one. The table keeps its columns and checks.
 
         :param table: the child.
         :param parent: its parent.

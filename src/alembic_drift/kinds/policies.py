@@ -1,4 +1,4 @@
-"""Policies, and the row security of a table, without which they say nothing."""
+"""Policies, and the row security of a table, without which policies have no effect."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ concat_ws(' ', CASE WHEN polpermissive THEN 'AS PERMISSIVE' ELSE 'AS RESTRICTIVE
         FROM jsonb_array_elements_text({_ROLES}) AS name),
     'USING (' || pg_get_expr(polqual, polrelid, true) || ')',
     'WITH CHECK (' || pg_get_expr(polwithcheck, polrelid, true) || ')')"""  # noqa: S608 - the names are ours
-"""What follows CREATE POLICY … ON …, of a row of pg_policy."""
+"""SQL for the text after CREATE POLICY … ON …, from a row of pg_policy."""
 
 _QUERY = f"""\
 SELECT 'policy', heaps.relname, polname, jsonb_build_object(
@@ -63,7 +63,7 @@ ROW_SECURITY = "row security"
 
 
 def mend_row_security(mending: Mending, key: Key) -> None:
-    """Plan that row security is on while its policies are there: without one, nobody sees a row."""
+    """Plan to enable row security only while its policies exist: without a policy, it hides all rows."""
     database, models = mending.sides(key)
     said = [(facts or {}).get(ROW_SECURITY, "") for facts in (database, models)]
     if said[0] == said[1]:
@@ -75,7 +75,7 @@ def mend_row_security(mending: Mending, key: Key) -> None:
         for aspect in said
     )
     phase = Phase.SECURITY if "enabled" in said[1] else Phase.SECURITY_GOES
-    # What is no table yet, or none any more, has nothing to be set.
+    # A table that does not exist yet, or any more, has nothing to set.
     mending.both(phase, [up] if models is not None else [], [down] if database is not None else [])
 
 
@@ -84,7 +84,7 @@ def mend_row_security(mending: Mending, key: Key) -> None:
 
 @Operations.register_operation("create_policy", "create")
 class CreatePolicyOp(ops.MigrateOperation):
-    """Create a policy, or replace one of the name."""
+    """Create or replace a policy."""
 
     def __init__(
         self,
@@ -116,15 +116,15 @@ class CreatePolicyOp(ops.MigrateOperation):
         permissive: bool = True,
         schema: str | None = None,
     ) -> None:
-        """Create a policy of a table, or replace one of the name.
+        """Create or replace a policy of a table.
 
         :param policy_name: its name.
-        :param table_name: the table whose rows it is about.
+        :param table_name: its table.
         :param using: an expression, as plain SQL: which rows can be seen and changed.
-        :param with_check: which new rows can be written; those of ``using``, if it is not given.
+        :param with_check: an expression: which new rows can be written; without it, ``using`` decides.
         :param command: SELECT, INSERT, UPDATE, DELETE, or ALL.
-        :param roles: names of the roles for which it is; ``public`` for all.
-        :param permissive: whether one permissive policy that lets a row pass is enough; else all have to.
+        :param roles: names of the roles to which it applies; ``public`` for all.
+        :param permissive: True: one permissive policy has to allow a row; False: this one must, too.
         :param schema: the schema of the table, if it is not the first of the search_path.
         """
         operations.invoke(
@@ -151,13 +151,13 @@ class DropPolicyOp(DropOp):
     def drop(
         cls, operations: Operations, policy_name: str, table_name: str, *, schema: str | None = None
     ) -> None:
-        """Drop a policy of a table, if it is there."""
+        """Drop a policy of a table, if it exists."""
         operations.invoke(cls(policy_name, table_name, schema=schema))
 
 
 @Operations.register_operation("set_row_security", "set_row_security")
 class SetRowSecurityOp(ops.MigrateOperation):
-    """Set whether the policies of a table count."""
+    """Set whether the policies of a table apply."""
 
     def __init__(
         self, table_name: str, *, enabled: bool, forced: bool = False, schema: str | None = None
@@ -174,11 +174,11 @@ class SetRowSecurityOp(ops.MigrateOperation):
         forced: bool = False,
         schema: str | None = None,
     ) -> None:
-        """Set whether the policies of a table count; enabled without one, nobody sees a row.
+        """Set whether the policies of a table apply. If enabled without a policy, no row is visible.
 
         :param table_name: the table.
-        :param enabled: whether they count.
-        :param forced: whether they count for the owner of the table as well.
+        :param enabled: whether they apply.
+        :param forced: whether they apply to the owner of the table as well.
         :param schema: the schema of the table, if it is not the first of the search_path.
         """
         operations.invoke(cls(table_name, enabled=enabled, forced=forced, schema=schema))

@@ -1,7 +1,7 @@
 """Owner and privileges of a view or routine that is dropped and created again.
 
-They differ between databases, so they are not written into the revision: the drop puts them into a table, and
-the creation takes them from there. A table, because an online run may end between the two.
+They differ between databases, so they are not written into the revision: the drop saves them in a table, and
+the creation restores them from it. The table is still there if an online run ends between the two.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ WHERE pg_proc.oid = to_regprocedure(@NAME)"""
 
 
 class Kind(NamedTuple):
-    """What PostgreSQL calls it in GRANT, and the query of one."""
+    """The word for it in GRANT, and the query of one object."""
 
     word: str
     query: str
@@ -96,21 +96,21 @@ END $restore$"""
 
 
 def dropped(operations: Operations, kind: Kind, name: str, drop: str) -> str:
-    """Return what drops a view or routine and keeps its owner and privileges for :func:`restored`.
+    """Return what drops a view or routine and saves its owner and privileges for :func:`restored`.
 
-    :param name: as SQL writes it; of a routine with its arguments.
-    :param drop: what drops it.
+    :param name: its name as written in SQL, for a routine with its argument types.
+    :param drop: the statement that drops it.
     """
     return _of(_KEEP, operations, kind, name, drop)
 
 
 def restored(operations: Operations, kind: Kind, name: str) -> str:
-    """Return what gives a view or routine the owner and privileges that :func:`dropped` has kept."""
+    """Return what restores the owner and privileges of a view or routine that :func:`dropped` saved."""
     return _of(_RESTORE, operations, kind, name)
 
 
 def argument(keep: bool) -> str:  # noqa: FBT001 - an argument of operations
-    """Return the argument that says whether privileges are kept, if they are."""
+    """Return the argument to keep privileges, if they are kept."""
     return ", keep_privileges=True" if keep else ""
 
 

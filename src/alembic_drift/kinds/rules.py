@@ -1,4 +1,4 @@
-"""Rules on tables and views, but those that make a view."""
+"""Rules on tables and views, except those that define a view."""
 
 import re
 from collections.abc import Iterator
@@ -43,16 +43,16 @@ _CREATE = re.compile(r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?RULE\b", re.IGNORECASE)
 
 @Operations.register_operation("create_rule", "create")
 class CreateRuleOp(CreateOp):
-    """Create a rule, or replace one of the name."""
+    """Create or replace a rule."""
 
     operation, word = "create_rule", "RULE"
 
     def statements(self) -> Iterator[str]:
-        """Yield one statement, which replaces what it can."""
+        """Yield one statement that creates the rule, or replaces an existing one."""
         found = _CREATE.match(self.definition)
         if found is None:
             raise CommandError(f"the definition of rule {self.name} has no CREATE RULE")
-        # OR REPLACE leaves a rule disabled that was; on a view none can be.
+        # OR REPLACE keeps a disabled rule disabled. A rule on a view cannot be disabled.
         statements = [f"CREATE OR REPLACE RULE{self.definition[found.end() :]}"]
         if self.enabled is True:
             statements.insert(0, f"DROP RULE IF EXISTS {quote(self.name)} ON {self.table}")
@@ -71,12 +71,12 @@ class CreateRuleOp(CreateOp):
         enabled: Enabled = True,
         schema: str | None = None,
     ) -> None:
-        """Create a rule on a table or view, or replace one of the name.
+        """Create or replace a rule on a table or view.
 
         :param rule_name: its name.
         :param table_name: the table or view that it is on.
         :param definition: the whole CREATE RULE, as plain SQL.
-        :param enabled: whether it is applied: as usual, never, "always", or on a "replica" alone.
+        :param enabled: whether it applies: True, False, "always", or "replica" (in replication sessions).
         :param schema: the schema of the table, if it is not the first of the search_path.
         """
         operations.invoke(cls(rule_name, table_name, definition, enabled=enabled, schema=schema))
@@ -92,13 +92,13 @@ class DropRuleOp(DropOp):
     def drop(
         cls, operations: Operations, rule_name: str, table_name: str, *, schema: str | None = None
     ) -> None:
-        """Drop a rule, if it is there."""
+        """Drop a rule, if it exists."""
         operations.invoke(cls(rule_name, table_name, schema=schema))
 
 
 @Operations.register_operation("alter_rule", "alter")
 class AlterRuleOp(AlterOp):
-    """Set whether a rule is applied."""
+    """Set whether a rule applies."""
 
     operation, word = "alter_rule", "RULE"
 
@@ -112,11 +112,11 @@ class AlterRuleOp(AlterOp):
         enabled: Enabled,
         schema: str | None = None,
     ) -> None:
-        """Set whether a rule of a table is applied; one that is not there is an error.
+        """Set whether a rule of a table applies; if it does not exist, raise an error.
 
         :param rule_name: its name.
         :param table_name: the table that it is on.
-        :param enabled: whether it is applied: as usual, never, "always", or on a "replica" alone.
+        :param enabled: whether it applies: True, False, "always", or "replica" (in replication sessions).
         :param schema: the schema of the table, if it is not the first of the search_path.
         """
         operations.invoke(cls(rule_name, table_name, enabled=enabled, schema=schema))

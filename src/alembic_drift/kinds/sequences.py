@@ -1,4 +1,4 @@
-"""Sequences, but those of identities, which are a part of their column."""
+"""Sequences, except those of identities, which belong to their column."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ WHERE deptype IS DISTINCT FROM 'i'"""
 
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     if _owner_has_identity(mending, key):
-        return set()  # which brings it or takes it away
+        return set()  # the identity creates or drops it
     database, models = mending.sides(key)
     if database is None or models is None:
         _come_or_go(mending, key)
@@ -72,7 +72,7 @@ def create(mending: Mending, key: Key, facts: Facts) -> Planned:
 
 
 def owned(mending: Mending, key: Key, facts: Facts) -> ops.MigrateOperation:
-    """Return what gives a sequence to its column."""
+    """Return what sets the owner of a sequence: its column, or none."""
     if facts["_owner"][0] is None:
         return execute(f"ALTER SEQUENCE {mending.qualified(key.name)} OWNED BY NONE")
     return AttachSequenceOp(key.name, *facts["_owner"], schema=mending.schema)
@@ -92,9 +92,9 @@ SEQUENCES = Kind(("sequence",), _QUERY, _mend)
 
 
 def given_to(sequence: str, table: str, column: str) -> Iterator[str]:
-    """Yield statements of PL/pgSQL that give a sequence to a column, and before that to the table's owner.
+    """Yield PL/pgSQL that gives a sequence the owner of a table, and then makes the column own it.
 
-    All are names as SQL writes them.
+    All arguments are names as written in SQL.
     """
     alter = f"ALTER SEQUENCE {sequence}"
     of = "SELECT relowner FROM pg_class WHERE oid = {}::regclass"
@@ -108,7 +108,7 @@ def given_to(sequence: str, table: str, column: str) -> Iterator[str]:
 
 @Operations.register_operation("attach_sequence", "attach")
 class AttachSequenceOp(SimpleOp):
-    """Give a sequence to a column, with which it goes from then on."""
+    """Make a column own a sequence, which is then dropped with the column."""
 
     operation = "attach_sequence"
 
@@ -129,12 +129,12 @@ class AttachSequenceOp(SimpleOp):
         go_on: bool = False,
         schema: str | None = None,
     ) -> None:
-        """Give a sequence to a column: it gets the owner of the table, and is dropped with the column.
+        """Make a column own a sequence: it gets the owner of the table, and is dropped with the column.
 
         :param name: the sequence.
         :param table: the table.
         :param column: its column.
-        :param go_on: whether the sequence is to go on after the greatest value that the column has.
+        :param go_on: whether the sequence continues after the greatest value in the column.
         :param schema: the schema of both, if it is not the first of the search_path.
         """
         operations.invoke(cls(name, table, column, go_on=go_on, schema=schema))

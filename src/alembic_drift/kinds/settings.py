@@ -1,6 +1,6 @@
-"""Settings of tables, views, indexes and sequences: what plans them, and an operation for each.
+"""Settings of tables, views, indexes and sequences: how to plan them, and an operation for each.
 
-Storage parameters, logged or unlogged, the tablespace, the access method.
+They are storage parameters, logged or unlogged, the tablespace and the access method.
 """
 
 import re
@@ -15,32 +15,32 @@ from alembic_drift.simple import RelationOp, Value, set_and_reset
 from alembic_drift.sql import quote
 
 AFTER_COLUMNS = 30_000
-"""The number, among what is done with tables, of what comes after the changes of columns."""
+"""Orders operations in Phase.TABLES: these run after the changes of columns."""
 
 _ASPECTS = {"storage parameters", "persistence", "tablespace", "access method"}
 _ACCESS_METHOD_SINCE = 15
 """The version of PostgreSQL that can change the access method of a table."""
 _UNLOGGED_SEQUENCES_SINCE = 15
-"""The version from which on a sequence is unlogged with its table."""
+"""The version of PostgreSQL that makes a sequence unlogged with its table."""
 
 
 def values_of(told: str | None) -> dict[str, Value]:
-    """Return options that a fact tells: ``fillfactor=70, toast.autovacuum_enabled=off``."""
+    """Return the options in a fact: ``fillfactor=70, toast.autovacuum_enabled=off``."""
     options = (option.partition("=") for option in (told or "").split(", ") if option)
     return {name: int(value) if re.fullmatch(r"-?[1-9]\d*|0", value) else value for name, _, value in options}
 
 
 def changed(old: str | None, new: str | None) -> dict[str, Value]:
-    """Return which options to set, and which to take away (None), to come from one fact to another."""
+    """Return the options to set, and those to reset (None), to turn one fact into another."""
     before, after = values_of(old), values_of(new)
     differing = {name: value for name, value in after.items() if before.get(name) != value}
     return {**differing, **dict.fromkeys(name for name in before if name not in after)}
 
 
 def mend(mending: Mending, key: Key, aspects: set[str], *, kind: str | None = None) -> set[str]:
-    """Plan the settings in which something differs that is on both sides; return the other aspects.
+    """Plan the settings in which an object of both sides differs; return the other aspects.
 
-    :param kind: what it is to ALTER, if its key calls it otherwise: a constraint is an index.
+    :param kind: its kind for ALTER, if that is not the kind of its key: a constraint is an index.
     """
     database, models = mending.database[key], mending.models[key]
     done = _ASPECTS & aspects
@@ -51,7 +51,7 @@ def mend(mending: Mending, key: Key, aspects: set[str], *, kind: str | None = No
         for old, new in ((database, models), (models, database))
     )
     if key.kind == "table":
-        # A logged table refers to no unlogged one: what is referred to is logged first, and unlogged last.
+        # A logged table cannot reference an unlogged one: referenced tables are logged first, unlogged last.
         names = [*mending.tables]
         place = names.index(key.name) if key.name in names else 0
         place = place if _is_logged(models) else -place
@@ -62,7 +62,7 @@ def mend(mending: Mending, key: Key, aspects: set[str], *, kind: str | None = No
 
 
 def of_new(mending: Mending, kind: str, name: str, facts: Facts) -> Planned:
-    """Return the settings of what was just made without them."""
+    """Return what gives an object that was just created its settings."""
     has: set[str] = {aspect for aspect in ("storage parameters", "tablespace") if aspect in facts}
     if facts.get("access method", "heap") != "heap":
         if mending.version < _ACCESS_METHOD_SINCE:
@@ -96,7 +96,7 @@ def _is_logged(facts: Facts) -> bool:
 
 
 def _otherwise(mending: Mending, table: str, facts: Facts) -> Planned:
-    """Return what makes the sequences of a table, which change with it, otherwise than it."""
+    """Return what corrects the sequences of a table that are to differ from it: they change with it."""
     if mending.version < _UNLOGGED_SEQUENCES_SINCE:
         return []
     catalog = mending.models if mending.models.get(Key("table", None, table)) is facts else mending.database
@@ -110,15 +110,15 @@ def _otherwise(mending: Mending, table: str, facts: Facts) -> Planned:
 
 
 def change_with_table(mending: Mending, sequence: Key) -> bool:
-    """Return whether the table of a sequence gets logged or unlogged, and the sequence with it."""
+    """Return whether the table of a sequence becomes logged or unlogged, and the sequence with it."""
     table = Key("table", None, str(mending.models[sequence]["_owner"][0]))
     return any(difference.aspect == "persistence" for difference in mending.of(table))
 
 
 def complete(made: ops.CreateTableOp | ops.DropTableOp, facts: Facts) -> None:
-    """Have a table made with its settings, by the upgrade or the downgrade.
+    """Make the upgrade or the downgrade create a table with its settings.
 
-    Its model may have them by an event; what Alembic reflects lacks some.
+    The model may set them in an event, and Alembic does not reflect all of them.
     """
     options = made.kw if isinstance(made, ops.CreateTableOp) else made.table_kw
     if not _is_logged(facts) and "UNLOGGED" not in (made.prefixes or ()):
@@ -138,7 +138,7 @@ def complete(made: ops.CreateTableOp | ops.DropTableOp, facts: Facts) -> None:
 
 @Operations.register_operation("set_storage_parameters", "set")
 class SetStorageParametersOp(RelationOp):
-    """Set storage parameters, and take some away."""
+    """Set and reset storage parameters."""
 
     operation = "set_storage_parameters"
 
@@ -163,14 +163,14 @@ class SetStorageParametersOp(RelationOp):
         kind: str = "table",
         schema: str | None = None,
     ) -> None:
-        """Set storage parameters; those that are not named stay as they are.
+        """Set and reset storage parameters; those that are not named stay unchanged.
 
-        Rows of a table and entries of an index that are there stay where they are: a fillfactor applies to
-        what is written from then on, and to what VACUUM FULL or REINDEX writes anew.
+        Existing rows and index entries stay where they are: a fillfactor applies to what is written later,
+        and to what VACUUM FULL or REINDEX rewrites.
 
         :param name: the table, view, materialized view or index.
         :param parameters: values by name, also of the TOAST table: ``{"fillfactor": 70,
-            "toast.autovacuum_enabled": False}``; None takes one away.
+            "toast.autovacuum_enabled": False}``; None resets one.
         :param kind: "table", "view", "materialized view" or "index".
         :param schema: its schema, if it is not the first of the search_path.
         """
@@ -207,9 +207,9 @@ class SetLoggedOp(RelationOp):
         kind: str = "table",
         schema: str | None = None,
     ) -> None:
-        """Make a table, with the sequences of its columns, or a sequence logged, or unlogged.
+        """Make a table with the sequences of its columns, or a sequence, logged or unlogged.
 
-        PostgreSQL writes the table anew under a lock that stops reads and writes. After a crash of the server
+        PostgreSQL rewrites the table under a lock that blocks reads and writes. After a crash of the server
         an unlogged table is empty.
 
         :param name: the table or sequence.
@@ -230,7 +230,7 @@ class SetLoggedOp(RelationOp):
 
 @Operations.register_operation("set_tablespace", "set")
 class SetTablespaceOp(RelationOp):
-    """Move a table, materialized view or index into another tablespace."""
+    """Move a table, materialized view or index to another tablespace."""
 
     operation = "set_tablespace"
     sets = "TABLESPACE"
@@ -249,12 +249,12 @@ class SetTablespaceOp(RelationOp):
         kind: str = "table",
         schema: str | None = None,
     ) -> None:
-        """Move a table, materialized view or index into a tablespace; indexes of a table stay where they are.
+        """Move a table, materialized view or index to a tablespace; indexes of a table stay where they are.
 
-        PostgreSQL copies it under a lock that stops reads and writes.
+        PostgreSQL copies it under a lock that blocks reads and writes.
 
         :param name: the table, materialized view or index.
-        :param tablespace: the tablespace; that of the database itself is ``pg_default`` as a rule.
+        :param tablespace: the tablespace; the default one of a database is usually ``pg_default``.
         :param kind: "table", "materialized view" or "index".
         :param schema: its schema, if it is not the first of the search_path.
         """
@@ -271,7 +271,7 @@ class SetTablespaceOp(RelationOp):
 
 @Operations.register_operation("set_access_method", "set_method")
 class SetAccessMethodOp(SetTablespaceOp):
-    """Store a table or materialized view in another way."""
+    """Change the access method of a table or materialized view."""
 
     operation = "set_access_method"
     sets = "ACCESS METHOD"
@@ -286,12 +286,12 @@ class SetAccessMethodOp(SetTablespaceOp):
         kind: str = "table",
         schema: str | None = None,
     ) -> None:
-        """Store a table or materialized view in another way; needs PostgreSQL 15.
+        """Change the access method of a table or materialized view; needs PostgreSQL 15.
 
-        PostgreSQL writes it anew under a lock that stops reads and writes.
+        PostgreSQL rewrites it under a lock that blocks reads and writes.
 
         :param name: the table or materialized view.
-        :param access_method: the access method: ``heap`` is that of PostgreSQL itself.
+        :param access_method: the access method; the default of PostgreSQL is ``heap``.
         :param kind: "table" or "materialized view".
         :param schema: its schema, if it is not the first of the search_path.
         """

@@ -1,4 +1,4 @@
-"""Extended statistics: told, and settled by hand."""
+"""Extended statistics: reported, and changed manually."""
 
 from alembic_drift.mending import Kind, nothing
 

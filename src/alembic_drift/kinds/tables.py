@@ -1,4 +1,4 @@
-"""Tables: settings of their own. That they are there, and their comments, Alembic sees."""
+"""Tables: their settings. Alembic compares their existence and their comments."""
 
 from alembic_drift.kinds import column_settings, key_triggers, parents, settings
 from alembic_drift.kinds.policies import ROW_SECURITY, mend_row_security
@@ -32,7 +32,7 @@ FROM relations WHERE kind = 'table'"""
 
 
 _APART = ("replica identity",)
-"""What is not made with a table, and has no operation."""
+"""Aspects that are not created with a table, and that no operation changes."""
 
 
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
@@ -54,7 +54,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 
 
 def _hint(mending: Mending, dropped: Key) -> None:
-    """Say that a table may have been renamed: a new one has the same columns."""
+    """Add a hint that a table may have been renamed, if a new one has the same columns."""
     columns = _columns(mending.database, dropped.name)
     for key in mending.models:
         if (
@@ -79,7 +79,7 @@ def _columns(catalog: Catalog, table: str) -> set[tuple[str, str]]:
 
 
 def _comments_of(mending: Mending, table: Key) -> None:
-    """Comment on what belongs to a new table and gets no comment with it; set what its keys' triggers do."""
+    """Plan comments on keys and indexes of a new table, and whether the triggers of its foreign keys fire."""
     for key, facts in mending.models.items():
         if key.table == table.name and key.kind in {"constraint", "index"} and not mending.is_unwritten(key):
             mending.both(Phase.REST, mending.comment_of(key, facts), [])

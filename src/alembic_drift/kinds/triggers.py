@@ -1,4 +1,4 @@
-"""Triggers on tables and views, constraint triggers among them. Those of foreign keys are with these."""
+"""Triggers and constraint triggers on tables and views. key_triggers.py has those of foreign keys."""
 
 import re
 from collections.abc import Iterator
@@ -45,17 +45,17 @@ _CREATE = re.compile(
 
 @Operations.register_operation("create_trigger", "create")
 class CreateTriggerOp(CreateOp):
-    """Create a trigger, or replace one of the name."""
+    """Create or replace a trigger."""
 
     operation, word = "create_trigger", "TRIGGER"
 
     def statements(self) -> Iterator[str]:
-        """Yield one statement, which replaces what it can."""
+        """Yield one statement that creates the trigger, or replaces an existing one if it can."""
         found = _CREATE.match(self.definition)
         if found is None:
             raise CommandError(f"the definition of trigger {self.name} has no CREATE TRIGGER")
         rest = self.definition[found.end() :]
-        if found["constraint"]:  # which has no OR REPLACE
+        if found["constraint"]:  # it has no OR REPLACE
             drop = f"DROP TRIGGER IF EXISTS {quote(self.name)} ON {self.table}"
             statements = [drop, f"CREATE CONSTRAINT TRIGGER{rest}"]
         else:
@@ -75,14 +75,14 @@ class CreateTriggerOp(CreateOp):
         enabled: Enabled = True,
         schema: str | None = None,
     ) -> None:
-        """Create a trigger on a table or view, or replace one of the name.
+        """Create or replace a trigger on a table or view.
 
-        A constraint trigger of the name is not replaced by another trigger: that is an error of the server.
+        If a constraint trigger has the name, it cannot be replaced by a trigger: the server raises an error.
 
         :param trigger_name: its name.
         :param table_name: the table or view that it is on.
         :param definition: the whole CREATE TRIGGER or CREATE CONSTRAINT TRIGGER, as plain SQL.
-        :param enabled: whether it fires: as usual, never, "always", or on a "replica" alone.
+        :param enabled: whether it fires: True, False, "always", or "replica" (in replication sessions).
         :param schema: the schema of the table, if it is not the first of the search_path.
         """
         operations.invoke(cls(trigger_name, table_name, definition, enabled=enabled, schema=schema))
@@ -98,7 +98,7 @@ class DropTriggerOp(DropOp):
     def drop(
         cls, operations: Operations, trigger_name: str, table_name: str, *, schema: str | None = None
     ) -> None:
-        """Drop a trigger, if it is there."""
+        """Drop a trigger, if it exists."""
         operations.invoke(cls(trigger_name, table_name, schema=schema))
 
 
@@ -118,11 +118,11 @@ class AlterTriggerOp(AlterOp):
         enabled: Enabled,
         schema: str | None = None,
     ) -> None:
-        """Set whether a trigger of a table fires; one that is not there is an error.
+        """Set whether a trigger of a table fires; if it does not exist, raise an error.
 
         :param trigger_name: its name.
         :param table_name: the table that it is on.
-        :param enabled: whether it fires: as usual, never, "always", or on a "replica" alone.
+        :param enabled: whether it fires: True, False, "always", or "replica" (in replication sessions).
         :param schema: the schema of the table, if it is not the first of the search_path.
         """
         operations.invoke(cls(trigger_name, table_name, enabled=enabled, schema=schema))

@@ -1,4 +1,4 @@
-"""Types, and what makes and drops domains too. Composite, range and base types are told."""
+"""Types, and how to create and drop domains. Composite, range and base types are only reported."""
 
 from copy import copy
 from typing import Any
@@ -35,7 +35,7 @@ CASE typtype
     WHEN 'r' THEN (SELECT 'RANGE of ' || format_type(rngsubtype, NULL) FROM pg_range
         WHERE rngtypid = pg_type.oid)
     ELSE format('%s %s %s', typinput, typoutput, typlen) END"""
-"""What follows CREATE TYPE … AS or CREATE DOMAIN … AS, of a row of pg_type."""
+"""SQL for the text after CREATE TYPE … AS or CREATE DOMAIN … AS, from a row of pg_type."""
 
 _QUERY = """\
 SELECT 'type', NULL, typname, jsonb_build_object(
@@ -69,10 +69,10 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 
 
 def come_or_go(mending: Mending, key: Key) -> set[str]:
-    """Plan that a type or domain is made, or dropped."""
+    """Plan to create or drop a type or domain."""
     database, models = mending.sides(key)
     drop: Planned = [DropTypeOp(key.name, kind=key.kind, schema=mending.schema)]
-    # A domain comes after what it is over, and before the functions that take it; it goes the other way.
+    # A domain is created after its base type and before functions that take it, and dropped in reverse order.
     if models is not None:
         number = models.get("_depth", 0) - 1_000
         mending.both(Phase.TYPES, _create(mending, key, models), drop, number=number)
@@ -88,10 +88,10 @@ def _create(mending: Mending, key: Key, facts: Facts) -> Planned:
 
 
 def plain(type_: Type) -> Type:
-    """Return a column's type without what SQLAlchemy would make with the column.
+    """Return a column's type without what SQLAlchemy would create with the column.
 
-    An enumerated type and a domain are made by operations of their own, once for all columns, and a check of
-    the values by one that adds a constraint.
+    Other operations create an enumerated type or a domain, once for all columns, and add the constraint that
+    checks the values.
     """
     if isinstance(type_, sa.ARRAY):
         inner = plain(type_.item_type)
@@ -128,7 +128,7 @@ TYPES = Kind(("type",), _QUERY, _mend)
 @Operations.register_operation("create_type", "create_type")
 @Operations.register_operation("create_domain", "create_domain")
 class CreateTypeOp(ops.MigrateOperation):
-    """Create an enumerated type or a domain; one of the name is left, if it is the same."""
+    """Create an enumerated type or a domain, unless the same one exists."""
 
     def __init__(self, name: str, definition: str, *, kind: str = "type", schema: str | None = None) -> None:
         self.name, self.definition, self.kind, self.schema = name, definition, kind, schema
@@ -137,10 +137,10 @@ class CreateTypeOp(ops.MigrateOperation):
     def create_type(
         cls, operations: Operations, name: str, definition: str, *, schema: str | None = None
     ) -> None:
-        """Create a type, or leave one that is the same; another one of the name is an error.
+        """Create a type, unless the same one exists; if a different one has the name, raise an error.
 
         :param name: its name.
-        :param definition: what follows AS, as the server writes it: ``ENUM ('new', 'paid')``.
+        :param definition: the text after AS, as the server writes it: ``ENUM ('new', 'paid')``.
         :param schema: its schema, if it is not the first of the search_path.
         """
         operations.invoke(cls(name, definition, schema=schema))
@@ -149,10 +149,10 @@ class CreateTypeOp(ops.MigrateOperation):
     def create_domain(
         cls, operations: Operations, name: str, definition: str, *, schema: str | None = None
     ) -> None:
-        """Create a domain, or leave one that is the same; another one of the name is an error.
+        """Create a domain, unless the same one exists; if a different one has the name, raise an error.
 
         :param name: its name.
-        :param definition: what follows AS, as the server writes it.
+        :param definition: the text after AS, as the server writes it.
         :param schema: its schema, if it is not the first of the search_path.
         """
         operations.invoke(cls(name, definition, kind="domain", schema=schema))
@@ -168,12 +168,12 @@ class DropTypeOp(ops.MigrateOperation):
 
     @classmethod
     def drop_type(cls, operations: Operations, name: str, *, schema: str | None = None) -> None:
-        """Drop a type, if it is there."""
+        """Drop a type, if it exists."""
         operations.invoke(cls(name, schema=schema))
 
     @classmethod
     def drop_domain(cls, operations: Operations, name: str, *, schema: str | None = None) -> None:
-        """Drop a domain, if it is there."""
+        """Drop a domain, if it exists."""
         operations.invoke(cls(name, kind="domain", schema=schema))
 
 

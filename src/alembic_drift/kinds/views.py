@@ -1,4 +1,4 @@
-"""Views and materialized views: made again where they differ, or what they read changes."""
+"""Views and materialized views: rebuilt where they differ, or where what they read changes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -55,7 +55,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
 
 
 def to_rebuild(mending: Mending) -> list[Key]:
-    """Return the views that differ, or read what changes, those first that others read."""
+    """Return the views that differ or that read what changes; a view comes after those that it reads."""
     changed = mending.changed_columns() | labels.changed_columns(mending)
     uses = {
         "_types": labels.changed_types(mending),
@@ -101,7 +101,7 @@ def _reads(mending: Mending, view: Key) -> Iterator[Sequence[str]]:
 
 
 def rebuild(mending: Mending) -> None:
-    """Plan that the views go before what they read changes, and come after it."""
+    """Plan to drop the views before what they read changes, and to create them after it."""
     for view in mending.rebuilt:
         place = mending.places[view]
         drop: Any = DropMaterializedViewOp if view.kind == "materialized view" else DropViewOp
@@ -117,14 +117,14 @@ def rebuild(mending: Mending) -> None:
 
 
 def _say_what_goes(mending: Mending, view: Key) -> None:
-    """Note what goes with a view that is dropped or made again, and is not made again with it."""
+    """Add a hint about the privileges of a dropped view, which a downgrade does not restore."""
     if view not in mending.models and "_granted" in mending.database[view]:
         granted = mending.database[view]["_granted"]
         mending.hints.append(f"{view}: a downgrade creates it without its privileges: {granted}")
 
 
 def _create(mending: Mending, view: Key, *, of_models: bool, keep_privileges: bool) -> Planned:
-    """Return what makes a view with its indexes and comments, and the operator's own indexes."""
+    """Return what creates a view with its indexes and comments, and with the unmanaged indexes on it."""
     create: Any = CreateMaterializedViewOp if view.kind == "materialized view" else CreateViewOp
     catalog = mending.models if of_models else mending.database
     query = catalog[view]["query"].strip()
@@ -145,7 +145,7 @@ def _create(mending: Mending, view: Key, *, of_models: bool, keep_privileges: bo
 
 
 def set_default(mending: Mending, column: Key, facts: Facts) -> ops.MigrateOperation:
-    """Return what gives a column of a view its default, or takes it away."""
+    """Return what sets or drops the default of a column of a view."""
     default = f"SET DEFAULT {facts['default']}" if "default" in facts else "DROP DEFAULT"
     view = mending.qualified(str(column.table))
     return execute(f"ALTER VIEW {view} ALTER COLUMN {quote(column.name)} {default}")
@@ -176,20 +176,20 @@ class _CreateViewOp(ops.MigrateOperation):
         schema: str | None = None,
         keep_privileges: bool = False,
     ) -> None:
-        """Create a view, or leave one of the name that is there.
+        """Create a view. An existing view is replaced; an existing materialized view stays as it is.
 
         :param name: its name.
-        :param query: the SELECT that it shows, as plain SQL.
+        :param query: its SELECT, as plain SQL.
         :param schema: its schema, if it is not the first of the search_path.
-        :param keep_privileges: whether it gets the owner and the privileges that the operation which dropped
-            it has kept.
+        :param keep_privileges: whether to restore the owner and the privileges that were saved by the
+            operation that dropped it.
         """
         operations.invoke(cls(name, query, schema=schema, keep_privileges=keep_privileges))
 
 
 @Operations.register_operation("create_view", "create")
 class CreateViewOp(_CreateViewOp):
-    """Create a view; one of the name is replaced, if it has the same columns first."""
+    """Create or replace a view. The new one must begin with the columns of the old one."""
 
     statement = "CREATE OR REPLACE VIEW"
     operation = "create_view"
@@ -197,7 +197,7 @@ class CreateViewOp(_CreateViewOp):
 
 @Operations.register_operation("create_materialized_view", "create")
 class CreateMaterializedViewOp(_CreateViewOp):
-    """Create and fill a materialized view, unless there is one of the name."""
+    """Create and fill a materialized view, unless it exists."""
 
     statement = "CREATE MATERIALIZED VIEW IF NOT EXISTS"
     operation = "create_materialized_view"
@@ -214,11 +214,11 @@ class _DropViewOp(ops.MigrateOperation):
     def drop(
         cls, operations: Operations, name: str, *, schema: str | None = None, keep_privileges: bool = False
     ) -> None:
-        """Drop a view, with its indexes and comments, if it is there.
+        """Drop a view, with its indexes and comments, if it exists.
 
         :param name: its name.
         :param schema: its schema, if it is not the first of the search_path.
-        :param keep_privileges: whether to keep its owner and privileges, in a table, for the operation that
+        :param keep_privileges: whether to save its owner and privileges in a table, for the operation that
             creates it with ``keep_privileges=True``.
         """
         operations.invoke(cls(name, schema=schema, keep_privileges=keep_privileges))
