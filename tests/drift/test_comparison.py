@@ -558,7 +558,7 @@ def test_an_own_view_in_the_way_is_told_at_the_top(project: Project) -> None:
         "CREATE VIEW mine AS SELECT target_lang FROM conversation_metrics"
     )
     text = project.autogenerate()
-    assert "view mine: no model has it, and it reads what changes; drop it before" in text
+    assert "view mine: unmanaged, and depends on what changes; drop it first" in text
 
 
 def test_a_view_of_an_odd_name(head: Database) -> None:

@@ -135,10 +135,10 @@ def test_a_label_that_rows_have_is_not_dropped(stock: Stock) -> None:
     models = table("a", "", f'sa.Column("w", pg.ARRAY({k_type("a")}))')
     stock.prepare(Case(models, revisions=made("a b", "v k, w k[]"), sql=ROWS))
     stock.autogenerate()
-    with pytest.raises(DBAPIError, match="label b of type k: 1 row of t has it in column v"):
+    with pytest.raises(DBAPIError, match="cannot drop label b of type k: 1 row of t has it in column v"):
         stock.upgrade()
     stock.database.execute("UPDATE t SET v = 'a', w = '{a,b}'")
-    with pytest.raises(DBAPIError, match="label b of type k: 3 rows of t have it in column w"):
+    with pytest.raises(DBAPIError, match="cannot drop label b of type k: 3 rows of t have it in column w"):
         stock.upgrade()
     stock.database.execute("UPDATE t SET w = NULL")
     stock.upgrade()

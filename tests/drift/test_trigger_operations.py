@@ -27,8 +27,8 @@ def test_what_is_written_runs_online(project: Project, schema_at_head: list[str]
 
 
 ERRORS = {
-    "no trigger": ('op.create_trigger("x", "t", "CREATE RULE x")', "trigger x has no CREATE TRIGGER"),
-    "no rule": ('op.create_rule("x", "t", "CREATE TRIGGER x")', "rule x has no CREATE RULE"),
+    "no trigger": ('op.create_trigger("x", "t", "CREATE RULE x")', "does not begin with CREATE TRIGGER"),
+    "no rule": ('op.create_rule("x", "t", "CREATE TRIGGER x")', "rule x does not begin with CREATE RULE"),
     "no key": ('op.alter_constraint_triggers("x", "t", enabled={})', "table t has no foreign key x"),
     "nothing to enable": ('op.alter_trigger("x", "t", enabled=False)', "x"),
     "constraint trigger": (

@@ -35,7 +35,7 @@ def order(mendings: Sequence[Mending]) -> None:
         for mending, key in map(views.__getitem__, sorted(more)):
             mending.rebuilt.append(key)
     for mending, key in map(views.__getitem__, sorted(filter(must_go, own))):
-        line = f"{key}: no model has it, and it reads what changes; drop it before"
+        line = f"{key}: unmanaged, and depends on what changes; drop it first"
         mending.by_hand += [line] if line not in mending.by_hand else []
     places = count()
     while rebuilt:

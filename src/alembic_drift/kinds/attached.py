@@ -78,7 +78,7 @@ def to_remake(mending: Mending) -> set[Key]:
         must_go = key.table in gone or is_on_changed or not routines.isdisjoint(facts["_calls"])
         if key in mending.own:
             if must_go and key.table not in gone:
-                mending.by_hand.append(f"{key}: no model has it, and it reads what changes; drop it before")
+                mending.by_hand.append(f"{key}: unmanaged, and depends on what changes; drop it first")
         elif key in mending.models:
             other = mending.models[key].get("_constraint") != facts.get("_constraint")
             if must_go or other:

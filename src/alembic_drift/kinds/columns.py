@@ -148,7 +148,7 @@ def _retype(mending: Mending, key: Key, operation: ops.AlterColumnOp, aspects: s
     back = mending.probes.cast(key.name, models["_written"], database["_written"], models.get("default"))
     if there is None:
         line = next(str(found) for found in mending.of(key) if found.aspect in {"type", "collation"})
-        mending.by_hand.append(f"{line}; the server has no cast: USING needs an expression of yours")
+        mending.by_hand.append(f"{line}; there is no cast: write an expression for postgresql_using")
         return {"default"} & aspects
     if isinstance(existing, sa.types.NullType) or (
         "collation" in aspects and not hasattr(existing, "collation")

@@ -208,7 +208,7 @@ def _alter_domain(operations: Operations, operation: AlterDomainOp) -> None:
             f"ALTER DOMAIN {name} " + ("DROP DEFAULT" if default is None else f"SET DEFAULT {default}"),
         )
     if operation.nullable is not None:
-        instead = "add a check (VALUE IS NOT NULL) NOT VALID by op.create_domain_check"
+        instead = "add CHECK (VALUE IS NOT NULL) NOT VALID with op.create_domain_check"
         reads = _reads(name, f"NOT NULL of domain {operation.name}", instead, "typnotnull")
         change = f"ALTER DOMAIN {name} {'DROP' if operation.nullable else 'SET'} NOT NULL"
         run(operations, change, None if operation.nullable else reads)
@@ -222,7 +222,7 @@ def _create_domain_check(operations: Operations, operation: CreateDomainCheckOp)
         f" AND conname = {literal(operation.name)} AND pg_get_constraintdef(pg_constraint.oid) ="
         f" {literal(operation.definition)})"
     )
-    instead = "say NOT VALID: new values are checked all the same"
+    instead = "add NOT VALID: new values are still checked"
     reads = _reads(name, f"check {operation.name} of domain {operation.domain_name}", instead, same)
     run(
         operations,

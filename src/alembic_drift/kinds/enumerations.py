@@ -137,14 +137,14 @@ def _set_type_labels(operations: Operations, operation: SetTypeLabelsOp) -> None
     }
 
     instead = (
-        "to add a label, use op.add_type_label, and what uses it in a later revision; to drop one, add a"
-        " column of a new type, keep it up to date, fill it with op.backfill, and drop the old one in a later"
+        "to add a label, use op.add_type_label, and use it in a later revision; to drop one, add a column of"
+        " a new type, keep it up to date, backfill it with op.backfill, and drop the old column in a later"
         " revision"
     )
     run(
         operations,
         filled(EXCHANGE, values),
-        Rewrites(f"exchanging type {operation.name}", filled(REWRITTEN, values), instead),
+        Rewrites(f"changing the labels of type {operation.name}", filled(REWRITTEN, values), instead),
     )
 
 

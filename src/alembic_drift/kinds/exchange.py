@@ -41,7 +41,7 @@ DO $labels$ DECLARE
         {DECLARED}; {ALL_ROWS_DECLARED};
 BEGIN
 IF old_type IS NULL THEN
-    RAISE EXCEPTION 'there is no type %', @NAME;
+    RAISE EXCEPTION 'type % does not exist', @NAME;
 END IF;
 SELECT coalesce(array_agg(enumlabel::text ORDER BY enumsortorder), '{{}}') INTO found
 FROM pg_enum WHERE enumtypid = old_type;
@@ -60,11 +60,11 @@ FOREACH label IN ARRAY found LOOP
             format(CASE WHEN step.is_array THEN '%I::text[]' ELSE 'ARRAY[%I::text]' END, step.name))
         INTO number USING label;
         IF number > 0 THEN
-            RAISE EXCEPTION 'label % of type %: % of % % it in column %', label, @SHORT,
+            RAISE EXCEPTION 'cannot drop label % of type %: % of % % it in column %', label, @SHORT,
                 CASE number WHEN 1 THEN '1 row' ELSE number || ' rows' END, step.place,
                 CASE number WHEN 1 THEN 'has' ELSE 'have' END, step.name
-            USING HINT = 'Give these rows another label before: for a new one, set the labels of both before'
-                ' that. Or rename the label by op.rename_type_label.';
+            USING HINT = 'Give these rows another label first. If that label is new, call op.set_type_labels'
+                ' with both labels before the UPDATE. To rename the label, use op.rename_type_label.';
         END IF;
     END LOOP;
 END LOOP;

@@ -122,9 +122,9 @@ IF found.attgenerated = '' THEN
         of_table, found.attname, expression, found.type)
     INTO number;
     IF number > 0 THEN
-        RAISE EXCEPTION 'column % of %: % another value than %', found.attname, @SHORT,
+        RAISE EXCEPTION 'column % of %: % a value that differs from %', found.attname, @SHORT,
             CASE number WHEN 1 THEN '1 row has' ELSE number || ' rows have' END, expression
-        USING HINT = 'Change the values, or set them NULL if they are to be lost.';
+        USING HINT = 'Change these values, or set them to NULL to discard them.';
     END IF;
 END IF;
 WITH RECURSIVE below AS (
@@ -218,8 +218,8 @@ def _set_generated(operations: Operations, operation: SetGeneratedOp) -> None:
 
     what = f"changing how {operation.table_name}.{operation.column_name} is generated"
     instead = (
-        "add a column with the new expression or a trigger for new rows, fill it with op.backfill, and drop"
-        " the old one in a later revision"
+        "add a column with the new expression or a trigger for new rows, backfill it with op.backfill, and"
+        " drop the old column in a later revision"
     )
     run(operations, filled(_SET, values), Rewrites(what, filled(_REWRITTEN, values), instead))
 

@@ -63,7 +63,7 @@ SELECT count(*) INTO routines FROM pg_proc;
 @DROP;
 IF object.oid IS NULL AND routines > (SELECT count(*) FROM pg_proc) THEN
     RAISE EXCEPTION 'the privileges of % cannot be kept', @NAME
-    USING HINT = 'Write the types of its arguments, without their names.';
+    USING HINT = 'Write only the types of its arguments, without their names.';
 END IF;
 END $keep$"""
 

@@ -51,7 +51,7 @@ class CreateRuleOp(CreateOp):
         """Yield one statement that creates the rule, or replaces an existing one."""
         found = _CREATE.match(self.definition)
         if found is None:
-            raise CommandError(f"the definition of rule {self.name} has no CREATE RULE")
+            raise CommandError(f"the definition of rule {self.name} does not begin with CREATE RULE")
         # OR REPLACE keeps a disabled rule disabled. A rule on a view cannot be disabled.
         statements = [f"CREATE OR REPLACE RULE{self.definition[found.end() :]}"]
         if self.enabled is True:

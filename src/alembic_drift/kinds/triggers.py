@@ -53,7 +53,7 @@ class CreateTriggerOp(CreateOp):
         """Yield one statement that creates the trigger, or replaces an existing one if it can."""
         found = _CREATE.match(self.definition)
         if found is None:
-            raise CommandError(f"the definition of trigger {self.name} has no CREATE TRIGGER")
+            raise CommandError(f"the definition of trigger {self.name} does not begin with CREATE TRIGGER")
         rest = self.definition[found.end() :]
         if found["constraint"]:  # it has no OR REPLACE
             drop = f"DROP TRIGGER IF EXISTS {quote(self.name)} ON {self.table}"

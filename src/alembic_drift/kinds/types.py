@@ -192,7 +192,7 @@ FROM pg_type WHERE typname = {literal(operation.name)} AND typnamespace =
 IF found IS NULL THEN
     CREATE {operation.kind.upper()} {name} AS {operation.definition};
 ELSIF found <> {definition} THEN
-    RAISE EXCEPTION '{operation.kind} % is there as %, not as %',
+    RAISE EXCEPTION '{operation.kind} % already exists as %, not as %',
         {literal(operation.name)}, found, {definition};
 END IF;
 END $create$""",  # noqa: S608 - the names are quoted

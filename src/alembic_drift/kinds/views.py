@@ -79,7 +79,7 @@ def to_rebuild(mending: Mending) -> list[Key]:
         rebuilt |= more
     for view in sorted(views & mending.own, key=str):
         if reads_what_changes(view):
-            mending.by_hand.append(f"{view}: no model has it, and it reads what changes; drop it before")
+            mending.by_hand.append(f"{view}: unmanaged, and depends on what changes; drop it first")
     return _ordered(mending, rebuilt)
 
 
