@@ -66,7 +66,7 @@ def to_remake(mending: Mending) -> set[Key]:
     """
     changed = mending.changed_columns()
     gone = {view.name for view in mending.rebuilt}
-    routines = {key.name for key in functions.to_create_again(mending)}
+    routines = {key.name for key in functions.to_recreate(mending)}
     for key, aspect, _, models in mending.differences:
         if key.kind == "table" and aspect == "" and models is None:
             gone.add(key.name)

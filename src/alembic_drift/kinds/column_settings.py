@@ -22,32 +22,32 @@ def mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     """Plan the settings in which a column differs; return the other aspects."""
     database, models = mending.sides(key)
     if database is None or models is None:
-        come = [] if models is None else of_new(mending, key, models)
-        back = [] if database is None else of_new(mending, key, database)
-        mending.both(Phase.REST, come, [])
-        mending.both(Phase.NAMES, [], back, number=-1)  # a downgrade runs it after the column exists
+        up = [] if models is None else of_new(mending, key, models)
+        down = [] if database is None else of_new(mending, key, database)
+        mending.both(Phase.REST, up, [])
+        mending.both(Phase.NAMES, [], down, number=-1)  # a downgrade runs it after the column exists
         return aspects
     done = (_STORED | _COUNTED) & aspects
     if {"type", "collation"} & aspects:  # they reset the storage to that of the new type
-        come, back = ([*_ways(mending, key, _own(facts), facts, facts)] for facts in (models, database))
-        mending.both(Phase.TABLES, come, [], number=AFTER_COLUMNS)
-        mending.both(Phase.TABLES, [], back, number=_BEFORE_TYPES)
+        up, down = ([*_alter(mending, key, _stored(facts), facts, facts)] for facts in (models, database))
+        mending.both(Phase.TABLES, up, [], number=AFTER_COLUMNS)
+        mending.both(Phase.TABLES, [], down, number=_BEFORE_TYPES)
     counted = done if not {"type", "collation"} & aspects else done & _COUNTED
     up, down = (
-        [*_ways(mending, key, counted, old, new)] for old, new in ((database, models), (models, database))
+        [*_alter(mending, key, counted, old, new)] for old, new in ((database, models), (models, database))
     )
     mending.both(Phase.REST, up, down)
     return aspects - done
 
 
-def _own(facts: Facts) -> set[str]:
+def _stored(facts: Facts) -> set[str]:
     return {aspect for aspect in _STORED if aspect in facts}
 
 
 def of_new(mending: Mending, key: Key, facts: Facts) -> Planned:
     """Return what gives a column that was just created its settings."""
     has = {aspect for aspect in _STORED | _COUNTED if aspect in facts}
-    return [*_ways(mending, key, has, {}, facts)]
+    return [*_alter(mending, key, has, {}, facts)]
 
 
 def of_new_table(mending: Mending, table: str) -> None:
@@ -67,7 +67,7 @@ def of_new_table(mending: Mending, table: str) -> None:
             mending.both(Phase.NAMES, [], made, number=-1)
 
 
-def _ways(
+def _alter(
     mending: Mending, key: Key, aspects: set[str], old: Facts, new: Facts
 ) -> Iterator[ops.MigrateOperation]:
     table, column, schema = str(key.table), key.name, mending.schema

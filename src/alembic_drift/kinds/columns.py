@@ -144,9 +144,9 @@ def _retype(mending: Mending, key: Key, operation: ops.AlterColumnOp, aspects: s
     database, models = mending.database[key], mending.models[key]
     wanted = plain(mending.tables[str(key.table)].c[key.name].type)
     existing: Any = operation.existing_type
-    there = mending.probes.cast(key.name, database["_written"], models["_written"], database.get("default"))
-    back = mending.probes.cast(key.name, models["_written"], database["_written"], models.get("default"))
-    if there is None:
+    up = mending.probes.cast(key.name, database["_written"], models["_written"], database.get("default"))
+    down = mending.probes.cast(key.name, models["_written"], database["_written"], models.get("default"))
+    if up is None:
         line = next(str(found) for found in mending.of(key) if found.aspect in {"type", "collation"})
         mending.by_hand.append(f"{line}; there is no cast: write an expression for postgresql_using")
         return {"default"} & aspects
@@ -154,15 +154,15 @@ def _retype(mending: Mending, key: Key, operation: ops.AlterColumnOp, aspects: s
         "collation" in aspects and not hasattr(existing, "collation")
     ):
         return {"type", "collation", "default"} & aspects
-    back = back or Cast(f"{quote(key.name)}::text::{database['_type']}", keeps_default=False)
-    simple = there == back == Cast(None, keeps_default=True)
+    down = down or Cast(f"{quote(key.name)}::text::{database['_type']}", keeps_default=False)
+    simple = up == down == Cast(None, keeps_default=True)
     if simple and ("default" not in aspects or not {"default"} & (set(database) | set(models))):
         operation.modify_type = wanted
         return set()
     mending.both(
         Phase.TABLES,
-        _in_steps(mending, key, (existing, database), (wanted, models), there),
-        _in_steps(mending, key, (wanted, models), (existing, database), back),
+        _in_steps(mending, key, (existing, database), (wanted, models), up),
+        _in_steps(mending, key, (wanted, models), (existing, database), down),
         number=9_400,
     )
     operation.existing_type = wanted

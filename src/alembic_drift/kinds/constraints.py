@@ -144,8 +144,8 @@ def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:
                 options["postgresql_not_valid"] = True
             expression = text(as_text(facts["_expression"]))
             if facts is mending.models.get(Key("constraint", table, name)):
-                own = _own_expression(mending, table, name, facts.get("_columns", []))
-                expression = expression if own is None else own
+                written = _models_expression(mending, table, name, facts.get("_columns", []))
+                expression = expression if written is None else written
             return ops.CreateCheckConstraintOp(
                 conv(name), table, expression, schema=mending.schema, **options
             )
@@ -154,7 +154,7 @@ def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:
     return None
 
 
-def _own_expression(mending: Mending, table: str, name: str, columns: list[str]) -> Any:
+def _models_expression(mending: Mending, table: str, name: str, columns: list[str]) -> Any:
     """Return the expression of a check as the models write it.
 
     If the server executes the text that it writes, it may write another one. A check without a name is found

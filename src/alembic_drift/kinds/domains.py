@@ -7,7 +7,7 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
-from alembic_drift.kinds.types import TYPE_DEFINITION, come_or_go
+from alembic_drift.kinds.types import TYPE_DEFINITION, create_or_drop
 from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Key
 from alembic_drift.order import Phase
@@ -39,7 +39,7 @@ WHERE typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema) AND 
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     database, models = mending.sides(key)
     if database is None or models is None:
-        return come_or_go(mending, key)
+        return create_or_drop(mending, key)
     mending.comment(key)
     if "definition" not in aspects:
         return set()
@@ -56,7 +56,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     for name in sorted({*there, *wanted}):
         old, new = there.get(name), wanted.get(name)
         if old is None or new is None or old[0] != new[0]:
-            _exchange(mending, key, name, old, new)
+            _replace(mending, key, name, old, new)
     if database["_not_null"] != models["_not_null"]:
         up, down = (_alter(mending, key, nullable=not side["_not_null"]) for side in (models, database))
         mending.both(Phase.CONSTRAINTS, up, down)
@@ -87,7 +87,7 @@ def _alter(mending: Mending, key: Key, **options: Any) -> Planned:
     return [AlterDomainOp(key.name, schema=mending.schema, **options)]
 
 
-def _exchange(mending: Mending, key: Key, name: str, old: Any, new: Any) -> None:
+def _replace(mending: Mending, key: Key, name: str, old: Any, new: Any) -> None:
     drop: Planned = [DropDomainCheckOp(name, key.name, schema=mending.schema)]
 
     def create(check: Any) -> Planned:

@@ -44,7 +44,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     database, models = mending.sides(key)
     dropped: Planned = [DropFunctionOp(_signature(mending, key))]
     if database is None and models is not None and (twin := _twin(key)) in mending.database:
-        _exchange(mending, twin, key)
+        _replace_kind(mending, twin, key)
     elif models is None and _twin(key) in mending.models:
         pass  # planned with its twin
     elif aspects == {"comment"}:
@@ -55,8 +55,8 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         mending.both(Phase.FUNCTIONS_GO, dropped, _create(mending, key, database))
     elif database is not None and models is not None:
         up, down = _create(mending, key, models), _create(mending, key, database)
-        if key in to_create_again(mending):
-            up, down = _again(mending, key, up), _again(mending, key, down)
+        if key in to_recreate(mending):
+            up, down = _recreate(mending, key, up), _recreate(mending, key, down)
         elif database.get("comment") != models.get("comment"):
             up = [up[0], mending.comment_op(key, models.get("comment"))]
             down = [down[0], mending.comment_op(key, database.get("comment"))]
@@ -64,7 +64,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     return set()
 
 
-def to_create_again(mending: Mending) -> set[Key]:
+def to_recreate(mending: Mending) -> set[Key]:
     """Return the functions with differences that CREATE OR REPLACE cannot resolve."""
     return {
         key
@@ -79,14 +79,14 @@ def _twin(key: Key) -> Key:
     return key._replace(kind="function" if key.kind == "procedure" else "procedure")
 
 
-def _exchange(mending: Mending, old: Key, new: Key) -> None:
+def _replace_kind(mending: Mending, old: Key, new: Key) -> None:
     up, down = mending.models[new], mending.database[old]
     dropped: Planned = [DropFunctionOp(_signature(mending, new))]
     created, before = _create(mending, new, up), _create(mending, old, down)
     mending.both(_phase(mending, up), [*dropped, *created], [*dropped, *before])
 
 
-def _again(mending: Mending, key: Key, created: Planned) -> Planned:
+def _recreate(mending: Mending, key: Key, created: Planned) -> Planned:
     """Return what drops a function and creates it again, and keeps its owner and privileges."""
     replaced, *comment = created
     assert isinstance(replaced, ReplaceFunctionOp)  # noqa: S101 - it comes from _create

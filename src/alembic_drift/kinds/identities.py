@@ -6,7 +6,7 @@ from alembic.operations import Operations, ops
 
 from alembic_drift.kinds import settings
 from alembic_drift.kinds.rows import ALL_ROWS, ALL_ROWS_DECLARED, ROWS_AS_BEFORE
-from alembic_drift.kinds.sequences import given_to
+from alembic_drift.kinds.sequences import owned_by
 from alembic_drift.mending import Mending, Planned, execute
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
@@ -21,11 +21,11 @@ def mend(mending: Mending, key: Key) -> None:
     models = mending.models[key]
     # An identity needs NOT NULL: it is added after NOT NULL and dropped before it.
     number = BEFORE_COLUMNS if "_identity" not in models else AFTER_COLUMNS
-    up, down = _way(mending, key, mending.models), _way(mending, key, mending.database)
+    up, down = _change(mending, key, mending.models), _change(mending, key, mending.database)
     mending.both(Phase.TABLES, up, down, number=number)
 
 
-def _way(mending: Mending, key: Key, to: dict[Key, Facts]) -> Planned:
+def _change(mending: Mending, key: Key, to: dict[Key, Facts]) -> Planned:
     table, column, facts = str(key.table), key.name, to[key]
     other = (mending.database if to is mending.models else mending.models)[key]
     if "_identity" not in facts:
@@ -246,7 +246,7 @@ class DropIdentityOp(_IdentityOp):
         if self.sequence is not None:
             sequence = qualified(self.sequence, self.schema)
             change.append(f"CREATE SEQUENCE {sequence} {self.options or ''};")
-            change += given_to(sequence, table, column)
+            change += owned_by(sequence, table, column)
         if self.default is not None:
             change.append(f"ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT {self.default};")
         yield self.block("=", change)

@@ -56,14 +56,14 @@ SELECT 'index', on_table, relname, jsonb_build_object(
         WHERE place <= indnkeyatts))
 FROM indexes WHERE of_constraint IS NULL"""
 
-_MADE_AGAIN = {"", "definition", "tablespace", "validity"}
+_RECREATED = {"", "definition", "tablespace", "validity"}
 
 
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     database, models = mending.sides(key)
     if mending.is_rebuilt(key.table):
         return set()
-    if aspects & _MADE_AGAIN:
+    if aspects & _RECREATED:
         if database is not None:
             mending.both(Phase.INDEXES_GO, drop(mending, key, database), create(mending, key, database))
         if models is not None:

@@ -31,7 +31,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
         return set()  # the identity creates or drops it
     database, models = mending.sides(key)
     if database is None or models is None:
-        _come_or_go(mending, key)
+        _create_or_drop(mending, key)
         return set()
     if NAME in aspects:
         rename(mending, "SEQUENCE", database[NAME], models[NAME])
@@ -47,7 +47,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     return set()
 
 
-def _come_or_go(mending: Mending, key: Key) -> None:
+def _create_or_drop(mending: Mending, key: Key) -> None:
     database, models = mending.sides(key)
     facts = models or database or {}
     name = mending.qualified(key.name)
@@ -91,7 +91,7 @@ SEQUENCES = Kind(("sequence",), _QUERY, _mend)
 # The operation.
 
 
-def given_to(sequence: str, table: str, column: str) -> Iterator[str]:
+def owned_by(sequence: str, table: str, column: str) -> Iterator[str]:
     """Yield PL/pgSQL that gives a sequence the owner of a table, and then makes the column own it.
 
     All arguments are names as written in SQL.
@@ -143,7 +143,7 @@ class AttachSequenceOp(SimpleOp):
         """Yield one block."""
         name, table = qualified(self.name, self.schema), qualified(self.table, self.schema)
         column = quote(self.column)
-        lines = [f"DO $attach$ DECLARE {ALL_ROWS_DECLARED}; BEGIN", *given_to(name, table, column)]
+        lines = [f"DO $attach$ DECLARE {ALL_ROWS_DECLARED}; BEGIN", *owned_by(name, table, column)]
         if self.go_on:
             number = f"coalesce(max(numbered.{column}), 0) + 1"
             lines += [

@@ -24,9 +24,9 @@ _UNLOGGED_SEQUENCES_SINCE = 15
 """The version of PostgreSQL that makes a sequence unlogged with its table."""
 
 
-def values_of(told: str | None) -> dict[str, Value]:
+def values_of(fact: str | None) -> dict[str, Value]:
     """Return the options in a fact: ``fillfactor=70, toast.autovacuum_enabled=off``."""
-    options = (option.partition("=") for option in (told or "").split(", ") if option)
+    options = (option.partition("=") for option in (fact or "").split(", ") if option)
     return {name: int(value) if re.fullmatch(r"-?[1-9]\d*|0", value) else value for name, _, value in options}
 
 
@@ -47,7 +47,7 @@ def mend(mending: Mending, key: Key, aspects: set[str], *, kind: str | None = No
     if mending.version < _ACCESS_METHOD_SINCE:
         done -= {"access method"}
     up, down = (
-        [*_ways(mending, kind or key.kind, key.name, done, old, new)]
+        [*_alter(mending, kind or key.kind, key.name, done, old, new)]
         for old, new in ((database, models), (models, database))
     )
     if key.kind == "table":
@@ -71,10 +71,10 @@ def of_new(mending: Mending, kind: str, name: str, facts: Facts) -> Planned:
             has.add("access method")
     if facts.get("persistence") == "unlogged":
         has.add("persistence")
-    return [*_ways(mending, kind, name, has, {}, facts)]
+    return [*_alter(mending, kind, name, has, {}, facts)]
 
 
-def _ways(
+def _alter(
     mending: Mending, kind: str, name: str, aspects: set[str], old: Facts, new: Facts
 ) -> Iterator[ops.MigrateOperation]:
     schema = mending.schema
@@ -88,14 +88,14 @@ def _ways(
     if "persistence" in aspects:
         yield SetLoggedOp(name, logged=_is_logged(new), kind=kind, schema=schema)
         if kind == "table":
-            yield from _otherwise(mending, name, new)
+            yield from _correct_sequences(mending, name, new)
 
 
 def _is_logged(facts: Facts) -> bool:
     return bool(facts.get("persistence") != "unlogged")
 
 
-def _otherwise(mending: Mending, table: str, facts: Facts) -> Planned:
+def _correct_sequences(mending: Mending, table: str, facts: Facts) -> Planned:
     """Return what corrects the sequences of a table that are to differ from it: they change with it."""
     if mending.version < _UNLOGGED_SEQUENCES_SINCE:
         return []

@@ -38,7 +38,7 @@ _APART = ("replica identity",)
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     database, models = mending.sides(key)
     if database is None and models is not None:
-        _comments_of(mending, key)
+        _plan_for_new(mending, key)
         mending.by_hand += [
             str(Difference(key, apart, None, models[apart])) for apart in _APART if apart in models
         ]
@@ -78,7 +78,7 @@ def _columns(catalog: Catalog, table: str) -> set[tuple[str, str]]:
     }
 
 
-def _comments_of(mending: Mending, table: Key) -> None:
+def _plan_for_new(mending: Mending, table: Key) -> None:
     """Plan comments on keys and indexes of a new table, and whether the triggers of its foreign keys fire."""
     for key, facts in mending.models.items():
         if key.table == table.name and key.kind in {"constraint", "index"} and not mending.is_unwritten(key):

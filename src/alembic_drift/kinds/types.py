@@ -60,7 +60,7 @@ Type = sa.types.TypeEngine[Any]
 def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     database, models = mending.sides(key)
     if database is None or models is None:
-        return come_or_go(mending, key) if "_labels" in (models or database or {}) else aspects
+        return create_or_drop(mending, key) if "_labels" in (models or database or {}) else aspects
     mending.comment(key)
     if "definition" in aspects and "_labels" in database and "_labels" in models:
         labels.mend(mending, key)
@@ -68,7 +68,7 @@ def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
     return aspects - {"comment"}
 
 
-def come_or_go(mending: Mending, key: Key) -> set[str]:
+def create_or_drop(mending: Mending, key: Key) -> set[str]:
     """Plan to create or drop a type or domain."""
     database, models = mending.sides(key)
     drop: Planned = [DropTypeOp(key.name, kind=key.kind, schema=mending.schema)]

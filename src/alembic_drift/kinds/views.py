@@ -59,7 +59,7 @@ def to_rebuild(mending: Mending) -> list[Key]:
     changed = mending.changed_columns() | labels.changed_columns(mending)
     uses = {
         "_types": labels.changed_types(mending),
-        "_calls": {key.name for key in functions.to_create_again(mending)},
+        "_calls": {key.name for key in functions.to_recreate(mending)},
     }
     views = {
         key
@@ -110,13 +110,13 @@ def rebuild(mending: Mending) -> None:
         if view in mending.database:
             created = _create(mending, view, of_models=False, keep_privileges=again)
             mending.both(Phase.VIEWS_GO, dropped, created, number=-place)
-            _say_what_goes(mending, view)
+            _hint_at_privileges(mending, view)
         if view in mending.models:
             created = _create(mending, view, of_models=True, keep_privileges=again)
             mending.both(Phase.VIEWS, created, dropped, number=place)
 
 
-def _say_what_goes(mending: Mending, view: Key) -> None:
+def _hint_at_privileges(mending: Mending, view: Key) -> None:
     """Add a hint about the privileges of a dropped view, which a downgrade does not restore."""
     if view not in mending.models and "_granted" in mending.database[view]:
         granted = mending.database[view]["_granted"]
