@@ -23,7 +23,7 @@ WHERE pg_proc.oid = to_regprocedure(@NAME)"""
 
 
 class Kind(NamedTuple):
-    """The word for it in GRANT, and the query of one object."""
+    """The word for a kind of object in GRANT, and the query of one object."""
 
     word: str
     query: str

@@ -79,7 +79,7 @@ def owned(mending: Mending, key: Key, facts: Facts) -> ops.MigrateOperation:
 
 
 def _owner_has_identity(mending: Mending, key: Key) -> bool:
-    """Return whether the column of a sequence gets an identity instead, or had one."""
+    """Return whether the column of a sequence gets or loses an identity."""
     database, models = mending.sides(key)
     table, column = (models or database or {})["_owner"]
     return any(found.aspect == "identity" for found in mending.of(Key("column", table, str(column))))
