@@ -3,7 +3,7 @@
 What: api_requests, streaming_chunks, the materialized view hourly_stats, refresh_hourly_stats().
 Why: what the proxy needs to record a request. total_tokens, api_key_hash and first_token_ms belong here
 because the proxy writes them and 002 indexes the first (D1); the unique index on the view is what
-REFRESH ... CONCURRENTLY needs (D2). A database that was made without this chain is adopted here, before
+REFRESH ... CONCURRENTLY needs (D2). A database that was created without this chain is adopted here, before
 anything else (nexus_schema.legacy). The downgrade drops everything, and refuses while there are rows.
 
 Revision ID: 000

@@ -1,6 +1,6 @@
-"""What the schema needs at run time: where the database is, how to migrate it, what revisions share.
+"""Run-time support for the schema: database URLs, migrations, metrics, functions that revisions share.
 
-What is named here is loaded when it is first used: importing the package loads no model and no Alembic.
+The names of this module are loaded at first use: importing the package loads neither the models nor Alembic.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is asked for."""
+    """Load the module of a public name at first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name.startswith("record_"):

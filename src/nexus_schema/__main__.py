@@ -1,6 +1,6 @@
 """``python -m nexus_schema``: Alembic's command line with the revisions of this package.
 
-For an operator who has the wheel and not the repository; in the repository it is what ``alembic`` is.
+For operators who have the wheel but not the repository. In the repository it does the same as ``alembic``.
 """
 
 import sys
@@ -14,14 +14,14 @@ _WRITING = {"init", "revision", "merge", "edit"}
 
 
 def main() -> None:
-    """Run a command of Alembic; exits with its status, or 1 for an error."""
+    """Run an Alembic command; exit with its status, or with 1 after an error."""
     command_line = CommandLine(prog="python -m nexus_schema")
     options = command_line.parser.parse_args()
     with one_line_errors(exit_process=True):
         if not hasattr(options, "cmd"):
             command_line.parser.error("too few arguments")
         if not scripts.IN_REPOSITORY and options.cmd[0].__name__ in _WRITING:
-            raise SchemaError("revisions are written in the repository of this project, with its alembic")
+            raise SchemaError("revisions are written with alembic in the repository of this project")
         command_line.main(["-c", str(scripts.CONFIG_FILE), *sys.argv[1:]])
 
 

@@ -1,8 +1,8 @@
-"""The former name of :mod:`alembic_drift`, which an ``env.py`` of others may still import."""
+"""The former name of :mod:`alembic_drift`, for ``env.py`` files that still import it."""
 
 import warnings
 
-import alembic_drift.operations  # noqa: F401 - op.create_view and its like, for revisions that use them
+import alembic_drift.operations  # noqa: F401 - registers op.create_view and others for revisions
 from alembic_drift import PLUGIN
 from alembic_drift.objects import Difference
 

@@ -1,4 +1,4 @@
-"""Where the database is: the URLs of the environment and of connections."""
+"""Database URLs: from the environment, and from the parameters of a connection."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from sqlalchemy import URL
 from nexus_schema.errors import SchemaError
 
 _SCHEMES = {"postgres", "postgresql", "postgresql+psycopg"}
-# SQLAlchemy hides the password of a URL, and no other parameter.
+# SQLAlchemy masks the password of a URL, but no other parameter.
 _SECRETS = {"sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 _EXAMPLE = "postgresql://user:password@host:5432/database"
 
@@ -22,10 +22,10 @@ _EXAMPLE = "postgresql://user:password@host:5432/database"
 def parse_url(value: str, variable: str = "DATABASE_URL") -> URL:
     """Return the SQLAlchemy URL (psycopg 3, for sync and async engines) of a libpq connection URI.
 
-    libpq itself reads the URI, so whatever libpq understands works: several hosts, socket directories,
-    sslmode, options. Raises :class:`SchemaError` without repeating the value, which holds a password.
+    libpq itself parses the URI, so everything that libpq supports works: several hosts, socket directories,
+    sslmode, options. Raises :class:`SchemaError` without repeating the value, which contains a password.
 
-    :param variable: what the error calls the value.
+    :param variable: the name of the value in the error message.
     """
     scheme, separator, rest = value.strip().partition("://")
     if not separator:
@@ -39,18 +39,18 @@ def parse_url(value: str, variable: str = "DATABASE_URL") -> URL:
     except psycopg.ProgrammingError:
         parameters = None
     authority, _, path = rest.partition("?")[0].partition("/")
-    # An @ too many ends the password early, and the rest of it would be shown as the host or database.
+    # An unescaped @ ends the password early. The rest of it would be shown as the host or the database.
     misread = authority.count("@") > 1 or "@" in path
     if parameters is None or misread or not re.fullmatch(r"[0-9,]*", str(parameters.get("port", ""))):
-        # Raised outside the handler: libpq's own message repeats parts of the URL.
+        # Raised outside the handler, because libpq's message repeats parts of the URL.
         raise SchemaError(
             f"{variable} is malformed; expected {_EXAMPLE}, with special characters in the"
             " user name and password percent-encoded (@ as %40, / as %2F), and parameters that libpq knows"
         )
     for name in sorted(_SECRETS & parameters.keys()):
         raise SchemaError(
-            f"{variable} holds {name}, which logs would show; put it into a connection service file and"
-            " name the service: ?service=NAME"
+            f"{variable} contains {name}, which would appear in logs; put it into a connection service file"
+            " and use ?service=NAME"
         )
     return url_from(parameters)
 
@@ -63,12 +63,12 @@ def url_from(parameters: Mapping[str, Any]) -> URL:
         username=rest.pop("user", None),
         password=rest.pop("password", None),
         database=rest.pop("dbname", None),
-        query=rest,  # host and port too: here they may name several servers
+        query=rest,  # includes host and port, because they may name several servers
     )
 
 
 def database_url() -> URL:
-    """Return the URL that DATABASE_URL names, for ``create_engine`` and ``create_async_engine``.
+    """Return the URL in DATABASE_URL, for ``create_engine`` and ``create_async_engine``.
 
     Raises :class:`SchemaError` when the variable is unset, empty or malformed.
     """
@@ -80,7 +80,7 @@ def database_url() -> URL:
 
 
 def migration_url() -> URL | None:
-    """Return the URL that MIGRATION_DATABASE_URL names, which comes first for migrating; None when unset.
+    """Return the URL in MIGRATION_DATABASE_URL, which takes precedence for migrations; None when unset.
 
     Raises :class:`SchemaError` when the variable is malformed.
     """
@@ -89,13 +89,13 @@ def migration_url() -> URL | None:
 
 
 def in_background(work: Callable[[], Any]) -> "Future[Any]":
-    """Run something in a thread that nobody has to wait for, not even the end of the process."""
+    """Run a function in a daemon thread, which does not delay the exit of the process."""
     future: Future[Any] = Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - for whoever asks for the result
+        except BaseException as error:  # noqa: BLE001 - raised by result()
             future.set_exception(error)
 
     threading.Thread(target=run, name="nexus_schema", daemon=True).start()
@@ -105,6 +105,6 @@ def in_background(work: Callable[[], Any]) -> "Future[Any]":
 def connection_parameters(
     connection: "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]",
 ) -> dict[str, str]:
-    """Return the parameters with which a connection was made, the password included, for another one."""
+    """Return the parameters of a connection, including the password, to open another one like it."""
     info = connection.info
     return info.get_parameters() | ({"password": info.password} if info.password else {})

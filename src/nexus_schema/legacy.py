@@ -1,14 +1,14 @@
-"""Databases that existed before the chain, and how each difference from it is settled.
+"""Adoption of databases that existed before the chain: what differs, and how each difference is resolved.
 
-The first part is data: what the revisions 000 to 006 make, and under which other names or definitions
-databases made by the hand-run scripts, by the proxy's own first start or by the translation service hold
-the same. The second part compares a database with it. ``adopt`` runs at the start of 000, in its
-transaction: it renames, widens, fills, tightens and adds until the revisions find what they expect, or
-stops before any change with one line that names what it does not understand. What is not named here is
-the operator's own and is left alone.
+The first part is data: what revisions 000 to 006 create, and the other names and definitions that the same
+objects have in databases created by the hand-run scripts, by the proxy's first start or by the translation
+service. The second part compares a database with this data. ``adopt`` runs at the start of 000, in its
+transaction. It renames, widens, fills, tightens and adds until the database is what the revisions expect,
+or stops before any change with one line that names what it does not recognise. Objects that are not named
+here are unmanaged, and stay as they are.
 
-The data is frozen like a revision: what later revisions add, they bring themselves. Only the names of their
-indexes are here, so that a run to head stops before its first revision if one of them is taken.
+The data is frozen like a revision: later revisions add their own objects themselves. Only the names of their
+indexes are here, so that an upgrade to head stops before its first revision if one of these names is taken.
 """
 
 import logging
@@ -34,7 +34,7 @@ from alembic_online import (
 )
 from alembic_online.errors import first_line
 from alembic_online.filling import MAXIMUM_PASSES
-from nexus_schema.errors import SchemaError, database_error, describe
+from nexus_schema.errors import SchemaError, database_error, user_message
 from nexus_schema.revisions import INDEX_DEFINITION, INDEX_OF_CONSTRAINT, KINDS
 from nexus_schema.views import (
     columns_read_by,
@@ -56,7 +56,7 @@ class Column(NamedTuple):
 
 ZONED = "timestamp with time zone"
 
-# By the revision that makes them.
+# By the revision that creates them.
 COLUMNS: dict[str, dict[str, dict[str, Column]]] = {
     "000": {
         "api_requests": {
@@ -132,7 +132,7 @@ COLUMNS: dict[str, dict[str, dict[str, Column]]] = {
         }
     },
 }
-# The columns that 001, 003 and 005 add, they add themselves; these two make whole tables.
+# 001, 003 and 005 add their columns themselves; these two create whole tables.
 TABLES_ARE_MADE_BY = ("000", "006")
 
 VIEW = "hourly_stats"
@@ -199,11 +199,11 @@ INDEXES = {
     " WHERE account_id IS NOT NULL",
     "idx_conversation_metrics_conversation": "INDEX ON conversation_metrics USING btree (conversation_id)",
 }
-DROPPED_AGAIN = "idx_requests_conversation_timestamp"  # made by 002, replaced by 004
+DROPPED_AGAIN = "idx_requests_conversation_timestamp"  # created by 002, replaced by 004
 
-# What legacy databases hold in another form.
+# What legacy databases have in another form.
 
-# The proxy's bootstrap gave these indexes other names: they are renamed, or dropped where both are there.
+# Index names of the proxy's bootstrap. The index is renamed, or dropped if both exist.
 RENAMED_INDEXES = {
     "idx_requests_domain": "idx_api_requests_domain",
     "idx_requests_timestamp": "idx_api_requests_timestamp",
@@ -211,11 +211,11 @@ RENAMED_INDEXES = {
     "idx_requests_request_type": "idx_api_requests_request_type",
     "idx_requests_current_hash": "idx_requests_current_message_hash",
     "idx_requests_parent_hash": "idx_requests_parent_message_hash",
-    # Of an adoption that was interrupted while it replaced an index.
+    # Left by an adoption that was interrupted while it replaced an index.
     "nexus_schema_000_timestamp": "idx_api_requests_timestamp",
 }
-# The early bootstrap of June 2025 gave this name to another index. A plain one, built under the second name
-# where there is none yet, takes its place.
+# The early bootstrap of June 2025 gave this name to another index. A plain index replaces it; unless there is
+# one already, it is built under the second name.
 REPLACED_INDEXES = {
     "idx_api_requests_timestamp": (
         'INDEX ON api_requests USING btree ("timestamp" DESC)',
@@ -223,7 +223,7 @@ REPLACED_INDEXES = {
         ["timestamp"],
     ),
 }
-# Bootstrap indexes that one of head serves as well, and that one: dropped as soon as it is there.
+# Bootstrap indexes, each with the index of head that serves its queries: dropped as soon as that exists.
 SERVED_INDEXES = {
     "idx_chunks_request_id": (
         "INDEX ON streaming_chunks USING btree (request_id)",
@@ -234,28 +234,30 @@ SERVED_INDEXES = {
         "idx_requests_account_timestamp",
     ),
 }
-# Which revision builds those that serve.
+# The revisions that build the indexes of head.
 SERVED_SINCE = {"idx_streaming_chunks_request_id": "000", "idx_requests_account_timestamp": "005"}
-# Indexes of later revisions. One is there where a database at head has lost its alembic_version.
+# Indexes of later revisions. They exist if a database at head has lost its alembic_version.
 LATER_INDEXES = {
     "idx_requests_conversation_listing": "INDEX ON api_requests USING btree"
     ' (conversation_id, "timestamp", request_id, domain, model, branch_id)' + IN_CONVERSATION,
 }
 KNOWN_INDEXES = {*INDEXES, *RENAMED_INDEXES, *SERVED_INDEXES, *LATER_INDEXES}
-# Defaults of the bootstrap that stay, so that a running proxy never writes NULL (D6); 007 sets them.
+# Defaults of the bootstrap that are kept, so that a running proxy never writes NULL (D6); 007 sets them.
 KEPT_DEFAULTS = {("api_requests", "input_tokens", "0"), ("api_requests", "output_tokens", "0")}
-# Columns that are nullable in the bootstrap: NULLs become this value before the column is tightened.
+# Columns that are nullable in the bootstrap: NULL becomes this value before the column is set NOT NULL.
 FILLED_COLUMNS = {("api_requests", "headers"): "'{}'"}
-# Bodies of refresh_hourly_stats() that the chain replaces: the scripts', and its own.
+# Bodies of refresh_hourly_stats() that the chain replaces: that of the scripts, and its own.
 REFRESH_BODIES = {"begin refresh materialized view concurrently hourly_stats; end"}
 # A varchar is widened, however narrow it is (the bootstrap has path varchar(255), api_key_hash varchar(50)):
-# PostgreSQL changes its catalog only. No other difference of type can be settled without a loss or a rewrite.
+# this changes only the catalog. Any other difference of type cannot be resolved without a loss or a rewrite.
 WIDENED_TYPE = re.compile(r"character varying\((\d+)\)")
 
-# Two forms older than the early bootstrap are refused. One has this id and this foreign key in its chunks.
+# Two forms older than the early bootstrap are refused. The first has this id and this foreign key in
+# streaming_chunks.
 OLD_CHUNKS = ("bigint", "FOREIGN KEY (request_id) REFERENCES api_requests(request_id)")
-# The other has this table in place of api_requests. It may as well be the operator's own: it is the proxy's
-# beside streaming_chunks, or with the columns that are NOT NULL in all that is known of api_requests.
+# The second has this table instead of api_requests. A table of this name may also be unmanaged. It belongs to
+# the proxy if streaming_chunks exists too, or if it has the columns that are NOT NULL in every known form of
+# api_requests.
 OLD_TABLE = "requests"
 OLD_TABLE_COLUMNS = {"request_id", "timestamp", "domain", "method", "path"}
 
@@ -300,8 +302,8 @@ _SEQUENCE_OWNED = sa.text("""\
 SELECT count(*) > 0 FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
 WHERE classid = 'pg_class'::regclass AND objid = to_regclass(:sequence) AND deptype = 'a'
   AND refobjid = to_regclass('streaming_chunks') AND attname = 'id'""")
-# What makes PostgreSQL refuse another type for a column: views, triggers, policies, generated columns and
-# publications that name it.
+# Objects that prevent a change of a column's type: views, triggers, policies, generated columns and
+# publications that name the column.
 _DEPENDENTS = sa.text("""\
 SELECT DISTINCT relname AS table, attname AS column, pg_describe_object(classid, objid, objsubid) AS dependent
 FROM pg_depend JOIN pg_class ON pg_class.oid = refobjid
@@ -312,7 +314,7 @@ WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schem
                   'pg_attrdef'::regclass, 'pg_publication_rel'::regclass)
   AND NOT EXISTS (SELECT FROM pg_attrdef WHERE classid = 'pg_attrdef'::regclass AND pg_attrdef.oid = objid
                   AND adrelid = refobjid AND adnum = refobjsubid)""")
-# Columns of the type that a table's rows have: PostgreSQL refuses some changes of the table then.
+# Columns of a table's row type: while they exist, PostgreSQL refuses some changes of the table.
 _ROW_TYPES = sa.text("""\
 SELECT relname AS table, format('column %I of %s', attname, attrelid::regclass) AS dependent
 FROM pg_class JOIN pg_type ON pg_type.oid = reltype
@@ -338,21 +340,21 @@ WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schem
 
 
 def adopt(view_statement: str) -> None:
-    """Bring the tables that are there to what the revisions expect; nothing happens in an empty database.
+    """Change existing tables to what the revisions expect; do nothing in an empty database.
 
     :param view_statement: the CREATE MATERIALIZED VIEW of 000.
 
-    Raises :class:`SchemaError`, before any change, for a known name with another definition. A --sql script
-    cannot look, so it stops at any database that has one of our tables.
+    Raises :class:`SchemaError`, before any change, if a known name has another definition. A --sql script
+    cannot inspect its database, so it stops in any database that has one of our tables.
     """
     if op.get_context().as_sql:
         op.execute(_SCRIPT_GUARD)
-        log.warning("a script cannot see its database: this one is for a database without our tables")
+        log.warning("a script cannot inspect its database: run this one only where the tables do not exist yet")
         return
     connection = op.get_bind()
     database = _Database(connection)
     conflicts = database.conflicts()
-    if is_planning():  # a plan may be printed by a role that may only read
+    if is_planning():  # a role with read access only may print a plan
         of_any_role = database.conflicts(any_role=True)
         of_role = [text for text in conflicts if text not in of_any_role]
         if of_role and note_in_plan(f"this role cannot run it: {'; '.join(of_role)}"):
@@ -361,10 +363,10 @@ def adopt(view_statement: str) -> None:
     tables = [table for table in TABLES if table in database.relations]
     online = is_online()
     if tables and not online:
-        # Before they are compared, so that nothing changes between looking and doing, and no row comes
-        # between filling a column and tightening it.
+        # Locked before the comparison, so that nothing changes between comparing and changing, and no row is
+        # inserted between filling a column and setting it NOT NULL.
         connection.execute(sa.text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
-        # What deferred triggers have to do, they do at once: ALTER TABLE does not wait for it.
+        # Fires deferred triggers now: ALTER TABLE fails while trigger events are pending.
         connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
         database = _Database(connection)
         _stop_at(database.conflicts())
@@ -374,32 +376,32 @@ def adopt(view_statement: str) -> None:
         _note(plan, found=bool(tables))
         return
     if tables:
-        log.info("found %s, made without this chain", database.summary())
+        log.info("found %s, created without this chain", database.summary())
         log.info("missing, and added by the revisions: %s", ", ".join(database.missing()) or "nothing")
     with depends_on_database():
         for change in plan.changes:
-            # Online, the operation has a line of its own.
+            # Online, each operation has its own line.
             log.log(logging.DEBUG if online else logging.INFO, "%s", _run(change, online=online))
-    for name in database.left_alone():
-        log.warning("left alone: %s", name)
+    for name in database.invalid_unmanaged():
+        log.warning("unmanaged %s", name)
 
 
 def _note(plan: "_Plan", *, found: bool) -> None:
-    """Print in a plan what there is to settle, each difference with its operations.
+    """Print the differences to resolve in a plan, each with its operations.
 
-    :param found: whether there is any of our tables.
+    :param found: whether one of our tables exists.
     """
     database = plan.database
     if found:
-        note_in_plan(f"found {database.summary()}, made without this chain")
+        note_in_plan(f"found {database.summary()}, created without this chain")
         note_in_plan(f"missing, and added by the revisions: {', '.join(database.missing()) or 'nothing'}")
     for reason in plan.unknown:
         note_in_plan(reason)
     for change in plan.changes:
         if note_in_plan(f"adoption: {change.what}"):
             change.make()
-    for name in database.left_alone():
-        note_in_plan(f"left alone: {name}")
+    for name in database.invalid_unmanaged():
+        note_in_plan(f"unmanaged {name}")
 
 
 def _stop_at(conflicts: Sequence[str]) -> None:
@@ -410,20 +412,22 @@ def _stop_at(conflicts: Sequence[str]) -> None:
 
 
 def _run(change: "_Change", *, online: bool) -> str:
-    """Make a change, and return what to log of it."""
+    """Make a change, and return its line of the log."""
     try:
         changed = change.make()
     except DBAPIError as error:
         if online:
             raise
-        raise SchemaError(f'nothing was changed: "{change.what}" fails: {describe(error)}') from error
-    return change.what if changed is None else f"{change.what} in {changed} rows"
+        raise SchemaError(f'nothing was changed: "{change.what}" failed: {user_message(error)}') from error
+    if changed is None:
+        return change.what
+    return f"{change.what} in {changed} {'row' if changed == 1 else 'rows'}"
 
 
 def drop_served_indexes(revision: str | None = None) -> None:
-    """Drop the legacy indexes whose work an index of the chain, which is there by now, does as well.
+    """Drop each legacy index that is redundant, because a valid index of the chain serves its queries.
 
-    :param revision: which one asks: in a plan, what it builds is not there yet.
+    :param revision: the calling revision; in a plan, the indexes that it builds do not exist yet.
     """
     if op.get_context().as_sql:
         return
@@ -442,12 +446,12 @@ def drop_served_indexes(revision: str | None = None) -> None:
 
 
 def report(connection: sa.Connection) -> None:
-    """Say of a database without a revision what can be known: which of our tables it has."""
+    """Log which of our tables a database without a revision has."""
     database = _Database(connection)
     if database.has_tables():
         log.warning(
-            "no revision is recorded, but there is %s: which scripts made it cannot be known;"
-            " alembic upgrade head looks at what is there and adopts it",
+            "no revision is recorded, but there is %s: which scripts created it is not known;"
+            " alembic upgrade head compares it with the chain and adopts it",
             database.summary(),
         )
 
@@ -455,11 +459,11 @@ def report(connection: sa.Connection) -> None:
 class _Change(NamedTuple):
     what: str
     make: Callable[[], int | None]
-    """Makes it, and returns the number of rows that it changed, if it changes rows."""
+    """Makes the change; returns the number of changed rows, if it changes rows."""
 
 
 class _Database:
-    """What the catalog says of the schema, read once."""
+    """What the catalog contains of the schema, read once."""
 
     def __init__(self, connection: sa.Connection) -> None:
         names = [*TABLES, VIEW, SEQUENCE, OLD_TABLE, *KNOWN_INDEXES]
@@ -487,11 +491,11 @@ class _Database:
         self.function = connection.execute(_FUNCTION).one_or_none()
 
     def has_tables(self) -> bool:
-        """Return whether any of our tables is there, or something that has its name."""
+        """Return whether one of our tables exists, or another object of its name."""
         return any(name in self.relations for name in TABLES)
 
     def summary(self) -> str:
-        """Describe our tables by what they hold of ours, in one line."""
+        """Describe our tables in one line: how many of their columns and indexes exist."""
         parts = []
         for table in TABLES:
             if table in self.relations:
@@ -500,18 +504,19 @@ class _Database:
                 indexes = sum(
                     row.table == table and row.name in KNOWN_INDEXES for row in self.indexes.values()
                 )
-                parts.append(f"{table} ({present} of {len(known)} columns, {indexes} known indexes)")
+                noun = "index" if indexes == 1 else "indexes"
+                parts.append(f"{table} ({present} of {len(known)} columns, {indexes} known {noun})")
         return ", ".join([*parts, *([VIEW] if VIEW in self.relations else [])])
 
     def conflicts(self, *, any_role: bool = False) -> list[str]:
-        """Say which of our names belong to something else, or to somebody else.
+        """Return which of our names belong to other objects, or to objects of another role.
 
         :param any_role: leave out what another role could do.
         """
         expected = dict.fromkeys(TABLES, "r") | {VIEW: "m", SEQUENCE: "S"}
         expected |= dict.fromkeys(KNOWN_INDEXES, "i")
         expected |= {name: "i" for table in CONSTRAINTS.values() for name in table}
-        found = [f'"{name}" is a type, and a table of this name would need one' for name in self.types]
+        found = [f'"{name}" is a type, so no table of this name can be created' for name in self.types]
         for name, row in self.relations.items():
             if name not in expected:
                 continue
@@ -526,18 +531,18 @@ class _Database:
             elif row.row_security and not self.bypasses_row_security:
                 found.append(f'"{name}" has FORCE ROW LEVEL SECURITY: connect as a role with BYPASSRLS')
         if SEQUENCE in self.relations and "streaming_chunks" not in self.relations:
-            found.append(f'sequence "{SEQUENCE}" is there without its table')
+            found.append(f'sequence "{SEQUENCE}" exists without its table')
         older = self._older_form()
         if older is not None:
             found.append(older)
         elif "streaming_chunks" in self.relations and "api_requests" not in self.relations:
-            found.append('"streaming_chunks" is there without "api_requests"; drop it if it is empty')
+            found.append('"streaming_chunks" exists without "api_requests"; drop it if it is empty')
         if not self.may_create and not any_role:
             found.append("missing privilege: CREATE on the schema")
         return found
 
     def _older_form(self) -> str | None:
-        """Say what to do with tables of a proxy that is older than the early bootstrap, or return None."""
+        """Return what to do with the tables of a proxy older than the early bootstrap, or None."""
         chunks, old = self.columns.get("streaming_chunks", {}), self.relations.get(OLD_TABLE)
         if old is not None and old.kind == "r" and "api_requests" not in self.relations:
             moved = [OLD_TABLE, "streaming_chunks"] if chunks else [OLD_TABLE]
@@ -558,7 +563,7 @@ class _Database:
         )
 
     def missing(self) -> list[str]:
-        """Name what the revisions will add: tables, indexes, columns of later revisions, the view."""
+        """Return what the revisions will add: tables, indexes, columns of later revisions, the view."""
         found = [name for name in (*TABLES, VIEW) if name not in self.relations]
         found += [
             f"{table}.{name}"
@@ -574,19 +579,19 @@ class _Database:
             if name not in self.indexes and name not in renamed and name != DROPPED_AGAIN
         ]
 
-    def left_alone(self) -> Iterator[str]:
-        """Name what is the operator's own and not in order."""
+    def invalid_unmanaged(self) -> Iterator[str]:
+        """Name the unmanaged indexes that are invalid, and constraints that are not validated."""
         for row in self.indexes.values():
             if row.table in {*TABLES, VIEW} and not row.valid and row.name not in KNOWN_INDEXES:
-                yield f"index {row.name} of {row.table} is invalid; REINDEX INDEX makes it good"
+                yield f"index {row.name} of {row.table} is invalid; rebuild it with REINDEX INDEX"
         for (table, name), row in self.constraints.items():
             if not row.valid and name not in CONSTRAINTS.get(table, {}):
-                yield f"constraint {name} of {table} is not validated; ALTER TABLE ... VALIDATE makes it good"
+                yield f"constraint {name} of {table} is not validated; run ALTER TABLE ... VALIDATE CONSTRAINT"
 
 
 @dataclass
 class _Plan:
-    """What has to be done to a database, in order, or why it cannot be done."""
+    """The changes that a database needs, in order, or the reasons why it cannot be adopted."""
 
     database: _Database
     connection: sa.Connection
@@ -594,7 +599,7 @@ class _Plan:
     conflicts: list[str] = field(default_factory=list)
     changes: list[_Change] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    """What is not known where the revision is only read."""
+    """What a plan cannot find out."""
 
     def __post_init__(self) -> None:
         tables = [table for table in TABLES if table in self.database.relations]
@@ -617,7 +622,7 @@ class _Plan:
         wanted: dict[str, None] = {}
         for name, row in self.database.indexes.items():
             if name in of_constraints and (of_constraints[name], name) not in self.database.constraints:
-                self._conflict(f'index "{name}" is not that of the constraint of this name')
+                self._conflict(f'index "{name}" does not belong to the constraint of this name')
             elif name in of_constraints and self.database.relations[name].options:
                 self._conflict(f'index "{name}" has storage parameters; ALTER INDEX {name} RESET them')
             of_chain = RENAMED_INDEXES.get(name, name)
@@ -634,7 +639,7 @@ class _Plan:
             self._index(name)
 
     def _index(self, wanted: str) -> None:
-        """Leave one index, under the wanted name; a valid one of another name is not built again."""
+        """Keep one index, under the wanted name; a valid one of another name is not rebuilt."""
         there = self.database.indexes.get(wanted)
         names = [wanted, *(old for old, new in RENAMED_INDEXES.items() if new == wanted)]
         found = [self.database.indexes[name] for name in names if name in self.database.indexes]
@@ -642,7 +647,7 @@ class _Plan:
         kept = same[0].name if same else None
         for row in found:
             if row.name not in {wanted, kept}:
-                self._drop_index(row, f"{wanted} is the same" if row in same else "it is invalid")
+                self._drop_index(row, f"it duplicates {wanted}" if row in same else "it is invalid")
         if there is not None and kept is None:
             if not (there.valid and _is_replaced(there)):
                 self._drop_index(there, "it is invalid")  # 000 builds it
@@ -654,8 +659,8 @@ class _Plan:
         if there is None:
             self._change(f"index {kept} renamed to {wanted}", rename_index, kept, wanted)
             return
-        # In one transaction: CREATE INDEX IF NOT EXISTS of a program that starts meanwhile finds the name
-        # taken. LOCK TABLE comes first because online that says for which table to wait.
+        # In one transaction: a program that starts meanwhile and runs CREATE INDEX IF NOT EXISTS finds the
+        # name taken. LOCK TABLE comes first, because it tells an online run for which table to wait.
         self._change(
             f"index {wanted} replaced by {kept}: it was {there.definition if there.valid else 'invalid'}",
             op.execute,
@@ -674,7 +679,7 @@ class _Plan:
                 if found is not None:
                     self._column(table, name, found, wanted)
                 elif not wanted.nullable:
-                    self._conflict(f'"{table}" has no column "{name}", and its values cannot be invented')
+                    self._conflict(f'"{table}" has no column "{name}", and no value for it is known')
                 elif wanted.default and table in self.database.row_types:
                     self._conflict(self._refusal(table, name, self.database.row_types[table]))
                 elif revision in TABLES_ARE_MADE_BY:
@@ -685,7 +690,7 @@ class _Plan:
     def _column(self, table: str, name: str, found: Any, wanted: Column) -> None:
         alter = partial(op.alter_column, table, name)
         if found.generated or found.collated:
-            self._conflict(f'"{table}.{name}" is generated or has a collation of its own')
+            self._conflict(f'"{table}.{name}" is generated or has a non-default collation')
             return
         if found.type != wanted.type:
             if not _wider(found.type, wanted.type):
@@ -713,19 +718,19 @@ class _Plan:
                 )
         elif SEQUENCE in str(wanted.default) and not self.database.sequence_is_serial:
             self._conflict(
-                f'sequence "{SEQUENCE}" is not as a serial column makes it: integer, by 1, no cycle'
+                f'sequence "{SEQUENCE}" is not that of a serial column (integer, increment 1, no cycle)'
             )
         elif SEQUENCE in str(wanted.default) and not self.database.sequence_owned:
             self._change(
-                f"sequence {SEQUENCE} given to its column",
+                f"sequence {SEQUENCE} owned by its column",
                 op.execute,
                 f"ALTER SEQUENCE {SEQUENCE} OWNED BY {table}.{name}",
             )
         if wanted.nullable and found.not_null:
             self._change(f"{table}.{name}: NOT NULL dropped", alter, nullable=True)
         elif not wanted.nullable and (not found.not_null or found.not_null_unproved):
-            if found.not_null_unproved:  # SET NOT NULL would take it for proved
-                self._change(f"{table}.{name}: unproved NOT NULL dropped", alter, nullable=True)
+            if found.not_null_unproved:  # SET NOT NULL would consider it validated
+                self._change(f"{table}.{name}: unvalidated NOT NULL dropped", alter, nullable=True)
             if (table, name) in FILLED_COLUMNS:
                 value = FILLED_COLUMNS[table, name]
                 self._change(f"{table}.{name}: NULL becomes {value}", _fill, table, name, value)
@@ -733,8 +738,8 @@ class _Plan:
 
     def _refusal(self, table: str, name: str, dependents: str) -> str:
         return (
-            f'PostgreSQL does not let "{table}.{name}" be changed or added because of: {dependents};'
-            " drop that, upgrade, and make it again"
+            f'PostgreSQL cannot change or add "{table}.{name}" because of: {dependents};'
+            " drop that, upgrade, and create it again"
         )
 
     def _constraints(self, table: str) -> None:
@@ -769,25 +774,27 @@ class _Plan:
         types = {name: row.type for name, row in self.database.columns.get(VIEW, {}).items()}
         statement = self.view_statement.replace("IF NOT EXISTS ", "")
         if types != VIEW_COLUMNS:
-            self._conflict(f'"{VIEW}" has other columns; drop it, the upgrade makes it anew')
+            self._conflict(f'"{VIEW}" has other columns; drop it, and the upgrade recreates it')
         elif not self._is_our_view(statement):
             own = [row.name for row in self.database.indexes.values() if row.table == VIEW]
             if {table for table, _ in columns_read_by(self.connection, VIEW)} != {"api_requests"}:
-                self._conflict(f'"{VIEW}" is a view of something else')
+                self._conflict(f'"{VIEW}" is a view of other tables')
             elif view.granted or not set(own) <= INDEXES.keys():
                 self._conflict(
-                    f'"{VIEW}" is another query and has indexes or grants of its own; drop it, the upgrade'
-                    " makes it anew"
+                    f'"{VIEW}" is defined by another query and has other indexes or grants; drop it, and the'
+                    " upgrade recreates it"
                 )
             else:
                 self._change(
-                    f"{VIEW} dropped: another query; made anew", op.execute, f"DROP MATERIALIZED VIEW {VIEW}"
+                    f"{VIEW} dropped: it is defined by another query; 000 recreates it",
+                    op.execute,
+                    f"DROP MATERIALIZED VIEW {VIEW}",
                 )
         elif not view.populated:
-            self._change(f"{VIEW} filled for the first time", op.execute, f"REFRESH MATERIALIZED VIEW {VIEW}")
+            self._change(f"{VIEW} populated", op.execute, f"REFRESH MATERIALIZED VIEW {VIEW}")
 
     def _is_our_view(self, statement: str) -> bool:
-        """Return whether the view is the query that 000 makes, as the server writes both."""
+        """Return whether the view has the query of 000, comparing how the server displays both."""
         found = found_statements(self.connection, VIEW)[:1]
         if not is_planning():
             return rendered_statements(self.connection, VIEW, [statement]) == found
@@ -795,7 +802,7 @@ class _Plan:
             return rendered_without_change(op.get_context(), VIEW, statement) == found
         except DBAPIError as error:
             reason = first_line(error)
-            self.unknown.append(f"not known: whether {VIEW} is our query: it cannot be tried ({reason})")
+            self.unknown.append(f"not known: whether {VIEW} has another query: the test failed ({reason})")
             return True
 
     def _function(self) -> None:
@@ -804,7 +811,7 @@ class _Plan:
             return
         body = re.sub(r"\b\w+\.hourly_stats", "hourly_stats", function.body).removesuffix(";").strip()
         if not function.ours or body not in REFRESH_BODIES:
-            self._conflict("function refresh_hourly_stats() is another one than ours; rename or drop it")
+            self._conflict("function refresh_hourly_stats() has another definition; rename or drop it")
         elif not function.owned:
             text = f'function refresh_hourly_stats() is owned by role "{function.owner}"'
             if not is_planning() or not note_in_plan(f"this role cannot run it: {text}"):
@@ -825,7 +832,7 @@ def _wider(found: str, wanted: str) -> bool:
 
 
 class _Type(sa.types.UserDefinedType[Any]):
-    """A type by the name that PostgreSQL gives it."""
+    """A type under the name that PostgreSQL gives it."""
 
     cache_ok = True
 
@@ -837,7 +844,7 @@ class _Type(sa.types.UserDefinedType[Any]):
 
 
 def _fill(table: str, column: str, value: str) -> int:
-    """Set a column to a value, written in SQL, where it is NULL; returns the number of rows."""
+    """Set a column to a value, given as SQL, where it is NULL; return the number of rows."""
     filled = sa.table(table, sa.column(column))
     return backfill(
         sa.update(filled).values({column: sa.literal_column(value)}).where(filled.c[column].is_(None)),
@@ -846,7 +853,7 @@ def _fill(table: str, column: str, value: str) -> int:
 
 
 def _tighten(table: str, column: str) -> None:
-    """Set a column NOT NULL; online, a NULL may have come after the column was filled."""
+    """Set a column NOT NULL. Online, NULLs may be inserted after the column was filled; fill them too."""
     for _ in range(MAXIMUM_PASSES):
         try:
             op.alter_column(table, column, nullable=False)
@@ -861,7 +868,7 @@ def _tighten(table: str, column: str) -> None:
 
 
 def _add_constraint(table: str, name: str, definition: str) -> None:
-    """Add a constraint of :data:`CONSTRAINTS`, which is written as PostgreSQL writes it."""
+    """Add a constraint of :data:`CONSTRAINTS`, which is spelled as PostgreSQL displays it."""
     found = _CONSTRAINT.fullmatch(definition)
     assert found is not None  # noqa: S101 - the definitions are ours
     columns = found["columns"].split(", ")

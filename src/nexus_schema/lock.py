@@ -1,4 +1,4 @@
-"""The lock of migrations, by which one at a time works in a schema; and who holds the lock of a table."""
+"""The migration lock, which lets one migration at a time work in a schema; the holder of a table's lock."""
 
 import logging
 import re
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 NAME = "nexus_schema"
 
-# The session that holds a lock of these tables, or of the tables of these indexes: one that writes comes
-# first, then the one whose transaction is the oldest. Readers are in nobody's way who builds an index.
+# The session that holds a lock on these tables, or on the tables of these indexes. A session that writes
+# comes first, then the one with the oldest transaction. Readers do not block an index build.
 _TABLE_HOLDER = text("""
 WITH named AS (
     SELECT oid FROM pg_class WHERE relname = ANY (:names)
@@ -47,19 +47,19 @@ class _Log(logging.LoggerAdapter[logging.Logger]):
 def lock_migrations(
     connection: Connection, *, wait: float | None = None, stop: threading.Event | None = None
 ) -> None:
-    """Take the lock of migrations as :func:`alembic_online.lock.lock_migrations` does, under our own name."""
+    """Take the migration lock of this project as :func:`alembic_online.lock.lock_migrations` does."""
     lock.lock_migrations(connection, name=NAME, wait=wait, stop=stop, log=_Log(log))
 
 
 def unlock_migrations(connection: Connection) -> None:
-    """Give back the lock of migrations, and that of online operations."""
+    """Release the migration lock, and that of online operations."""
     for name in (NAME, lock.NAME):
         lock.unlock_migrations(connection, name=name)
 
 
 @contextmanager
 def name_lock_holder(connection: Connection) -> Iterator[None]:
-    """Have the error of a lock that was not obtained say in which revision, which table, and who holds it."""
+    """Make the error of a lock that was not obtained name the revision, the table and the holder."""
     inside = connection.in_transaction()
     try:
         yield
@@ -72,7 +72,7 @@ def name_lock_holder(connection: Connection) -> Iterator[None]:
             if (file := Path(frame.f_code.co_filename)).parent.name == "versions"
         ]
         holder = None
-        if not inside:  # else the server answers nothing until the caller has rolled back
+        if not inside:  # otherwise no query works until the caller has rolled back
             connection.rollback()
             statement = statement_of(error) or ""
             readers = not re.match(r"\s*CREATE\s+(UNIQUE\s+)?INDEX\b", statement, re.IGNORECASE)

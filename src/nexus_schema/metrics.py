@@ -1,4 +1,4 @@
-"""Metrics of the voice translation service: a row for each message, and never harm to who writes it."""
+"""Metrics of the voice translation service: a row for each message. A failure never affects the caller."""
 
 import asyncio
 import logging
@@ -17,13 +17,13 @@ from sqlalchemy import Connection, Engine, String, event, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from nexus_schema.errors import SchemaError, describe, enabled, is_seconds
+from nexus_schema.errors import SchemaError, enabled, is_seconds, user_message
 from nexus_schema.models import Base, ConversationMetric
 
 log = logging.getLogger(__name__)
 
 LOG_EVERY_SECONDS = 60.0
-"""Failures are logged once in so many seconds, with their number."""
+"""Failures are logged at most once in this many seconds, with their number."""
 
 LONGEST_TIMEOUT = 3600.0
 """The longest timeout of a write, in seconds."""
@@ -51,17 +51,18 @@ class ConversationMetrics(TypedDict, total=False):
 def record_conversation_metrics(
     database: Engine | Connection | Session, *, timeout: float = 1.0, **fields: Unpack[ConversationMetrics]
 ) -> bool:
-    """Write a row of conversation_metrics, if METRICS_ENABLED says so; return whether it was written.
+    """Write a row of conversation_metrics if METRICS_ENABLED is on; return whether it was written.
 
-    Never raises: a failure is logged, at most once a minute and with the number of failures since.
+    Never raises: failures are logged, at most once a minute, with their number.
 
     :param database: an engine: the row is written over a new connection, outside the engine's pool. A
-        connection or session that is in a transaction: the row becomes part of it, behind a savepoint, and
-        is committed with it. One that is in none is left in none, and the row is committed.
-    :param timeout: the longest that this may take, in seconds; then the row is given up. To connect, psycopg
-        takes whole seconds, at least 2, for each address of the server. Looking up a host name has limits of
-        its own, and so have an engine's ``creator`` and a session that has to connect first. On a connection
-        of the caller's the server keeps the time: one that has fallen silent holds it like any statement.
+        connection or session in a transaction: the row is written behind a savepoint, and committed with
+        the transaction. A connection or session in no transaction: the row is committed, and no transaction
+        stays open.
+    :param timeout: after this many seconds, the write is abandoned. To connect, psycopg takes whole seconds,
+        at least 2 for each address of the server. The lookup of a host name, an engine's ``creator`` and a
+        session that has to connect first have their own limits. On a connection of the caller, the server
+        enforces the timeout; if the server does not respond, the write hangs like any other statement.
     :param fields: the columns of :class:`models.ConversationMetric`, durations in milliseconds.
     """
     if not enabled("METRICS_ENABLED"):
@@ -70,7 +71,7 @@ def record_conversation_metrics(
         row = _checked(fields, timeout)
         bind = _bind(database)
         if isinstance(bind, Engine):
-            _write_apart(bind, row, timeout)
+            _write_with_engine(bind, row, timeout)
         else:
             _write(bind, row, timeout)
         log.info("[Metrics] write ok")
@@ -84,23 +85,23 @@ async def record_conversation_metrics_async(
     timeout: float = 1.0,
     **fields: Unpack[ConversationMetrics],
 ) -> bool:
-    """Do what :func:`record_conversation_metrics` does, with an engine, connection or session of asyncio.
+    """Do the same as :func:`record_conversation_metrics`, with an asyncio engine, connection or session.
 
-    Given an engine, it uses the engine's pool; the timeout is exact, and includes all waits for a connection.
+    An engine is used through its pool. The timeout is exact, and includes all waits for a connection.
     """
     if not enabled("METRICS_ENABLED"):
         return False
     with _failures.logged():
         row = _checked(fields, timeout)
         if isinstance(database, AsyncSession):
-            bind = await _to_its_end(database.run_sync(_bind))
+            bind = await _shielded(database.run_sync(_bind))
             database = AsyncEngine(bind) if isinstance(bind, Engine) else database
         if isinstance(database, AsyncEngine):
-            await _write_apart_async(database, row, timeout)
+            await _write_with_engine_async(database, row, timeout)
         elif isinstance(database, AsyncConnection):
-            await _to_its_end(database.run_sync(_write, row, timeout))
+            await _shielded(database.run_sync(_write, row, timeout))
         elif isinstance(database, AsyncSession):
-            await _to_its_end(database.run_sync(lambda _: _write(bind, row, timeout)))
+            await _shielded(database.run_sync(lambda _: _write(bind, row, timeout)))
         else:
             raise _wrong(database, "an AsyncEngine, AsyncConnection or AsyncSession")
         log.info("[Metrics] write ok")
@@ -113,7 +114,7 @@ def _wrong(database: object, wanted: str) -> SchemaError:
 
 
 def _bind(database: Engine | Connection | Session) -> Engine | Connection:
-    """Return where to write: a session that is in no transaction shall be in none afterwards."""
+    """Return where to write. A session in no transaction must be in none afterwards."""
     if isinstance(database, Engine | Connection):
         return database
     if not isinstance(database, Session):
@@ -124,7 +125,7 @@ def _bind(database: Engine | Connection | Session) -> Engine | Connection:
 
 
 def _checked(fields: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-    """Return the row; raises :class:`SchemaError` that names each field that the table would not take."""
+    """Return the row; raise :class:`SchemaError` that names each field that the table would not accept."""
     if not is_seconds(timeout) or not 0 < timeout <= LONGEST_TIMEOUT:
         raise SchemaError(
             f"timeout is {timeout!r}; it takes seconds, more than 0 and at most {LONGEST_TIMEOUT:g}"
@@ -138,7 +139,7 @@ def _checked(fields: Mapping[str, Any], timeout: float) -> dict[str, Any]:
 def _problem(name: str, value: Any) -> str | None:
     column = _TABLE.columns.get(name)
     if column is None:
-        return f"is no field of {_TABLE.name}"
+        return f"is not a field of {_TABLE.name}"
     if value is None:
         return None if column.nullable else "is None"
     kind = column.type.python_type
@@ -151,18 +152,18 @@ def _problem(name: str, value: Any) -> str | None:
         if limit is not None and len(value) > limit:
             return f"is longer than {limit} characters ({len(value)})"
         if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
-            return "holds a character that PostgreSQL does not take"
+            return "contains a character that PostgreSQL does not accept"
     return None
 
 
-# The timeout ends with the transaction; within the caller's, the value before it is put back.
+# The setting ends with the transaction. In a transaction of the caller, the previous value is restored.
 _SET_TIMEOUT = text(
     "SELECT current_setting('statement_timeout'), set_config('statement_timeout', :milliseconds, true)"
 )
 
 
 def _write(connection: Connection, row: Mapping[str, Any], timeout: float) -> None:
-    with _apart(connection) as within:
+    with _atomic(connection) as within:
         milliseconds = str(max(1, round(timeout * 1000)))
         before, _ = connection.execute(_SET_TIMEOUT, {"milliseconds": milliseconds}).one()
         connection.execute(insert(_TABLE).values(**row))
@@ -171,10 +172,10 @@ def _write(connection: Connection, row: Mapping[str, Any], timeout: float) -> No
 
 
 @contextmanager
-def _apart(connection: Connection) -> Iterator[bool]:
-    """Begin a transaction, or a savepoint within the caller's; undo it alone when something goes wrong.
+def _atomic(connection: Connection) -> Iterator[bool]:
+    """Begin a transaction, or a savepoint in the caller's transaction; on failure, roll back only that.
 
-    Yields whether it is within one.
+    Yields whether it is in a transaction of the caller.
     """
     driver: Any = connection.connection
     within = connection.in_transaction()
@@ -182,26 +183,26 @@ def _apart(connection: Connection) -> Iterator[bool]:
         with connection.begin_nested() if within else connection.begin():
             yield within
         return
-    # To SQLAlchemy every statement stands alone here, but the caller may have begun by hand.
-    by_hand = driver.driver_connection.info.transaction_status != pq.TransactionStatus.IDLE
-    begin, end, undo = _SAVEPOINT if by_hand else _TRANSACTION
+    # To SQLAlchemy, each statement is a transaction here, but the caller may have executed BEGIN.
+    begun = driver.driver_connection.info.transaction_status != pq.TransactionStatus.IDLE
+    begin, end, undo = _SAVEPOINT if begun else _TRANSACTION
     try:
         connection.exec_driver_sql(begin)
         try:
-            yield by_hand
+            yield begun
         except BaseException:
             connection.exec_driver_sql(undo)
             raise
         connection.exec_driver_sql(end)
     finally:
-        if not (within or by_hand):
-            connection.rollback()  # of SQLAlchemy's own notion; the server's transaction has ended
+        if not (within or begun):
+            connection.rollback()  # resets SQLAlchemy; the transaction of the server has ended
 
 
 _TRANSACTION = ("BEGIN", "COMMIT", "ROLLBACK")
 _SAVEPOINT = tuple(f"{verb} SAVEPOINT nexus_metrics" for verb in ("", "RELEASE", "ROLLBACK TO"))
 
-# Shares of the timeout: the server gives up first, so that the connection stays usable; then the client.
+# Fractions of the timeout: first the server cancels, so that the connection stays usable; then the client.
 _SERVER_SHARE, _CLIENT_SHARE = 0.8, 0.9
 _TOO_LATE = "the database took longer than {:g} s"
 _deadline: ContextVar[float | None] = ContextVar("_deadline", default=None)
@@ -214,17 +215,17 @@ def _limit_connecting(_dialect: object, _record: object, _args: object, paramete
 
 
 def _wait(driver: Any, *steps: Any, **options: Any) -> Any:
-    # Without a deadline, as the driver itself: a creator may lend the connection to others afterwards.
+    # Without a deadline, wait as the driver does: a creator may hand the connection to others afterwards.
     if (deadline := _deadline.get()) is not None:
         options["timeout"] = max(0, deadline - time.monotonic())
     return type(driver).wait(driver, *steps, **options)
 
 
-def _write_apart(engine: Engine, row: Mapping[str, Any], timeout: float) -> None:
-    """Write over a new connection, made as the engine makes its own, and limit every wait on it.
+def _write_with_engine(engine: Engine, row: Mapping[str, Any], timeout: float) -> None:
+    """Write over a new connection, opened as the engine opens its own, and limit every wait on it.
 
-    The engine's pool takes no deadline, neither for the wait for a free connection nor for a ping of one
-    whose server has fallen silent.
+    A pool accepts no deadline, neither for the wait for a free connection nor for the ping of a connection
+    whose server no longer responds.
     """
     if engine.dialect.driver != "psycopg":
         raise _wrong(engine.dialect, "an engine of postgresql+psycopg")
@@ -241,7 +242,7 @@ def _write_apart(engine: Engine, row: Mapping[str, Any], timeout: float) -> None
             try:
                 _write(connection, row, _SERVER_SHARE * timeout)
             except Exception:
-                connection.invalidate()  # closed without a rollback, to which a silent server has no answer
+                connection.invalidate()  # closes it without a rollback, which the server might not answer
                 raise
     except Exception as error:
         if time.monotonic() < deadline:
@@ -252,8 +253,9 @@ def _write_apart(engine: Engine, row: Mapping[str, Any], timeout: float) -> None
         pool.dispose()
 
 
-async def _write_apart_async(engine: AsyncEngine, row: Mapping[str, Any], timeout: float) -> None:
-    # The first makes psycopg ask the server to cancel, and wait ten seconds for that. The second ends that.
+async def _write_with_engine_async(engine: AsyncEngine, row: Mapping[str, Any], timeout: float) -> None:
+    # The first makes psycopg ask the server to cancel, and wait for that for ten seconds. The second ends
+    # this wait.
     first, second = asyncio.timeout(_CLIENT_SHARE * timeout), asyncio.timeout(timeout)
     try:
         async with second, first, engine.connect() as connection:
@@ -262,10 +264,10 @@ async def _write_apart_async(engine: AsyncEngine, row: Mapping[str, Any], timeou
         raise SchemaError(_TOO_LATE.format(timeout)) from None
 
 
-async def _to_its_end(work: Coroutine[Any, Any, Any]) -> Any:
-    """Await what uses the caller's connection, to its end even when the caller is cancelled.
+async def _shielded(work: Coroutine[Any, Any, Any]) -> Any:
+    """Await work on the caller's connection until it ends, even if the caller is cancelled.
 
-    Cancelling it would cut the connection, and the caller's transaction with it. The timeout ends it.
+    Cancelling the work would close the connection and end the caller's transaction. The timeout limits it.
     """
     task = asyncio.create_task(work)
     try:
@@ -276,7 +278,7 @@ async def _to_its_end(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 class _Failures:
-    """Swallows failures and logs them, once in a while with their number."""
+    """Suppresses failures, and logs them with their number, at most once in LOG_EVERY_SECONDS."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -287,15 +289,15 @@ class _Failures:
     def logged(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - metrics never harm the caller
+        except Exception as error:  # noqa: BLE001 - metrics never raise
             with self._lock:
                 self._number += 1
                 now = time.monotonic()
                 if self._last_logged is not None and now - self._last_logged < LOG_EVERY_SECONDS:
                     return
                 number, self._number, self._last_logged = self._number, 0, now
-            line = describe(error) or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            log.warning("[Metrics] write failed (%d since the last such line): %s", number, line)
+            line = user_message(error) or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            log.warning("[Metrics] write failed (%d since the last report): %s", number, line)
 
 
 _failures = _Failures()

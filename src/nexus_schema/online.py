@@ -1,4 +1,4 @@
-"""The former name of :mod:`alembic_online`, which revisions of others may still import."""
+"""The former name of :mod:`alembic_online`, for revisions that still import it."""
 
 import warnings
 

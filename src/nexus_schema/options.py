@@ -1,4 +1,4 @@
-"""The options of the command line: ``alembic -x NAME=VALUE``."""
+"""The options ``alembic -x NAME=VALUE`` of the command line."""
 
 import os
 import tomllib
@@ -16,12 +16,12 @@ from nexus_schema.errors import SchemaError
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What ``-x`` may say.
+    """The values of the ``-x`` options.
 
     ``schema``: the schema to work in. ``allow_data_loss``: a downgrade may destroy data.
-    ``account_domains``: the account of each domain, or None for the mapping that 005 brings.
-    ``lock_wait``: how many seconds to wait for another migration to end and, online, for a session in the
-    way; or None for as long as it takes. ``online``: let others read and write (:mod:`alembic_online`).
+    ``account_domains``: the account of each domain, or None for the built-in mapping of 005.
+    ``lock_wait``: how many seconds to wait for another migration and, online, for a blocking session; None
+    for no limit. ``online``: let others read and write (:mod:`alembic_online`).
     """
 
     schema: str | None = None
@@ -34,18 +34,18 @@ class Options:
     def current(cls) -> Self:
         """Read the options of the running Alembic command and the variable ACCOUNT_DOMAINS_FILE.
 
-        Raises :class:`SchemaError` for an unknown name or an impossible value.
+        Raises :class:`SchemaError` for an unknown name or an invalid value.
         """
         arguments = context.get_x_argument(as_dictionary=True)
         known = {"schema", "allow_data_loss", "account_domains", "lock_wait", "online"}
         for name, value in arguments.items():
             if name not in known:
-                raise SchemaError(f"unknown option -x {name}; there are: {', '.join(sorted(known))}")
+                raise SchemaError(f"unknown option -x {name}; options are: {', '.join(sorted(known))}")
             if not value and name not in {"online", "allow_data_loss"}:
                 raise SchemaError(f"option -x {name} needs a value: -x {name}=VALUE")
         try:
             asked = arguments.get("online", "false")
-            online = is_plan(asked) or read_request("online", asked).online  # alembic_online reads the rest
+            online = is_plan(asked) or read_request("online", asked).online  # alembic_online does the rest
             allow_data_loss = read_flag("allow_data_loss", arguments.get("allow_data_loss", "false"))
             lock_wait = read_seconds("lock_wait", arguments.get("lock_wait"))
         except OnlineError as error:

@@ -1,4 +1,4 @@
-"""What autogenerate adds to a new revision: verify() at its end, refuse_data_loss() before its downgrade."""
+"""The calls of verify() and refuse_data_loss() that autogenerate adds to a revision."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -16,13 +16,13 @@ from sqlalchemy.dialects import postgresql
 from alembic_drift.operations import CreateMaterializedViewOp, CreateViewOp
 from alembic_drift.sql import as_text
 
-# The paramstyle keeps psycopg's doubled percent signs out of names.
+# This paramstyle does not double the percent signs in names.
 _DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 
 @dataclass(eq=False)
 class VerifyOp(ops.MigrateOperation):
-    """A call of ``verify``: what a revision makes of one relation."""
+    """A call of ``verify``: what a revision creates in one relation."""
 
     relation: str
     schema: str | None
@@ -33,7 +33,7 @@ class VerifyOp(ops.MigrateOperation):
 
 @dataclass(eq=False)
 class RefuseDataLossOp(ops.MigrateOperation):
-    """A call of ``refuse_data_loss``: the table, what is counted, and the SQL that yields it."""
+    """A call of ``refuse_data_loss``: the table, what is counted, and the SQL that selects it."""
 
     table: str
     what: str
@@ -41,7 +41,7 @@ class RefuseDataLossOp(ops.MigrateOperation):
 
 
 def verifications(upgrade: ops.UpgradeOps) -> list[VerifyOp]:
-    """Return what proves at the end of an upgrade that its operations made what they were to make."""
+    """Return the calls that verify at the end of an upgrade that its operations had their effect."""
     found: dict[tuple[str | None, str], VerifyOp] = {}
 
     def of(relation: str, schema: str | None) -> VerifyOp:
@@ -53,7 +53,7 @@ def verifications(upgrade: ops.UpgradeOps) -> list[VerifyOp]:
                 for item in items:
                     if isinstance(item, sa.Column):
                         of(table, schema).columns[item.name] = item
-                    elif isinstance(item, sa.Constraint) and not _is_no_key(item):
+                    elif isinstance(item, sa.Constraint) and not _is_empty_key(item):
                         name = sqla_compat._get_constraint_final_name(item, _DIALECT)
                         if name is not None:
                             of(table, schema).constraints.append(str(name))
@@ -82,7 +82,7 @@ def verifications(upgrade: ops.UpgradeOps) -> list[VerifyOp]:
 
 
 def refusals(downgrade: ops.DowngradeOps) -> list[RefuseDataLossOp]:
-    """Return what stops a downgrade before it drops rows, or values that are not the column's default."""
+    """Return the calls that stop a downgrade before it drops rows, or values that are not the default."""
     found: list[RefuseDataLossOp] = []
     for operation in _each(downgrade):
         if isinstance(operation, ops.DropTableOp):
@@ -92,7 +92,7 @@ def refusals(downgrade: ops.DowngradeOps) -> list[RefuseDataLossOp]:
             added = operation._reverse
             column = None if added is None else added.column
             if column is not None and column.computed is not None:
-                continue  # made of what stays
+                continue  # computed from columns that stay
             table = _quoted(operation.table_name, operation.schema)
             what = f"values of {operation.table_name}.{operation.column_name}"
             lost = _lost(_quoted(operation.column_name), column)
@@ -108,13 +108,13 @@ def _each(container: ops.OpContainer) -> Iterator[ops.MigrateOperation]:
             yield operation
 
 
-def _is_no_key(item: sa.Constraint) -> bool:
-    """Return whether it stands for a primary key that a table does not have."""
+def _is_empty_key(item: sa.Constraint) -> bool:
+    """Return whether it is the empty PrimaryKeyConstraint of a table without a primary key."""
     return isinstance(item, sa.PrimaryKeyConstraint) and not item.columns
 
 
 def _altered(operation: ops.AlterColumnOp) -> "sa.Column[Any] | None":
-    """Return a column as it is afterwards, or None where neither type nor nullability changes."""
+    """Return a column as it is after the operation, or None if neither type nor nullability changes."""
     if operation.modify_type is None and operation.modify_nullable is None:
         return None
     type_ = operation.existing_type if operation.modify_type is None else operation.modify_type
@@ -126,7 +126,7 @@ def _altered(operation: ops.AlterColumnOp) -> "sa.Column[Any] | None":
     return sa.Column(operation.column_name, type_, nullable=nullable is not False)
 
 
-# A constraint that no operation of Alembic's can say, as alembic_drift writes it: every name is quoted.
+# A constraint that no operation of Alembic covers, as alembic_drift writes it: every name is quoted.
 _NAME = r'("(?:[^"]|"")+")'
 _CONSTRAINT = re.compile(rf"ALTER TABLE (?:{_NAME}\.)?{_NAME} (?:ADD|VALIDATE) CONSTRAINT {_NAME}")
 
@@ -136,13 +136,13 @@ def _unquoted(name: str | None) -> str | None:
 
 
 def _quoted(name: str, schema: str | None = None) -> str:
-    """Return a name as SQL writes it, quoted where it has to be."""
+    """Return a name for SQL, quoted where necessary."""
     quote = _DIALECT.identifier_preparer.quote
     return quote(name) if schema is None else f"{quote(schema)}.{quote(name)}"
 
 
 _CONSTANT = re.compile(r"(-?\d+(\.\d+)?|true|false|E?'([^']|'')*')(::[\w \"\[\](),.]+)?", re.IGNORECASE)
-# Whose equality is that of what a person would write; of others the text is compared, if they have any.
+# Types whose values are compared with their own equality. Values of other types are compared as text.
 _COMPARABLE = (
     *(sa.String, sa.Integer, sa.Numeric, sa.Float, sa.Boolean, sa.Uuid, postgresql.JSONB),
     *(sa.Date, sa.DateTime, sa.Time, sa.Interval),
@@ -150,7 +150,7 @@ _COMPARABLE = (
 
 
 def _lost(column: str, of: "sa.Column[Any] | None") -> str:
-    """Return the condition of a row whose value would be lost: it has one that the default does not bring."""
+    """Return the condition that selects the rows with a value that the default does not restore."""
     default = None if of is None else _constant_default(of)
     if of is None or default is None:
         return f"{column} IS NOT NULL"

@@ -1,6 +1,6 @@
-"""The reads for which the indexes exist, as ``select()`` statements to execute, limit or add to.
+"""The reads that the indexes serve, as ``select()`` statements to execute, limit or extend.
 
-Each says which index serves it and in what order its rows come. Times are aware datetimes.
+Each docstring names the index and the order of the rows. Times are timezone-aware.
 """
 
 from datetime import datetime
@@ -19,9 +19,9 @@ def _total(tokens: InstrumentedAttribute[int | None]) -> ColumnElement[int]:
 
 
 def conversation(conversation_id: UUID) -> Select[ApiRequest]:
-    """Return the requests of a conversation, newest first, by idx_requests_conversation_timestamp_id.
+    """Return the requests of a conversation, newest first: idx_requests_conversation_timestamp_id.
 
-    idx_requests_conversation_listing, read backward, serves as well.
+    idx_requests_conversation_listing, scanned backward, serves as well.
     """
     return (
         select(ApiRequest)
@@ -33,11 +33,12 @@ def conversation(conversation_id: UUID) -> Select[ApiRequest]:
 def conversations(*, domain: str | None = None) -> Select[UUID | None, int, int, datetime, datetime]:
     """Return a row for each conversation, the one with the newest request first.
 
-    Columns: conversation_id, requests (how many), tokens (sum of total_tokens), first and last (timestamps of
-    its requests). No index has total_tokens, which would make every update of a response slower: those of one
-    domain are found by idx_api_requests_domain, for all domains the table is read.
+    Columns: conversation_id, requests (their number), tokens (sum of total_tokens), first and last
+    (timestamps of its requests). No index contains total_tokens, because it would make every update of a
+    response slower. idx_api_requests_domain finds the requests of one domain; for all domains, the table is
+    scanned.
 
-    :param domain: counts the requests of this domain alone; None: of all.
+    :param domain: count only the requests of this domain; None: of all domains.
     """
     last = func.max(ApiRequest.timestamp).label("last")
     found = (
@@ -56,9 +57,9 @@ def conversations(*, domain: str | None = None) -> Select[UUID | None, int, int,
 
 
 def requests_of_domain(domain: str, *, since: datetime, until: datetime | None = None) -> Select[ApiRequest]:
-    """Return the requests of a domain from a time on, newest first, by idx_api_requests_domain.
+    """Return the requests of a domain since a time, newest first: idx_api_requests_domain.
 
-    :param until: the end of the time, itself not included; None: no end.
+    :param until: the end of the time range, which is not included; None: no end.
     """
     found = select(ApiRequest).where(ApiRequest.domain == domain, ApiRequest.timestamp >= since)
     if until is not None:
@@ -67,7 +68,7 @@ def requests_of_domain(domain: str, *, since: datetime, until: datetime | None =
 
 
 def sub_tasks(request_id: UUID) -> Select[ApiRequest]:
-    """Return the requests of a request's sub-tasks, oldest first, by idx_requests_parent_task_request_id."""
+    """Return the requests of a request's sub-tasks, oldest first: idx_requests_parent_task_request_id."""
     return (
         select(ApiRequest)
         .where(ApiRequest.parent_task_request_id == request_id)
@@ -76,10 +77,10 @@ def sub_tasks(request_id: UUID) -> Select[ApiRequest]:
 
 
 def task_calls(request_id: UUID) -> Select[dict[str, Any], UUID | None]:
-    """Return the Task calls of a request in their order, by api_requests_pkey.
+    """Return the Task calls of a request in their order: api_requests_pkey.
 
     Columns: call (the element of task_tool_invocation: id, name, prompt, description, input), and
-    conversation_id, that of the sub-task which answers the call, or NULL.
+    conversation_id (the conversation of the sub-task that answers the call, or NULL).
     """
     calls = (
         func.jsonb_array_elements(ApiRequest.task_tool_invocation)
@@ -96,9 +97,9 @@ def task_calls(request_id: UUID) -> Select[dict[str, Any], UUID | None]:
 
 
 def tokens_of_account(account_id: str, *, since: datetime) -> Select[int, int, int]:
-    """Return one row: what an account used since a time, by idx_requests_account_timestamp.
+    """Return one row, what an account used since a time: idx_requests_account_timestamp.
 
-    Columns: requests (how many), input_tokens and output_tokens (sums).
+    Columns: requests (their number), input_tokens and output_tokens (sums).
     """
     return select(
         func.count().label("requests"),
@@ -108,7 +109,7 @@ def tokens_of_account(account_id: str, *, since: datetime) -> Select[int, int, i
 
 
 def chunks(request_id: UUID) -> Select[StreamingChunk]:
-    """Return the chunks of a request in order, by streaming_chunks_request_id_chunk_index_key."""
+    """Return the chunks of a request in order: streaming_chunks_request_id_chunk_index_key."""
     return (
         select(StreamingChunk)
         .where(StreamingChunk.request_id == request_id)
@@ -117,12 +118,12 @@ def chunks(request_id: UUID) -> Select[StreamingChunk]:
 
 
 def hourly(*, since: datetime, until: datetime, domain: str | None = None) -> Select[*tuple[Any, ...]]:
-    """Return the rows of hourly_stats of a time, newest first, then by domain.
+    """Return the rows of hourly_stats in a time range, newest first, then by domain.
 
-    Both indexes of the view begin with hour and domain: idx_hourly_stats_hour_domain has them in this order.
+    Both indexes of the view begin with hour and domain; idx_hourly_stats_hour_domain has them in this order.
 
-    :param until: the end of the time, itself not included.
-    :param domain: its rows alone; None: those of all domains.
+    :param until: the end of the time range, which is not included.
+    :param domain: only the rows of this domain; None: of all domains.
     """
     hour = hourly_stats.c.hour
     found = select(hourly_stats).where(hour >= since, hour < until)

@@ -1,4 +1,4 @@
-"""What several revisions need: proof at the end of an upgrade, guards before anything is changed."""
+"""Functions that revisions share: verification at the end of an upgrade, checks before any change."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,12 +19,11 @@ def verify(
     indexes: Iterable[str] = (),
     constraints: Iterable[str] = (),
 ) -> None:
-    """Raise :class:`SchemaError`, and so undo the revision, unless what it was to create is there.
+    """Raise :class:`SchemaError`, and so roll the revision back, unless everything it creates exists.
 
-    A table or view has to have each column with its type and nullability, each index (valid) and each
-    foreign key or unique constraint (validated). ``IF NOT EXISTS`` alone also accepts something else of
-    the same name. A ``--sql`` script is not verified: its statements run elsewhere, later. Nor is a revision
-    that is only read through.
+    A table or view must have each column with its type and nullability, each index (valid) and each foreign
+    key or unique constraint (validated). ``IF NOT EXISTS`` alone also accepts another object of the same
+    name. Nothing is verified in a ``--sql`` script, which runs elsewhere and later, and in a plan.
     """
     if op.get_context().as_sql or is_planning():
         return
@@ -47,22 +46,22 @@ def verify(
         if name not in found_indexes:
             wrong.append(f"index {name} is missing")
         elif found_indexes[name].get("dialect_options", {}).get("postgresql_invalid"):
-            wrong.append(f"index {name} is invalid (alembic -x online upgrade head builds it anew)")
+            wrong.append(f"index {name} is invalid (alembic -x online upgrade head rebuilds it)")
     validated = set(op.get_bind().scalars(_VALIDATED_CONSTRAINTS, {"relation": relation, "schema": schema}))
     wrong += [f"constraint {name} is missing or not valid" for name in constraints if name not in validated]
     if wrong:
-        raise SchemaError(f"{relation} is not what this revision makes: {', '.join(wrong)}")
+        raise SchemaError(f"{relation} is not what this revision creates: {', '.join(wrong)}")
 
 
 def _differ(
     found: "sa.types.TypeEngine[object]", wanted: "sa.types.TypeEngine[object]", dialect: sa.Dialect
 ) -> bool:
-    # One that SQLAlchemy does not know, such as jsonpath, is NullType, and cannot be compared.
+    # A type that SQLAlchemy does not know, such as jsonpath, is a NullType here and cannot be compared.
     return not isinstance(found, sa.types.NullType) and _spelled(found, dialect) != _spelled(wanted, dialect)
 
 
 def _spelled(type_: "sa.types.TypeEngine[object]", dialect: sa.Dialect) -> str:
-    """Return a type as PostgreSQL calls it, which does not remember how it was written."""
+    """Return a type under PostgreSQL's name: PostgreSQL does not keep the alias that created it."""
     text = type_.compile(dialect)
     for written, called in _ALIASES.items():
         text = re.sub(rf"^{written}(?=$|\[)", called, text)
@@ -83,7 +82,7 @@ KINDS = {
     "f": "a foreign table", "p": "a partitioned table", "I": "a partitioned index", "c": "a composite type",
 }  # fmt: skip
 
-# An index of the catalog without its name, and without options of the server's own.
+# The definition of an index without its name, and without the options pg_… that some servers add.
 INDEX_DEFINITION = r"""regexp_replace(regexp_replace(pg_get_indexdef(pg_index.indexrelid, 0, true),
     '^CREATE (UNIQUE )?INDEX .*? ON ', '\1INDEX ON '), ' \S+ \((pg_\w+=[^,)]*(, )?)+\)', '', 'g')"""
 INDEX_OF_CONSTRAINT = (
@@ -100,10 +99,10 @@ ORDER BY relname""")  # noqa: S608 - of constants
 
 
 def refuse_other_indexes(definitions: Mapping[str, str]) -> None:
-    """Raise :class:`SchemaError` where an index of a known name is another one; one that is missing is none.
+    """Raise :class:`SchemaError` if an index of a known name has another definition; it may be missing.
 
-    It belongs at the start of a revision that drops or builds them: IF EXISTS and IF NOT EXISTS look at the
-    name alone. A ``--sql`` script cannot look.
+    Call it at the start of a revision that drops or builds these indexes: IF EXISTS and IF NOT EXISTS check
+    only the name. A ``--sql`` script cannot check.
 
     :param definitions: by name, as PostgreSQL writes them: "INDEX ON api_requests USING btree (domain)".
     """
@@ -114,20 +113,20 @@ def refuse_other_indexes(definitions: Mapping[str, str]) -> None:
         if found.kind != "i":
             wrong.append(f'"{found.name}" is {KINDS[found.kind]}, not {KINDS["i"]}')
         elif found.constraint:
-            wrong.append(f'index "{found.name}" is that of a constraint')
+            wrong.append(f'index "{found.name}" belongs to a constraint')
         elif found.definition != definitions[found.name]:
             wrong.append(f'index "{found.name}" is "{found.definition}", not "{definitions[found.name]}"')
     if wrong:
-        raise SchemaError(f"nothing was changed: {'; '.join(wrong)}; rename or drop it, then run this again")
+        raise SchemaError(f"nothing was changed: {'; '.join(wrong)}; rename or drop it, then rerun")
 
 
 def refuse_data_loss(table: str, what: str, rows: str) -> None:
     """Stop a downgrade with one line that counts what would be lost, unless -x allow_data_loss=true.
 
-    :param table: the table whose rows or columns will go, as SQL writes it. It is locked before the count,
-        so that no session adds a row between the count and the loss.
+    :param table: the table that loses rows or columns, as written in SQL. It is locked before the count, so
+        that no session adds a row between the count and the loss.
     :param what: what is counted, for the message: "rows of conversation_metrics".
-    :param rows: the SQL that yields them, from FROM on. It runs in the database, also from a --sql script.
+    :param rows: the SQL that selects them, from FROM on. It runs in the database, in a --sql script as well.
     """
     if Options.current().allow_data_loss:
         return
@@ -145,7 +144,7 @@ DECLARE lost bigint;
 BEGIN
     SELECT count(*) INTO lost {rows};
     IF lost > 0 THEN
-        RAISE EXCEPTION 'this downgrade would lose % {shown}; back them up first, then repeat it'
+        RAISE EXCEPTION 'this downgrade would lose % {shown}; back them up first, then rerun it'
             ' with -x allow_data_loss=true', lost;
     END IF;
 END $guard$""")

@@ -1,4 +1,4 @@
-"""A session that is fit to migrate: one schema, and settings of its own."""
+"""The session of a migration: one schema, and defined settings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,34 +15,34 @@ from nexus_schema.lock import unlock_migrations
 
 MINIMUM_SERVER_VERSION = 14
 LOCK_TIMEOUT = "5s"
-"""Longest wait for a lock unless the client asks for another one. It has to exceed deadlock_timeout (1 s):
-only then does the server cancel an autovacuum that stands in the way."""
+"""Longest wait for a lock, unless the client sets another. It must exceed deadlock_timeout (1 s): only then
+does the server cancel an autovacuum that blocks the migration."""
 
 MAINTENANCE_WORK_MEM = "512MB"
-"""What an index build may use, unless the connection allows more; taken only as far as a sort needs it."""
+"""Memory limit of an index build, unless the connection has a higher one. A sort uses only what it needs."""
 
 CLIENT_CHECK_INTERVAL = "5s"
-"""How often the server looks whether the client of a running statement is still there."""
+"""How often the server checks whether the client of a running statement is still connected."""
 
 APPLICATION_NAME = "nexus_schema"
-"""What pg_stat_activity calls a migration's session, unless the connection has a name already."""
+"""The application_name of a migration's session, unless the connection already has one."""
 
-# What roles and databases may have set otherwise, for programs that are no migrations.
+# Roles and databases may have other values, which are meant for programs other than migrations.
 _SETTINGS = {
-    # How the server reads SQL, and how its catalogs spell it.
+    # How the server reads SQL, and how it displays the catalog.
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
     "client_encoding": "UTF8",
-    # A lock has to be followed by a look at what is there then, not at what was there before it.
+    # After a migration has obtained a lock, it must see the current state, not an earlier snapshot.
     "default_transaction_isolation": "read committed",
-    # An error instead of rows that a policy hides and a backfill would miss.
+    # Raise an error, instead of hiding rows from a backfill by a policy.
     "row_security": "off",
-    # JIT judges by estimates, which are far too high for tables that were just created or filled.
+    # JIT depends on cost estimates, which are far too high for tables that were just created or filled.
     "jit": "off",
-    # The session holds the lock of migrations, and is idle while Python works.
+    # The session holds the migration lock, and is idle while Python works.
     "idle_session_timeout": "0",
 }
-# A client may ask for others, by PGOPTIONS, by options= in the URL or by SET.
+# A client may set other values, with PGOPTIONS, options= in the URL, or SET.
 _TIMEOUTS = {
     "lock_timeout": LOCK_TIMEOUT,
     "statement_timeout": "0",
@@ -53,18 +53,18 @@ _SET = f"""
 SELECT set_config(name, value, %(local)s) FROM pg_settings
 JOIN unnest(%(names)s::text[], %(values)s::text[]) AS wanted (name, value) USING (name)
 WHERE name <> ALL ('{{{",".join(_TIMEOUTS)}}}') OR source NOT IN ('client', 'session')"""  # noqa: S608 - constants
-# Index builds sort in memory as long as it lasts; the server's default is meant for autovacuum too.
+# Index builds sort in memory if it suffices; the server's default has to suit autovacuum too.
 _SET_MEMORY = """
 SELECT set_config('maintenance_work_mem', %(memory)s, %(local)s)
 WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes(%(memory)s)"""
 _SET_NAME = "SELECT set_config('application_name', %s, false) WHERE current_setting('application_name') = ''"
-# What a session may change of its own; the state of the current transaction is none of it.
+# The settings that a session may change, without the state of the current transaction.
 _READ_SETTINGS = """
 SELECT name, setting, source FROM pg_settings
 WHERE context IN ('user', 'superuser') AND name <> ALL (
     '{transaction_isolation,transaction_read_only,transaction_deferrable,seed}')"""
 
-# The first schema of the search_path that has one of our tables, when it is not the first of all.
+# The first schema of the search_path that has one of our tables, if it is not the first schema of the path.
 _TABLES_LATER_ON_THE_PATH = """
 SELECT nspname
 FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (nspname, place)
@@ -80,18 +80,19 @@ ORDER BY min(place) LIMIT 1"""
 def migration_connection(
     database: URL | Engine | Connection, *, schema: str | None = None
 ) -> Iterator[Connection]:
-    """Yield a connection for a migration: one schema only, a bounded wait for locks, a server new enough.
+    """Yield a connection for a migration: one schema, a limited wait for locks, a supported server version.
 
-    A URL: a connection of its own. An engine: one of its pool, which gets it back as it was. A connection,
-    also of an asynchronous engine in ``run_sync()``: this one, with its settings as they were afterwards;
-    where it is in a transaction, everything becomes part of it, and the caller commits.
+    For a URL, it opens a connection. For an engine, it takes a connection of the pool, which gets it back
+    unchanged. It uses a given connection itself, also that of an asynchronous engine in ``run_sync()``, and
+    restores its settings afterwards. If that connection is in a transaction, everything becomes part of the
+    transaction, and the caller commits.
 
     :param schema: the schema to work in; by default the first existing one of the search_path. The
-        search_path of the connection is narrowed to it, so that nothing in another schema is taken for
-        ours (above all another ``alembic_version``).
+        search_path of the connection is narrowed to it, so that nothing in another schema is mistaken for
+        part of this project (above all another ``alembic_version``).
 
-    Raises :class:`SchemaError` for a schema that does not exist, a server that is too old, a connection
-    pooler that gives each transaction another session, an engine or connection that is not of psycopg 3.
+    Raises :class:`SchemaError` for a schema that does not exist, a server that is too old, a pooler in
+    transaction mode, and an engine or connection that does not use psycopg 3.
     """
     if isinstance(database, URL):
         with _own(database, schema) as connection:
@@ -99,9 +100,9 @@ def migration_connection(
     elif isinstance(database, Engine):
         check_engine(database)
         if database.dialect.is_async:
-            raise SchemaError("the engine is asynchronous; pass its connection by run_sync()")
+            raise SchemaError("the engine is asynchronous; pass its connection with run_sync()")
         with database.connect() as connection:
-            # Whatever the engine's own level is; the pool puts it back.
+            # Overrides the engine's level; the pool restores it.
             connection.execution_options(isolation_level="READ COMMITTED")
             with _borrowed(connection, schema):
                 yield connection
@@ -114,16 +115,16 @@ def migration_connection(
 
 
 def check_engine(engine: Engine, *drivers: str) -> None:
-    """Raise :class:`SchemaError` unless the engine is one of psycopg 3, or of the drivers that are named."""
+    """Raise :class:`SchemaError` unless the engine uses psycopg 3, or one of the given drivers."""
     dialect = engine.dialect
     if engine.get_execution_options().get("schema_translate_map"):
         raise SchemaError(
-            "the engine has a schema_translate_map, which revisions do not follow;"
-            " name the schema by search_path"
+            "the engine has a schema_translate_map, which revisions ignore;"
+            " select the schema with search_path"
         )
     if dialect.driver not in (drivers or ("psycopg",)):
         raise SchemaError(
-            f"the engine is one of {dialect.name}+{dialect.driver}; pass one of postgresql+psycopg, or a URL"
+            f"the engine uses {dialect.name}+{dialect.driver}; pass one with postgresql+psycopg, or a URL"
         )
 
 
@@ -131,8 +132,8 @@ def check_engine(engine: Engine, *drivers: str) -> None:
 def _own(url: URL, schema: str | None) -> Iterator[Connection]:
     engine = create_engine(url, poolclass=NullPool, echo=enabled("DEBUG"))
 
-    # On connect, before SQLAlchemy looks at the connection: it takes the default schema for its own, and
-    # Alembic finds no transaction of somebody else's.
+    # On connect, before SQLAlchemy inspects the connection: SQLAlchemy then sees the narrowed search_path as
+    # the default schema, and Alembic finds no open transaction.
     @event.listens_for(engine, "connect", insert=True)
     def prepare(driver: Any, _record: object) -> None:
         driver.autocommit = True
@@ -149,16 +150,16 @@ def _own(url: URL, schema: str | None) -> Iterator[Connection]:
 
 @contextmanager
 def _borrowed(connection: Connection, schema: str | None) -> Iterator[None]:
-    """Prepare somebody else's connection, and give it back with its settings and locks as they were."""
+    """Prepare a connection of the caller, and restore its settings and locks afterwards."""
     if connection.closed:
         raise SchemaError("the connection is closed; pass one that is open")
     driver: Any = connection.connection.dbapi_connection
     inside = connection.in_transaction()
     if driver.info.transaction_status == pq.TransactionStatus.INERROR:
-        raise SchemaError("a statement has failed in the transaction of the connection; roll it back first")
+        raise SchemaError("the transaction of the connection has failed; roll it back first")
     if driver.autocommit:
         raise SchemaError(
-            "the connection is in autocommit mode, in which a revision that fails is not undone; pass one"
+            "the connection is in autocommit mode, so a failed revision would not be rolled back; pass one"
             " that is not"
         )
     before: dict[str, Any] = {}
@@ -171,20 +172,20 @@ def _borrowed(connection: Connection, schema: str | None) -> Iterator[None]:
             driver.rollback()
         if level != "read committed":
             raise SchemaError(
-                f"the isolation level of the connection is {level}, in which a migration cannot see what"
-                " another one has just done; pass a connection in READ COMMITTED"
+                f"the isolation level of the connection is {level}, where a migration cannot see what another"
+                " one has just committed; pass a connection in READ COMMITTED"
             )
         yield
     finally:
         if driver.closed and not connection.closed:
-            connection.invalidate()  # SQLAlchemy has not seen it where no statement of its own failed
+            connection.invalidate()  # SQLAlchemy does not notice it unless one of its own statements fails
         _give_back(connection, driver, before, inside=inside)
 
 
 def _give_back(connection: Connection, driver: Any, before: dict[str, Any], *, inside: bool) -> None:
     if connection.closed or connection.invalidated or driver.closed:
         return
-    if inside:  # where it has failed, the rollback that has to follow brings all back
+    if inside:  # if it has failed, the caller's rollback restores everything
         if driver.info.transaction_status != pq.TransactionStatus.INTRANS:
             return
     else:
@@ -195,7 +196,7 @@ def _give_back(connection: Connection, driver: Any, before: dict[str, Any], *, i
         now = _settings(driver)
         for name, (old, source) in before.items():
             if now[name][0] != old:
-                # NULL: the default of the session, which is what it was.
+                # NULL resets it to the default of the session, which it had before.
                 value = old if inside or source == "session" else None
                 driver.execute("SELECT set_config(%s, %s, %s)", [name, value, inside])
 
@@ -214,12 +215,12 @@ def _autocommit(driver: Any, *, unless: bool) -> Iterator[None]:
 
 
 def _settings(driver: Any) -> dict[str, tuple[str, str]]:
-    """Return every setting of the session with the place that it comes from, by name."""
+    """Return each setting of the session with its source, by name."""
     return {name: (setting, source) for name, setting, source in driver.execute(_READ_SETTINGS).fetchall()}
 
 
 def _prepare(driver: Any, schema: str | None, *, local: bool) -> None:
-    """Check a session and make its settings those of a migration, or those of its transaction alone."""
+    """Check a session and apply the settings of a migration to it, or only to its current transaction."""
     _check_session(driver)  # first: behind a pooler, settings would reach other clients
     _check_server(driver.info.server_version)
     wanted = _SETTINGS | _TIMEOUTS
@@ -227,7 +228,7 @@ def _prepare(driver: Any, schema: str | None, *, local: bool) -> None:
     driver.execute(_SET_MEMORY, {"memory": MAINTENANCE_WORK_MEM, "local": local})
     _narrow_search_path(driver, schema, local=local)
     if not local:
-        # A client that is gone without a word leaves no statement running for hours. Not on every system.
+        # Stops the statement of a client that has vanished. Not every operating system supports it.
         with suppress(psycopg.errors.InvalidParameterValue):
             driver.execute(f"SET client_connection_check_interval = '{CLIENT_CHECK_INTERVAL}'")
 
@@ -235,9 +236,9 @@ def _prepare(driver: Any, schema: str | None, *, local: bool) -> None:
 def _check_session(connection: Any) -> None:
     """Raise :class:`SchemaError` unless the connection keeps one session of the server for itself.
 
-    A pooler gives its own number for the process of the server. In session mode that does not matter; in
-    transaction mode the lock of migrations would protect nothing. Which of the two it is shows by what
-    two connections see in turn: processes of their own that stay the same, or not.
+    A pooler reports its own number as the process ID of the server. In session mode that does no harm. In
+    transaction mode, the migration lock would protect nothing. To tell them apart, two connections ask for
+    their process IDs in turn: in session mode, each keeps an ID of its own.
     """
 
     def process(connection: Any) -> int:
@@ -246,11 +247,11 @@ def _check_session(connection: Any) -> None:
     if process(connection) == connection.info.backend_pid:
         return
     with psycopg.connect(make_conninfo(**connection_parameters(connection)), autocommit=True) as second:
-        seen = [(process(connection), process(second)) for _ in range(4)]  # not prepared yet
+        seen = [(process(connection), process(second)) for _ in range(4)]  # too few to be prepared
     if len(set(seen)) > 1 or seen[0][0] == seen[0][1]:
         raise SchemaError(
             "this connection goes through a pooler in transaction mode (pgbouncer, for example), where locks"
-            " and settings of a session are not its own; set MIGRATION_DATABASE_URL to the server itself"
+            " and settings of a session are shared; set MIGRATION_DATABASE_URL to the server itself"
         )
 
 
@@ -273,7 +274,7 @@ def _narrow_search_path(connection: Any, schema: str | None, *, local: bool) -> 
         missing = f'no schema "{schema}"'
     if row is None or row[0] is None:
         raise SchemaError(
-            f"{missing} exists in this database; create it, or name another with -x schema=NAME on the"
+            f"{missing} exists in this database; create it, or select another with -x schema=NAME on the"
             " command line, or with search_path"
         )
     if schema is None:
@@ -281,6 +282,6 @@ def _narrow_search_path(connection: Any, schema: str | None, *, local: bool) -> 
         if elsewhere is not None:
             raise SchemaError(
                 f'the tables are in schema "{elsewhere[0]}", but the search_path begins with "{row[0]}",'
-                f" where new ones would hide them; say which is meant: -x schema={elsewhere[0]} or {row[0]}"
+                f" where new ones would hide them; select one: -x schema={elsewhere[0]} or -x schema={row[0]}"
             )
     connection.execute("SELECT set_config('search_path', quote_ident(%s), %s)", [row[0], local])

@@ -1,4 +1,4 @@
-"""Migrations at start-up: what a server calls before it serves."""
+"""Migrations at start-up, which a server runs before it serves requests."""
 
 import asyncio
 import logging
@@ -29,24 +29,24 @@ from nexus_schema.database import (
     parse_url,
     url_from,
 )
-from nexus_schema.errors import SchemaError, describe, is_seconds, is_unreachable, report
+from nexus_schema.errors import SchemaError, full_report, is_seconds, is_unreachable, user_message
 from nexus_schema.lock import lock_migrations
 from nexus_schema.scripts import check_known, check_numbers, is_newer, name_of, script_directory
 from nexus_schema.session import check_engine, migration_connection
 
 log = logging.getLogger(__name__)
 
-# The version table of the first schema of the search_path, not of a later one: that would be another
-# project's. The one statement that a server at head costs.
+# The version table of the first schema of the search_path. One in a later schema would belong to another
+# project. A server at head executes this statement only.
 _REVISIONS = (
     "SELECT version_num FROM alembic_version"
     " WHERE tableoid = to_regclass(format('%I.alembic_version', current_schema()))"
 )
-# The start of the server tells servers apart without a privilege.
+# The start time identifies the server, and needs no privilege.
 _WHERE = "SELECT current_schema(), current_database(), extract(epoch FROM pg_postmaster_start_time())::float8"
 
 CONNECT_TIMEOUT = 10
-"""Seconds that libpq tries one address at most, unless the URL says otherwise; its own default is minutes."""
+"""Seconds that libpq tries each address, unless the URL says otherwise; libpq's own default is minutes."""
 
 _DRIVERS = ("psycopg", "psycopg_async")
 
@@ -65,7 +65,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class AppliedRevision:
-    """A revision that this call applied, by the name of its file, and the seconds that it took."""
+    """A revision that this call applied: the name of its file, and its duration in seconds."""
 
     name: str
     seconds: float
@@ -73,10 +73,10 @@ class AppliedRevision:
 
 @dataclass(frozen=True, kw_only=True)
 class UpgradeResult:
-    """What happened.
+    """The result of a call.
 
-    ``applied``: the revisions that this call applied, also when a later one failed.
-    ``error``: what went wrong, in one line; its ``__cause__`` is the error below it. None unless failed.
+    ``applied``: the revisions that this call applied, even if a later one failed.
+    ``error``: the failure in one line, with the original error as its ``__cause__``; None unless failed.
     """
 
     outcome: Outcome
@@ -92,19 +92,19 @@ def upgrade_database(
     lock_wait: float | None = None,
     raise_on_error: bool = False,
 ) -> UpgradeResult:
-    """Bring a database to the newest revision, and say what happened.
+    """Upgrade a database to the newest revision, and return what happened.
 
-    At the newest revision it takes one connection and one small query. Otherwise it takes the lock of
-    migrations, looks again and upgrades: on MIGRATION_DATABASE_URL if that is set, else with a connection
-    of its own made like the one given. A failure is logged in full and returned, not raised.
+    At the newest revision, it needs one connection and one small query. Otherwise it takes the migration
+    lock, checks again and upgrades: on MIGRATION_DATABASE_URL if that is set, else over a new connection with
+    the parameters of the given one. A failure is logged in full and returned, not raised.
 
     :param database: a URL or an engine of psycopg 3; None: the URL in DATABASE_URL. The schema is the first
         of its search_path, as it is outside of a transaction.
-    :param online: let others read and write meanwhile (:mod:`alembic_online`); a failure then leaves
-        what is finished, and the next call goes on from there.
-    :param connect_wait: how many seconds in all to wait for a database that cannot be reached.
-    :param lock_wait: how many seconds to wait for another migration to end and, online, for a session in the
-        way; None: as long as it takes.
+    :param online: let others read and write meanwhile (:mod:`alembic_online`). After a failure, finished
+        operations stay, and the next call continues from there.
+    :param connect_wait: how many seconds in total to wait for a database that cannot be reached.
+    :param lock_wait: how many seconds to wait for another migration and, online, for a blocking session;
+        None: no limit.
     :param raise_on_error: raise :class:`SchemaError` on a failure, after logging it.
     """
     return _Upgrade(
@@ -124,10 +124,10 @@ async def upgrade_database_async(
     lock_wait: float | None = None,
     raise_on_error: bool = False,
 ) -> UpgradeResult:
-    """Do what :func:`upgrade_database` does in a thread, so that the event loop goes on.
+    """Run :func:`upgrade_database` in a thread, so that the event loop continues.
 
-    Takes an ``AsyncEngine`` as well. Cancelling the task cancels the statement that runs on the server and
-    undoes the revision that is not finished.
+    Accepts an ``AsyncEngine`` as well. Cancelling the task cancels the running statement on the server and
+    rolls back the unfinished revision.
     """
     loop = asyncio.get_running_loop()
     reader = (
@@ -151,7 +151,7 @@ async def upgrade_database_async(
 
 @dataclass(frozen=True, kw_only=True)
 class _State:
-    """What the database that was given says of itself; the rest only where it is not at head."""
+    """The state of the given database. Only ``revisions`` is set if it is at head."""
 
     revisions: frozenset[str]
     schema: str | None = None
@@ -159,7 +159,7 @@ class _State:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-# Asks the given database for its state; the argument is the revisions of a database at head.
+# Reads the state of the given database; the argument is the revisions of a database at head.
 _Read = Callable[[frozenset[str]], _State]
 
 
@@ -192,7 +192,7 @@ def _reader(database: str | URL | Engine | AsyncEngine | None) -> _Read:
     parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
 
     def read_url(heads: frozenset[str]) -> _State:
-        # The driver alone: an engine would ask the server for its version and more first.
+        # Without an engine, which would query the server version and more first.
         with psycopg.connect(**parameters, autocommit=True) as connection:
             return _read(connection, connection, heads)
 
@@ -200,7 +200,7 @@ def _reader(database: str | URL | Engine | AsyncEngine | None) -> _Read:
 
 
 def _async_reader(engine: AsyncEngine, loop: asyncio.AbstractEventLoop) -> _Read:
-    """Return what asks in the engine's event loop, for a caller in another thread."""
+    """Return a reader that works in the engine's event loop, for a caller in another thread."""
     check_engine(engine.sync_engine, *_DRIVERS)
 
     async def ask(heads: frozenset[str]) -> _State:
@@ -216,7 +216,7 @@ def _read_connection(connection: Connection, heads: frozenset[str]) -> _State:
 
 
 def _read(connection: Any, driver: Any, heads: frozenset[str]) -> _State:
-    """Ask over a DBAPI connection in autocommit mode; ``driver`` is the psycopg connection below it."""
+    """Read over a DBAPI connection in autocommit mode; ``driver`` is the psycopg connection below it."""
     cursor = connection.cursor()
     try:
         cursor.execute(_REVISIONS)
@@ -236,7 +236,7 @@ def _read(connection: Any, driver: Any, heads: frozenset[str]) -> _State:
 
 
 def _text(value: Any) -> str:
-    """Return a text of the server, which psycopg hands over as bytes where client_encoding is SQL_ASCII."""
+    """Return a text from the server, which psycopg returns as bytes if client_encoding is SQL_ASCII."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
@@ -264,8 +264,8 @@ class _Upgrade:
         self._lock_wait = lock_wait
         self._raise_on_error = raise_on_error
         self._applied: list[AppliedRevision] = []
-        self._running = ""  # the name of the revision that runs
-        self._reached = False  # this attempt had a connection to migrate
+        self._running = ""  # the name of the running revision
+        self._reached = False  # whether this attempt got a connection for the migration
         self._driver: psycopg.Connection[Any] | None = None
         self._stop = threading.Event()
         self._idle = threading.Event()
@@ -278,19 +278,29 @@ class _Upgrade:
             _check_seconds(connect_wait=self._connect_wait, lock_wait=self._lock_wait or 0.0)
             self._config, self._script = script_directory()
             check_numbers(self._script)
-            self._script.get_revision("head")  # raises where there are several
+            self._script.get_revision("head")  # raises for multiple heads
             self._heads = frozenset(self._script.get_heads())
             log.info("[Migr] Found %d migration file(s)", len(list(self._script.walk_revisions())))
-            outcome = self._persist(self._reader())
-        except Exception as error:  # whatever it is, the server goes on starting
+            outcome = self._retry(self._reader())
+        except Exception as error:  # whatever it is, the server starts
             if self._stop.is_set():
-                log.info("[Migr] cancelled; what was not finished is undone; the next run goes on from there")
+                log.info(
+                    "[Migr] cancelled; unfinished work is rolled back; the next run continues from there"
+                )
                 raise
-            undone = "is unfinished; the next run goes on there" if self._online else "failed and was undone"
-            where = f"{self._running} {undone}: " if self._running else ""
-            line = describe(error)
+            state = (
+                "is unfinished; the next run continues there"
+                if self._online
+                else "failed and was rolled back"
+            )
+            where = f"{self._running} {state}: " if self._running else ""
+            line = user_message(error)
             log.log(
-                logging.ERROR, "[Migr] %s%s", where, report(error), exc_info=error if line is None else None
+                logging.ERROR,
+                "[Migr] %s%s",
+                where,
+                full_report(error),
+                exc_info=error if line is None else None,
             )
             failure = SchemaError(where + (line or f"{type(error).__name__}: {error}"))
             failure.__cause__ = error.__cause__ if isinstance(error, SchemaError) else error
@@ -305,7 +315,7 @@ class _Upgrade:
     def cancel(self) -> None:
         """Cancel from another thread; returns when the run has ended."""
         self._stop.set()
-        while not self._idle.wait(0.2):  # again and again: a cancel between two statements hits neither
+        while not self._idle.wait(0.2):  # repeatedly: a cancel between two statements has no effect
             if self._driver is not None:
                 with suppress(psycopg.Error):
                     self._driver.cancel_safe(timeout=5)
@@ -314,8 +324,8 @@ class _Upgrade:
         if self._stop.is_set():
             raise SchemaError("cancelled")
 
-    def _persist(self, read: _Read) -> Outcome:
-        """Try until the database can be reached, at most ``connect_wait`` seconds on end."""
+    def _retry(self, read: _Read) -> Outcome:
+        """Retry while the database cannot be reached, for at most ``connect_wait`` seconds in a row."""
         self._deadline, delay = time.monotonic() + self._connect_wait, 0.1
         lost_in: set[str] = set()
         while True:
@@ -325,41 +335,41 @@ class _Upgrade:
                 if not is_unreachable(error):
                     raise
                 if self._reached:
-                    if self._running in lost_in:  # it may be what takes the server down
+                    if self._running in lost_in:  # this revision may crash the server
                         raise
                     lost_in.add(self._running)
                     self._deadline, delay = time.monotonic() + self._connect_wait, 0.1
                 left = self._deadline - time.monotonic()
                 if left <= 0:
                     raise
-                pause = min(left, delay * random.uniform(0.5, 1.0))  # noqa: S311 - replicas apart, no secret
+                pause = min(left, delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads replicas
                 delay = min(2 * delay, 5.0)
-                log.warning("[Migr] trying again in %.1f s: %s", pause, describe(error))
+                log.warning("[Migr] trying again in %.1f s: %s", pause, user_message(error))
                 if self._stop.wait(pause):
                     raise SchemaError("cancelled while waiting for the database") from error
 
     def _attempt(self, read: _Read) -> Outcome:
         self._reached, self._running = False, ""
         state = self._read_in_time(read)
-        outcome = self._settled(state.revisions)
+        outcome = self._outcome(state.revisions)
         if outcome is not None:
             return outcome
         direct = migration_url()
         url = direct or url_from(state.parameters)
         if "connect_timeout" not in url.query:
-            seconds = max(2, min(CONNECT_TIMEOUT, round(self._connect_wait)))  # libpq makes 2 of a 1
+            seconds = max(2, min(CONNECT_TIMEOUT, round(self._connect_wait)))  # libpq raises 1 to 2
             url = url.update_query_dict({"connect_timeout": str(seconds)})
         with migration_connection(url, schema=state.schema) as connection:
             self._reached = True
             if direct is not None and self._identity(connection) != state.identity:
                 raise SchemaError(
-                    "MIGRATION_DATABASE_URL leads to another database than the one to upgrade; set both to"
+                    "MIGRATION_DATABASE_URL points to another database than the one to upgrade; set both to"
                     " the same one"
                 )
             lock_migrations(connection, wait=self._lock_wait, stop=self._stop)
             current = frozenset(MigrationContext.configure(connection).get_current_heads())
             connection.rollback()
-            outcome = self._settled(current)
+            outcome = self._outcome(current)
             if outcome is None:
                 self._driver = connection.connection.driver_connection
                 try:
@@ -370,7 +380,7 @@ class _Upgrade:
         return outcome
 
     def _read_in_time(self, read: _Read) -> _State:
-        """Read, but no longer than the wait allows: an engine may know no limit for a silent server."""
+        """Read, with a time limit: an engine may wait for an unresponsive server without one."""
         reading = in_background(partial(read, self._heads))
         deadline = max(self._deadline, time.monotonic() + 1.0)
         while not wait([reading], timeout=0.1).done:
@@ -385,11 +395,11 @@ class _Upgrade:
         connection.rollback()
         return tuple(identity)
 
-    def _settled(self, revisions: frozenset[str]) -> Outcome | None:
-        """Return how it ended if there is nothing to apply, or None."""
+    def _outcome(self, revisions: frozenset[str]) -> Outcome | None:
+        """Return the outcome if there is nothing to apply, or None."""
         if revisions == self._heads:
             log.info("[Migr] already at %s", ", ".join(sorted(revisions)))
-            # By an earlier attempt of this call, if that lost its connection only after the last revision.
+            # An earlier attempt of this call may have lost its connection after the last revision.
             return Outcome.UPGRADED if self._applied else Outcome.AT_HEAD
         if not is_newer(self._script, revisions):
             check_known(self._script, revisions)
@@ -414,7 +424,7 @@ class _Upgrade:
             stamped.append(name_of(self._script.get_revision(str(step.up_revision_id))))
 
         def finished(*_: object) -> None:
-            """Note what is committed: when the next transaction begins, and at the end."""
+            """Record what is committed: when the next transaction begins, and at the end."""
             nonlocal started
             now = time.monotonic()
             for name in stamped:

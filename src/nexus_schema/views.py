@@ -1,4 +1,4 @@
-"""Materialized views as PostgreSQL writes them back: only its own rendering of two can be compared."""
+"""Materialized views as PostgreSQL displays them: queries can only be compared in that form."""
 
 import re
 import uuid
@@ -9,7 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy.exc import ProgrammingError
 
-# The statements that make a view as it is in the database: the view, its indexes, its comments.
+# The statements that recreate a view as it is in the database: the view, its indexes, its comments.
 _FOUND = sa.text("""\
 SELECT format('CREATE MATERIALIZED VIEW %I AS %s', relname, rtrim(pg_get_viewdef(oid), ';')) AS statement
 FROM pg_class WHERE oid = to_regclass(quote_ident(:view)) AND relkind = 'm'
@@ -38,23 +38,23 @@ WHERE ev_class = to_regclass(quote_ident(:view)) AND refobjid <> ev_class
 
 
 def found_statements(connection: sa.Connection, view: str) -> list[str]:
-    """Return the statements that make a materialized view as it is; none when there is no such view."""
+    """Return the statements that recreate a materialized view; an empty list if there is no such view."""
     return list(connection.scalars(_FOUND, {"view": view}))
 
 
 def columns_read_by(connection: sa.Connection, view: str) -> set[tuple[str, str]]:
-    """Return table and name of the columns that a view reads."""
+    """Return the table and the name of each column that a view reads."""
     return {(row.table, row.name) for row in connection.execute(_COLUMNS_READ, {"view": view})}
 
 
 def rendered_statements(connection: sa.Connection, view: str, statements: Sequence[str]) -> list[str]:
-    """Return the statements that make a view as the server would write them back.
+    """Return the statements that create a view as the server would display them.
 
-    The view is made under another name and without data, in a savepoint that is undone, so that nobody
-    waits for the comparison. For a view that cannot be made (it needs a column that is not there yet) the
-    list is empty.
+    The view is created under another name and without data, in a savepoint that is rolled back, so that the
+    comparison blocks nobody. The list is empty if the view cannot be created, because it needs a column that
+    does not exist yet.
     """
-    probe = f"probe_{uuid.uuid4().hex[:8]}"  # no relation of the operator's own; short, for index names
+    probe = f"probe_{uuid.uuid4().hex[:8]}"  # not the name of any relation; short, as part of index names
     with connection.begin_nested() as savepoint:
         try:
             for statement in statements:
@@ -72,15 +72,15 @@ def rendered_statements(connection: sa.Connection, view: str, statements: Sequen
 
 
 def rendered_without_change(context: MigrationContext, view: str, statement: str) -> list[str]:
-    """Return what :func:`rendered_statements` does, while a revision is only read: in a temporary view.
+    """Do the same as :func:`rendered_statements` for a plan, with a temporary view.
 
-    It takes a transaction of its own, because that of the revision reads only. It needs TEMP on the database.
+    It uses a transaction of its own, because that of the plan is read-only. It needs TEMP on the database.
     """
     probe = f"probe_{uuid.uuid4().hex[:8]}"
     _, _, query = statement.partition(" AS\n")
     with context.autocommit_block():
         connection = context.connection
-        assert connection is not None  # noqa: S101 - a script is not read
+        assert connection is not None  # noqa: S101 - there is no plan of a script
         connection.exec_driver_sql("BEGIN READ WRITE")
         try:
             connection.exec_driver_sql(f"CREATE TEMP VIEW {probe} AS {query}".replace("%", "%%"))

@@ -68,8 +68,8 @@ def test_branches_are_joined_by_a_revision_with_the_next_number(project: Path) -
     (versions / f"{joined}_two.py").write_text(other)
     for command in (["revision", "-m", "three"], ["upgrade", "head", "--sql"]):
         assert alembic_error(project, None, *command) == (
-            f"error: several revisions come last: {NEXT}, {joined}; let the later one revise the other"
-            " (down_revision), or join them: alembic merge heads -m 'join the two'"
+            f"error: multiple heads: {NEXT}, {joined}; set down_revision of the later one to the other"
+            ", or merge them: alembic merge heads -m 'join the two'"
         )
     assert "a revision needs a message" in alembic_error(project, None, "merge", "heads")
     alembic(project, None, "merge", "heads", "--rev-id", "x", "-m", "other")

@@ -112,7 +112,7 @@ def test_a_data_directory_that_is_broken(project: Path) -> None:
     (project / ".postgres" / "PG_VERSION").write_text("18\n")
     result = alembic_program("upgrade", "head", cwd=project)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
-    assert "remove the directory to start afresh" in result.stderr
+    assert "remove the directory to start with an empty server" in result.stderr
 
 
 @pytest.mark.parametrize("name", quick(["with space", "it's", "a=b", "a&b"]))

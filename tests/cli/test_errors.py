@@ -206,7 +206,7 @@ def test_what_roles_and_databases_set_does_not_reach_a_migration(empty: Database
     [
         (
             "allow_dataloss=true",
-            "unknown option -x allow_dataloss; there are: account_domains, allow_data_loss, lock_wait",
+            "unknown option -x allow_dataloss; options are: account_domains, allow_data_loss, lock_wait",
         ),
         ("lock_wait=soon", "takes a number of seconds"),
         ("allow_data_loss=maybe", "takes true, 1, yes, on, false, 0, no, off or nothing, not 'maybe'"),
@@ -242,8 +242,8 @@ def test_a_revision_that_does_not_exist(empty: Database) -> None:
 @pytest.mark.parametrize(
     ("revision", "expected"),
     [
-        ("1a2b3c4d5e6f", "revision 1a2b3c4d5e6f is not ours: the alembic_version of this schema is another"),
-        ("999", f"the database is at revision 999, newer than this code, which ends at {HEAD}; use the code"),
+        ("1a2b3c4d5e6f", "revision 1a2b3c4d5e6f belongs to another project, which uses the alembic_version"),
+        ("999", f"the database is at revision 999, newer than this code, which ends at {HEAD}; use code"),
     ],
 )
 def test_a_database_at_a_revision_that_this_code_has_not(
@@ -275,7 +275,7 @@ def test_a_standby() -> None:
         with pytest.raises(SchemaError, match=expected + r".*target_session_attrs=read-write$"):
             run_alembic("upgrade", "head", url=server.url())
         with pytest.raises(
-            SchemaError, match="no server of the URL takes changes, as target_session_attrs asks"
+            SchemaError, match="no server of the URL accepts writes, as target_session_attrs requires"
         ):
             run_alembic("upgrade", "head", url=f"{server.url()}&target_session_attrs=read-write")
 
@@ -322,7 +322,7 @@ def test_an_interrupted_migration_is_undone(empty: Database) -> None:
     assert "Traceback" not in result.stderr
     assert (
         result.stderr.splitlines()[-1]
-        == "interrupted: what was not finished is undone; the next run goes on from there"
+        == "interrupted: unfinished work is rolled back; the next run continues from there"
     )
     assert dump_schema(empty) == before
 

@@ -106,4 +106,4 @@ def test_verify_knows_each_type_however_it_is_written(head: Database, project: P
     )
     alembic(project, head, "downgrade", HEAD)
     refused = alembic_error(project, head, "upgrade", "head")
-    assert "keyed is not what this revision makes: column id is BIGINT" in refused
+    assert "keyed is not what this revision creates: column id is BIGINT" in refused

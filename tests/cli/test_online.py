@@ -71,7 +71,7 @@ def test_interrupted(filled: Database, sent: signal.Signals, status: int) -> Non
             result = process.wait()
         assert result.returncode == status
         assert "Traceback" not in result.stderr
-        assert result.stderr.splitlines()[-1].startswith("interrupted: what was not finished is undone")
+        assert result.stderr.splitlines()[-1].startswith("interrupted: unfinished work is rolled back")
         while sessions(filled):
             time.sleep(0.05)
     assert alembic_program("-x", "online", "upgrade", "head", url=url_of(filled)).returncode == 0

@@ -122,7 +122,7 @@ OTHERS = {
     ),
     "of a constraint": (
         "ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE (request_id, created_at)",
-        "is that of a constraint",
+        "belongs to a constraint",
     ),
     "a table": ("CREATE TABLE {name} (i int)", '"{name}" is a table, not an index'),
 }
@@ -158,7 +158,7 @@ class TestOthers:
             migrate(database, to, x)
         line = str(found.value)
         assert line.startswith("nothing was changed: ")
-        assert line.endswith("; rename or drop it, then run this again")
+        assert line.endswith("; rename or drop it, then rerun")
         assert f'"{name}" ' in line
         assert said in line
         assert "\n" not in line

@@ -430,7 +430,7 @@ CONFLICTS = {
     "another function": (
         scripts(0, by_hand=False),
         "CREATE OR REPLACE FUNCTION refresh_hourly_stats() RETURNS void LANGUAGE sql AS 'SELECT 1'",
-        "function refresh_hourly_stats() is another one",
+        "function refresh_hourly_stats() has another definition",
     ),
     "a constraint with another definition": (
         scripts(0, by_hand=False),
@@ -468,13 +468,13 @@ CONFLICTS = {
     "a row that may not be shown": (
         bootstrap(None),
         "ALTER TABLE api_requests ADD CONSTRAINT mine CHECK (headers <> '{}') NOT VALID",
-        'fails: the database refused: new row for relation "api_requests" violates check constraint "mine"'
+        'failed: the database refused: new row for relation "api_requests" violates check constraint "mine"'
         " [SQLSTATE 23514]",
     ),
     "a view on a column that has to be widened": (
         bootstrap(None),
         "CREATE VIEW mine AS SELECT * FROM api_requests",
-        "because of: rule _RETURN on view mine; drop that, upgrade, and make it again",
+        "because of: rule _RETURN on view mine; drop that, upgrade, and create it again",
     ),
     "a trigger on such a column": (
         bootstrap(None),
@@ -511,7 +511,7 @@ CONFLICTS = {
     "chunks without requests": (
         scripts(0, by_hand=False),
         "DROP TABLE api_requests CASCADE",
-        '"streaming_chunks" is there without "api_requests"',
+        '"streaming_chunks" exists without "api_requests"',
     ),
     "a view of something else": (
         [],
@@ -520,19 +520,19 @@ CONFLICTS = {
         + SCRIPT_000_REST[SCRIPT_000_REST.index("CREATE MATERIALIZED") :]
         .partition(";")[0]
         .replace("FROM api_requests", "FROM mine"),
-        '"hourly_stats" is a view of something else',
+        '"hourly_stats" is a view of other tables',
     ),
     "another query with a grant on a column": (
         scripts(0, by_hand=False),
         "DROP MATERIALIZED VIEW hourly_stats;"
         + SCRIPT_000_REST.replace("7 days", "8 days")
         + "GRANT SELECT (hour) ON hourly_stats TO PUBLIC",
-        '"hourly_stats" is another query and has indexes or grants',
+        '"hourly_stats" is defined by another query and has other indexes or grants',
     ),
     "a sequence that is no serial's": (
         bootstrap(None),
         "ALTER SEQUENCE streaming_chunks_id_seq AS bigint INCREMENT 5",
-        'sequence "streaming_chunks_id_seq" is not as a serial',
+        'sequence "streaming_chunks_id_seq" is not that of a serial',
     ),
     "storage parameters of a key": (
         bootstrap(None),
@@ -542,7 +542,7 @@ CONFLICTS = {
     "a sequence without its table": (
         [],
         "CREATE SEQUENCE streaming_chunks_id_seq",
-        'sequence "streaming_chunks_id_seq" is there without its table',
+        'sequence "streaming_chunks_id_seq" exists without its table',
     ),
 }
 
@@ -652,8 +652,8 @@ def test_what_is_not_ours_and_not_in_order_is_reported(
         run_alembic("upgrade", "head", url=url_of(empty))
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert [text.split(";")[0] for text in warnings] == [
-        "left alone: index my_index of api_requests is invalid",
-        "left alone: constraint my_check of api_requests is not validated",
+        "unmanaged index my_index of api_requests is invalid",
+        "unmanaged constraint my_check of api_requests is not validated",
     ]
 
 
@@ -700,12 +700,12 @@ def test_the_log_says_what_was_found_and_what_was_changed(empty: Database) -> No
     log = alembic_program("upgrade", "head", url=url_of(empty)).stderr
     for expected in (
         "found api_requests (34 of 37 columns, 14 known indexes),"
-        " streaming_chunks (7 of 7 columns, 1 known indexes),"
-        " made without this chain",
+        " streaming_chunks (7 of 7 columns, 1 known index),"
+        " created without this chain",
         "missing, and added by the revisions: conversation_metrics, hourly_stats, api_requests.api_key_id,",
         "index idx_requests_domain renamed to idx_api_requests_domain",
         "api_requests.path: character varying(255) widened to character varying(1024)",
-        "api_requests.headers: NULL becomes '{}' in 1 rows",
+        "api_requests.headers: NULL becomes '{}' in 1 row",
         "api_requests.headers: NOT NULL set",
         "api_requests.api_key_id added",
         "index idx_chunks_request_id dropped: idx_streaming_chunks_request_id serves its queries",
@@ -908,7 +908,7 @@ def test_current_says_what_it_cannot_know(empty: Database) -> None:
     result = alembic_program("current", url=url_of(empty))
     assert (result.returncode, result.stdout) == (0, "")
     assert "no revision is recorded, but there is api_requests (34 of 37 columns" in result.stderr
-    assert "which scripts made it cannot be known" in result.stderr
+    assert "which scripts created it is not known" in result.stderr
     assert dump_schema(empty) == before
     assert empty.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
 
@@ -917,7 +917,7 @@ def test_a_script_stops_at_a_database_that_it_cannot_see(empty: Database) -> Non
     build(empty, bootstrap(None))
     before = dump_schema(empty)
     script = alembic_program("upgrade", "head", "--sql")
-    assert "a script cannot see its database" in script.stderr
+    assert "a script cannot inspect its database" in script.stderr
     result = run_sql_script(empty, script.stdout)
     assert result.returncode != 0
     assert "this script is for a database without these tables" in result.stderr

@@ -18,7 +18,7 @@ from nexus_schema.views import rendered_statements
 REFUSED = {
     "a column of the row's type": (
         BOOTSTRAP + "CREATE TABLE mine (request api_requests)",
-        r'"api_requests\.path" be changed or added because of: column request of mine; drop that',
+        r'"api_requests\.path" because of: column request of mine; drop that',
     ),
     "an id without its sequence": (
         BOOTSTRAP + "ALTER TABLE streaming_chunks ALTER id SET DEFAULT 5",

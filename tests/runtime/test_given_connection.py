@@ -201,7 +201,7 @@ def test_an_engine_at_another_level(empty: Database, head: Database, url: URL, l
 @pytest.mark.parametrize(
     ("database", "expected"),
     [
-        (create_engine("sqlite://"), "the engine is one of sqlite"),
+        (create_engine("sqlite://"), "the engine uses sqlite"),
         (
             create_async_engine("postgresql+psycopg://"),
             "pass an Engine or a Connection, not an object",
@@ -224,9 +224,7 @@ def test_a_connection_that_is_lost(empty: Database, engine: Engine) -> None:
     def kill(**_: Any) -> None:
         empty.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
 
-    with pytest.raises(
-        SchemaError, match="the connection was ended: terminating connection .*; run it again"
-    ):
+    with pytest.raises(SchemaError, match="the connection was terminated: terminating connection .*; rerun"):
         run("upgrade", engine, "head", on_version_apply=kill)
     run("upgrade", engine, "head")
 

@@ -123,13 +123,13 @@ def test_not_enabled(
         ({"tts_ms": True}, "tts_ms is of type bool, not int"),
         ({"tts_ms": 2**31}, "tts_ms is out of range"),
         ({"target_lang": b"de"}, "target_lang is of type bytes, not str"),
-        ({"target_lang": "d\0"}, "target_lang holds a character that PostgreSQL does not take"),
-        ({"target_lang": "d\ud800"}, "target_lang holds a character that PostgreSQL does not take"),
+        ({"target_lang": "d\0"}, "target_lang contains a character that PostgreSQL does not accept"),
+        ({"target_lang": "d\ud800"}, "target_lang contains a character that PostgreSQL does not accept"),
         ({"created_at": "now"}, "created_at is of type str, not datetime"),
         ({"id": None}, "id is None"),
         ({"id": "1"}, "id is of type str, not UUID"),
-        ({"speaker": "x"}, "speaker is no field of conversation_metrics"),
-        ({"speaker": "x", "id": None, "conversation_id": "c"}, "speaker is no field"),
+        ({"speaker": "x"}, "speaker is not a field of conversation_metrics"),
+        ({"speaker": "x", "id": None, "conversation_id": "c"}, "speaker is not a field"),
     ],
 )
 def test_wrong_values_are_reported_by_name(
@@ -217,7 +217,7 @@ def test_a_failed_write_leaves_the_transaction_as_it_was(
     assert head.execute("SELECT id FROM own").fetchall() == [(1,)]
     assert conversations(head) == []
     assert len(lines(caplog)) == 1
-    assert lines(caplog)[0].startswith("[Metrics] write failed (1 since the last such line): ")
+    assert lines(caplog)[0].startswith("[Metrics] write failed (1 since the last report): ")
     assert "c-1" not in lines(caplog)[0], "no values of the row"
 
 
@@ -431,7 +431,7 @@ def test_failures_are_logged_once_a_minute_with_their_number(
         assert not record_conversation_metrics(engine, **wrong)
     reason = "record_ms is of type str, not int"
     assert lines(caplog) == [
-        f"[Metrics] write failed ({number} since the last such line): {reason}" for number in (1, 3, 2)
+        f"[Metrics] write failed ({number} since the last report): {reason}" for number in (1, 3, 2)
     ]
 
 

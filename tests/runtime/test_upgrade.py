@@ -217,12 +217,12 @@ def test_what_it_takes(empty: Database, how: Callable[[URL, dict[str, str]], Upg
             "the database URL is one of mysql; this schema needs PostgreSQL",
         ),
         (f"postgresql://u:{SECRET}@@h/d", "the database URL is malformed"),
-        (create_engine("sqlite://"), "the engine is one of sqlite+pysqlite; pass one of postgresql+psycopg"),
+        (create_engine("sqlite://"), "the engine uses sqlite+pysqlite; pass one with postgresql+psycopg"),
         (create_async_engine("postgresql+psycopg://"), "an AsyncEngine needs upgrade_database_async()"),
         (5, "pass a URL or an engine, not an object of int"),
         (
             create_engine("postgresql+psycopg://", execution_options={"schema_translate_map": {None: "app"}}),
-            "the engine has a schema_translate_map, which revisions do not follow; name the schema",
+            "the engine has a schema_translate_map, which revisions ignore; select the schema",
         ),
     ],
 )
@@ -261,7 +261,7 @@ def test_a_pool_without_a_free_connection(head: Database, log: pytest.LogCapture
     held = engine.connect()
     with Hook("trying again", held.close):
         assert upgrade_database(engine).outcome is Outcome.AT_HEAD
-    assert "no connection of the engine's pool became free: QueuePool limit" in log.text
+    assert "no connection of the engine's pool became available: QueuePool limit" in log.text
     engine.dispose()
 
 
@@ -282,7 +282,7 @@ def test_the_version_table_of_another_project(empty: Database) -> None:
     empty.execute("CREATE TABLE alembic_version (version_num varchar(32))")
     empty.execute("INSERT INTO alembic_version VALUES ('1a2b3c4d5e6f')")
     result = upgrade_database(url_of(empty))
-    assert "revision 1a2b3c4d5e6f is not ours: the alembic_version of this schema" in str(result.error)
+    assert "revision 1a2b3c4d5e6f belongs to another project, which uses the" in str(result.error)
     # In a later schema of the path it is none of ours.
     options = {"options": "-csearch_path=app,public"}
     in_schema(empty)
@@ -331,7 +331,7 @@ def test_a_revision_that_fails(empty: Database, log: pytest.LogCaptureFixture) -
     )
     result = upgrade_database(url_of(empty))
     assert (result.outcome, applied(result)) == (Outcome.FAILED, NAMES[:4])
-    assert str(result.error).startswith(f"{NAMES[4]} failed and was undone: the database refused: not today")
+    assert str(result.error).startswith(f"{NAMES[4]} failed and was rolled back: the database refused: not")
     line = migr(log)[-1]
     for part in (NAMES[4], "statement: CREATE INDEX", "hint: ask again tomorrow", "where: PL/pgSQL function"):
         assert part in line
@@ -370,7 +370,7 @@ def downgrade() -> None:
             ),
             "two heads": (
                 {"a.py": NEXT, "b.py": f"{NEXT}b"},
-                f"several revisions come last: {NEXT}, {NEXT}b; let the later one revise the other",
+                f"multiple heads: {NEXT}, {NEXT}b; set down_revision of the later one to the other",
             ),
         }
     ),
@@ -414,7 +414,7 @@ def test_a_revision_that_fails_by_purpose(
         PYTHONPATH=str(copy / "src"),
     )
     assert failed.returncode == 0
-    assert f"{NEXT}_one_more failed and was undone: {expected}" in failed.stdout
+    assert f"{NEXT}_one_more failed and was rolled back: {expected}" in failed.stdout
     assert failed.stdout.endswith("started\n")
     assert logged in failed.stderr
     assert catalog(head) == before
@@ -669,7 +669,7 @@ def test_another_database_behind_the_direct_url(
 ) -> None:
     monkeypatch.setenv("MIGRATION_DATABASE_URL", url_of(head))
     result = upgrade_database(url_of(empty))
-    assert "MIGRATION_DATABASE_URL leads to another database" in str(result.error)
+    assert "MIGRATION_DATABASE_URL points to another database" in str(result.error)
     assert catalog(empty) == {}
 
 

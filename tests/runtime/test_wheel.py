@@ -169,7 +169,7 @@ def test_an_operator(run: Run, empty: Database, head: Database, tmp_path: Path) 
     assert run("check").stdout == "No new upgrade operations detected.\n"
     refused = run("revision", "-m", "x")
     assert refused.returncode != 0
-    assert "revisions are written in the repository" in refused.stderr + refused.stdout
+    assert "revisions are written with alembic in the repository" in refused.stderr + refused.stdout
     assert list(tmp_path.iterdir()) == []
 
 

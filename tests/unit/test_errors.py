@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.exc import CompileError
 
-from nexus_schema.errors import describe
+from nexus_schema.errors import user_message
 
 
 def test_what_cannot_be_compiled() -> None:
@@ -12,7 +12,7 @@ def test_what_cannot_be_compiled() -> None:
             compile_kwargs={"literal_binds": True}
         )
     except CompileError as error:
-        said = describe(error) or ""
-    assert said.startswith("not to be written as SQL: No literal value renderer")
-    assert said.endswith("give names, and columns their types")
+        said = user_message(error) or ""
+    assert said.startswith("cannot be compiled to SQL: No literal value renderer")
+    assert said.endswith("give each object a name, and each column a type")
     assert "\n" not in said

@@ -39,16 +39,16 @@ def test_the_later_one_is_to_get_the_next_number(tmp_path: Path, first: str, sec
         check_numbers(ScriptDirectory(tmp_path))
     assert str(refused.value) == (
         "two files have the revision number 001: 001_a.py and 001_b.py;"
-        f" give {later} the number 003 in its name, its docstring and revision, and let it revise 002"
-        " (down_revision)"
+        f" give {later} the number 003 in its file name, its docstring and revision, and set its"
+        " down_revision to 002"
     )
 
 
 @pytest.mark.parametrize(
     ("of_merge", "expected"),
     [
-        ("2026-01-05", "remove 003_merge.py, the later one, and join the branches anew: alembic merge heads"),
-        ("2026-01-03", "give 003_x.py, the later one, the number 004 in its name"),
+        ("2026-01-05", "remove 003_merge.py, the later one, and merge the branches again: alembic merge"),
+        ("2026-01-03", "give 003_x.py, the later one, the number 004 in its file name"),
     ],
 )
 def test_one_of_them_is_a_merge(tmp_path: Path, of_merge: str, expected: str) -> None:
