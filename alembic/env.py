@@ -32,7 +32,7 @@ def configure(**how: Any) -> None:
     context.configure(
         target_metadata=Base.metadata,
         transaction_per_migration=True,
-        compare_server_default=True,  # where the plugin may not compare
+        compare_server_default=True,  # for roles without the privileges that the plugin needs
         process_revision_directives=process_revision_directives,
         autogenerate_plugins=[
             "alembic.autogenerate.*",
@@ -44,8 +44,8 @@ def configure(**how: Any) -> None:
 
 
 def run_offline(options: Options) -> None:
-    """Write SQL instead of running it: ``--sql``, and what writes revisions without looking."""
-    # The paramstyle keeps psycopg's doubled percent signs out of the script.
+    """Run without a database: write the SQL of ``--sql``, or process files of revisions only."""
+    # This paramstyle does not double the percent signs in the script.
     configure(
         dialect_name="postgresql",
         dialect_opts={"paramstyle": "named"},
@@ -61,16 +61,16 @@ def run_offline(options: Options) -> None:
 
 
 def run_online(options: Options, stack: ExitStack) -> None:
-    """Run the command on a program's connection, or the server of the variables, or the embedded one."""
+    """Run the command on a program's connection, the database of the variables, or the embedded one."""
     migrates = alembic_online.migrates(context)  # type: ignore[arg-type]
-    connection = config.attributes.get("prepared_connection")  # and locked: nexus_schema.upgrade
+    connection = config.attributes.get("prepared_connection")  # of nexus_schema.upgrade, which holds the lock
     if connection is None:
         # An Engine or a Connection, as Alembic's cookbook passes it.
         database = config.attributes.get("connection")
         if database is None:
             database = migration_url()
         if database is None:
-            # Without the repository there is no place of its own for an embedded server.
+            # Without the repository, there is no directory for an embedded server.
             embedded = "DATABASE_URL" not in os.environ and scripts.IN_REPOSITORY
             database = start_embedded(stack) if embedded else database_url()
         connection = stack.enter_context(migration_connection(database, schema=options.schema))
@@ -91,7 +91,7 @@ def run_online(options: Options, stack: ExitStack) -> None:
 
 
 def start_embedded(stack: ExitStack) -> URL:
-    """Start the embedded PostgreSQL for this command and say so."""
+    """Start the embedded PostgreSQL for this command, and print a line about it."""
     root = Path(str(config.config_file_name)).resolve().parent
     url = stack.enter_context(embedded_server(root / DATA_DIRECTORY))
     sys.stderr.write(
@@ -102,7 +102,7 @@ def start_embedded(stack: ExitStack) -> URL:
 
 
 def terminate(*_: object) -> None:
-    """End as for Ctrl-C: the statement that runs on the server is cancelled."""
+    """End as Ctrl-C does: the running statement on the server is cancelled."""
     raise TerminatedError
 
 
@@ -111,7 +111,7 @@ if command_line:
 if command_line and config.config_file_name is not None:
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
 merges = getattr(config.cmd_opts, "cmd", (None,))[0] is command.merge
-# So do `alembic revision` without --autogenerate and `alembic history` without --indicate-current.
+# `alembic revision` without --autogenerate and `alembic history` without --indicate-current need no database.
 reads_files_only = (
     merges
     or getattr(config.cmd_opts, "autogenerate", None) is False

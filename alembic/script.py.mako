@@ -6,11 +6,11 @@
 """${message}.
 
 % if merged:
-What: joins revisions ${down_revision | comma,n}; changes nothing itself.
-Why: they were written beside each other, and the chain is one line.
+What: merges revisions ${down_revision | comma,n}; changes nothing itself.
+Why: they were written in parallel, and the chain must have one head.
 % else:
-What: TODO - the tables, columns and indexes that change, and the rows a backfill touches.
-Why: TODO - who needs it. Say also what the downgrade cannot bring back.
+What: TODO - the tables, columns and indexes that change, and the rows that a backfill changes.
+Why: TODO - who needs it. Also say what the downgrade cannot restore.
 % endif
 
 Revision ID: ${number}
@@ -42,7 +42,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Downgrade from ${number}${"." if merged or written else "; begin it with refuse_data_loss(...) where rows or values would go."}"""
+    """Downgrade from ${number}${"." if merged or written else "; begin it with refuse_data_loss(...) where rows or values would be lost."}"""
 % if downgrades:
     ${downgrades}
 % endif

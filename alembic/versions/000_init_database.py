@@ -1,10 +1,10 @@
 """The tables of the proxy, its statistics view and the function that refreshes it.
 
 What: api_requests, streaming_chunks, the materialized view hourly_stats, refresh_hourly_stats().
-Why: what the proxy needs to record a request. total_tokens, api_key_hash and first_token_ms belong here
-because the proxy writes them and 002 indexes the first (D1); the unique index on the view is what
-REFRESH ... CONCURRENTLY needs (D2). A database that was created without this chain is adopted here, before
-anything else (nexus_schema.legacy). The downgrade drops everything, and refuses while there are rows.
+Why: the proxy needs them to record a request. total_tokens, api_key_hash and first_token_ms belong here
+because the proxy writes them and 002 indexes the first (D1). REFRESH ... CONCURRENTLY needs the unique index
+on the view (D2). A database that was created without this chain is adopted here, before anything else
+(nexus_schema.legacy). The downgrade drops everything, and is refused while there are rows.
 
 Revision ID: 000
 Revises:
@@ -86,7 +86,7 @@ def api_requests_columns() -> list["sa.Column[object]"]:
 def streaming_chunks_columns() -> list["sa.Column[object]"]:
     """Return new column objects: each belongs to one table."""
     return [
-        # Without a foreign key or type of its own, an integer primary key is a serial.
+        # An integer primary key without a foreign key or a type of its own becomes a serial.
         sa.Column("id", sa.Integer(), primary_key=True, comment="Surrogate key"),
         sa.Column(
             "request_id", sa.Uuid(), nullable=False, comment="Request whose response this is a piece of"
@@ -102,7 +102,7 @@ def streaming_chunks_columns() -> list["sa.Column[object]"]:
 
 
 def hourly_stats_columns() -> list["sa.Column[object]"]:
-    """Return the columns that the view has, for their comments and for the proof at the end."""
+    """Return the columns of the view, for their comments and for the verification at the end."""
     return [
         sa.Column("hour", ZONED, comment="Start of the hour"),
         sa.Column("domain", sa.String(255), comment="Domain the requests were sent to"),
@@ -150,7 +150,7 @@ BEGIN
 END
 $$"""
 
-# The function finds the view of its own schema, whatever search_path its caller has.
+# The function uses the view of its own schema, regardless of the caller's search_path.
 PIN_REFRESH_FUNCTION = """\
 DO $$ BEGIN
     EXECUTE format('ALTER FUNCTION refresh_hourly_stats() SET search_path = %I', current_schema());
@@ -158,7 +158,7 @@ END $$"""
 
 
 def upgrade() -> None:
-    """Settle what is there already, then create the tables, the view over them and its function."""
+    """Adopt what exists already, then create the tables, the view over them and its function."""
     adopt(VIEW)
     op.create_table(
         "api_requests",
@@ -236,7 +236,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop everything; hourly_stats holds nothing that api_requests does not."""
+    """Drop everything; hourly_stats contains nothing that api_requests does not."""
     refuse_data_loss("streaming_chunks", "rows of streaming_chunks", "FROM streaming_chunks")
     refuse_data_loss("api_requests", "rows of api_requests", "FROM api_requests")
     op.execute("DROP FUNCTION IF EXISTS refresh_hourly_stats()")

@@ -1,8 +1,8 @@
-"""Which conversation a request belongs to, and where in it.
+"""The conversation of each request, and its place in the conversation.
 
 What: five columns of api_requests (message hashes, conversation, branch, message count), six indexes.
 Why: dashboards show conversations, which the proxy recognises by hashing the messages of a request.
-The downgrade refuses while a request has a value there that is not the column's default.
+The downgrade is refused while a request has a value other than the default in one of these columns.
 
 Revision ID: 001
 Revises: 000

@@ -1,8 +1,8 @@
 """Indexes for reading one conversation by time.
 
 What: two partial indexes of api_requests, over the requests that belong to a conversation.
-Why: idx_requests_conversation_detail alone answers the dashboards' lists, without visiting the table.
-idx_requests_conversation_timestamp gives way to a better one in 004, and is not built where that exists.
+Why: idx_requests_conversation_detail alone serves the dashboards' lists, without access to the table.
+004 replaces idx_requests_conversation_timestamp with a better index; if that exists already, it is not built.
 
 Revision ID: 002
 Revises: 001
@@ -36,7 +36,7 @@ INDEXES = {
 
 
 def upgrade() -> None:
-    """Build the indexes, then tell the planner what the columns hold."""
+    """Build the indexes, then update the planner's statistics of their columns."""
     wanted = dict(INDEXES)
     if not op.get_context().as_sql:
         existing = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes("api_requests")}
@@ -50,7 +50,7 @@ def upgrade() -> None:
             postgresql_where=sa.text("conversation_id IS NOT NULL"),
             if_not_exists=True,
         )
-    # To sample all columns would mostly be to unpack JSON.
+    # Sampling all columns would mostly unpack JSON.
     op.execute(f"ANALYZE api_requests ({', '.join(INDEXES['idx_requests_conversation_detail'])})")
     verify("api_requests", indexes=wanted)
 

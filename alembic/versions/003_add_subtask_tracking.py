@@ -1,11 +1,11 @@
-"""Which requests were started by a Task call of another one.
+"""Sub-tasks: the requests that a Task call of another request started.
 
 What: parent_task_request_id, is_subtask and task_tool_invocation of api_requests, three indexes, and a
 backfill: the Task calls of every stored response, linked to the conversations that they started.
-Why: a sub-task is a conversation of its own, and dashboards show it under the request that spawned it.
-Each element of task_tool_invocation carries both forms in which programs look for it, {id, name, prompt,
-description} and {id, name, input} (D5), every call of a response is linked (D4), and no JSON makes the
-backfill fail (D3). The downgrade refuses when the columns hold what the backfill would not find again.
+Why: a sub-task is a separate conversation, and dashboards show it under the request that started it. Each
+element of task_tool_invocation has both forms that programs look for, {id, name, prompt, description} and
+{id, name, input} (D5). Every call of a response is linked (D4), and no JSON makes the backfill fail (D3).
+The downgrade is refused if the columns contain values that the backfill would not find again.
 
 Revision ID: 003
 Revises: 002
@@ -51,19 +51,19 @@ def columns() -> list["sa.Column[object]"]:
     ]
 
 
-# Inline, because PostgreSQL then knows that a new column of NULLs needs no check of its key; as SQL, because
-# add_column leaves out the name of such a key, which other servers (Citus) then choose in another way.
-# squawk does not know that nothing is checked.
+# The foreign key is inline, because PostgreSQL then knows that a new column of NULLs needs no check. It is
+# SQL, because add_column leaves out the name of such a key, and other servers (Citus) then choose another
+# name. squawk does not know that nothing is checked.
 ADD_PARENT = """\
 ALTER TABLE api_requests ADD COLUMN IF NOT EXISTS parent_task_request_id UUID
 -- squawk-ignore adding-foreign-key-constraint
 CONSTRAINT api_requests_parent_task_request_id_fkey REFERENCES api_requests (request_id)"""
 
-# The backfill works out all changes first and then writes them, each row once, because PostgreSQL reads in
-# parallel only where nothing is updated, and because changes that are written down can be made bit by bit.
+# The backfill first computes all changes and then writes them, each row once: PostgreSQL reads in parallel
+# only if nothing is updated, and stored changes can be applied in batches.
 
-# Rule 1. Containment is true for exactly the responses meant: an object whose `content` is an array that
-# holds such an item. So the functions below, which fail on anything else, see nothing else.
+# Rule 1. The containment test is true for exactly these responses: an object with an array `content` that
+# contains such an item. The functions below fail on anything else, so they must not see anything else.
 TASK_CALLS = """\
 SELECT request_id, domain, timestamp, (
     SELECT jsonb_agg(
@@ -85,9 +85,9 @@ FROM api_requests
 WHERE task_tool_invocation IS NULL AND """
 IS_MEANT = """response_body @> '{"content": [{"type": "tool_use", "name": "Task"}]}'"""
 FIND_TASK_CALLS = f"CREATE TABLE nexus_schema_003_found AS\n{TASK_CALLS}{IS_MEANT}"
-# Online there is a second pass. Unpacking responses is what takes time, so it looks only at rows that were
-# written by transactions which ended after the first one looked; of all others the header is enough. A row
-# has the lower 32 bits of a transaction's number, so an old one may look new; it is read once more.
+# Online there is a second pass. Unpacking responses takes the time, so this pass reads only rows of
+# transactions that ended after the first pass began to read; for all other rows, the row header suffices. A
+# header has the lower 32 bits of a transaction ID, so an old row may look new. Then it is read once more.
 FIND_NEW_TASK_CALLS = f"""\
 INSERT INTO nexus_schema_003_found
 {TASK_CALLS}CASE WHEN (
@@ -95,10 +95,10 @@ INSERT INTO nexus_schema_003_found
     & 4294967295 < 2147483648
 ) IS NOT FALSE THEN {IS_MEANT} END"""  # noqa: S608 - of constants
 
-# Rules 2 to 5. Each step sorts or hashes what the step before left, so no prompt is ever compared with every
-# first message; fill() bars the nested loops by which a planner with wrong row counts could still do that.
-# The result has a row for each request whose Task calls change, with the value before and after, and one for
-# each conversation that is linked to a parent.
+# Rules 2 to 5. Each step sorts or hashes the result of the previous one, so that no prompt is compared with
+# every first message. fill() disables nested loops, which a planner with wrong row counts could still choose.
+# The result has a row for each request with changed Task calls, with the value before and after. It also has
+# a row for each conversation that is linked to a parent.
 WORK_OUT_CHANGES = """\
 CREATE TABLE nexus_schema_003_changes AS
 WITH RECURSIVE
@@ -299,7 +299,7 @@ CHANGES = sa.table(
     sa.column("conversation_id", sa.Uuid()),
     sa.column("parent_id", sa.Uuid()),
 )
-# What the proxy has written since the changes were worked out stays.
+# Values that the proxy has written since the changes were computed stay.
 STORE_TASK_CALLS = (
     sa.update(REQUESTS)
     .values(task_tool_invocation=CHANGES.c.after)
@@ -309,7 +309,7 @@ STORE_TASK_CALLS = (
     )
 )
 PARENT, OF_PARENT = REQUESTS.alias("parent"), CHANGES.alias("of_parent")
-# Rule 5: every request of the conversation, unless its parent has gone or changed meanwhile.
+# Rule 5: every request of the conversation, unless its parent was deleted or changed meanwhile.
 LINK_CONVERSATIONS = (
     sa.update(REQUESTS)
     .values(parent_task_request_id=CHANGES.c.parent_id, is_subtask=True)
@@ -326,7 +326,7 @@ LINK_CONVERSATIONS = (
     )
 )
 
-# Nobody else uses these tables.
+# No other session uses these tables.
 INDEX_CHANGES = """\
 -- squawk-ignore require-concurrent-index-creation
 CREATE INDEX ON nexus_schema_003_changes (request_id)"""
@@ -337,11 +337,11 @@ DROP_FOUND = """\
 -- squawk-ignore ban-drop-table
 DROP TABLE nexus_schema_003_found"""
 
-# The columns are new, so there are no statistics, and a plan must not hang on them.
+# The columns are new and have no statistics, so the plan must not depend on them.
 SETTINGS = {
     "enable_nestloop": "off",
-    "jit": "off",  # the ban on loops counts as an immense cost, which would only start the compiler
-    # The planner does not count what lies in TOAST, and thinks the search too short for several processes.
+    "jit": "off",  # disabled nested loops have a huge estimated cost, which would only start the compiler
+    # The planner does not count the data in TOAST, and considers the scan too short for several processes.
     "parallel_setup_cost": "0",
     "parallel_tuple_cost": "0",
     "min_parallel_table_scan_size": "0",
@@ -402,10 +402,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the columns, unless they hold what the upgrade would not bring back.
+    """Drop the columns, unless they contain values that the upgrade would not restore.
 
-    To know, it empties the columns and runs the backfill again; the check fails with the values as they
-    were, because a failed downgrade is rolled back.
+    To find out, it empties the columns and runs the backfill again. If the check fails, the downgrade is
+    rolled back, and the columns have their former values.
     """
     if not Options.current().allow_data_loss:
         op.execute("LOCK TABLE api_requests IN ACCESS EXCLUSIVE MODE")

@@ -42,7 +42,7 @@ def upgrade() -> None:
     )
     op.create_index("idx_requests_request_id", "api_requests", ["request_id"], if_not_exists=True)
     op.drop_index("idx_requests_conversation_timestamp", "api_requests", if_exists=True)
-    # These columns and those of 003: to sample all would mostly be to unpack JSON.
+    # These columns and those of 003: sampling all columns would mostly unpack JSON.
     op.execute(
         "ANALYZE api_requests (conversation_id, timestamp, request_id, parent_task_request_id, is_subtask,"
         " task_tool_invocation)"
@@ -58,7 +58,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Bring back the index of 002, then drop those of 004."""
+    """Recreate the index of 002, then drop those of 004."""
     op.create_index(
         "idx_requests_conversation_timestamp",
         "api_requests",

@@ -1,9 +1,9 @@
 """The account that pays for a request.
 
 What: column account_id of api_requests, filled from the domain where it is null; one partial index.
-Why: limits are per account, and dashboards sum the tokens of one account over the last hours. A domain
-that no account has stays null. Another deployment brings its own mapping: -x account_domains=FILE or
-ACCOUNT_DOMAINS_FILE. The downgrade refuses while a request has another account than its domain's.
+Why: limits are per account, and dashboards sum the tokens of one account over the last hours. Requests of a
+domain without an account stay NULL. Another deployment can give its own mapping: -x account_domains=FILE or
+ACCOUNT_DOMAINS_FILE. The downgrade is refused while a request has another account than its domain's.
 
 Revision ID: 005
 Revises: 004
@@ -36,7 +36,7 @@ ACCOUNT_OF = {domain: account for account, domains in DOMAINS.items() for domain
 
 
 def account_of_domain() -> Mapping[str, str]:
-    """Return the account of each domain: the operator's mapping, or else the built-in one."""
+    """Return the account of each domain: the operator's mapping, or the built-in one."""
     given = Options.current().account_domains
     return ACCOUNT_OF if given is None else given
 
@@ -69,13 +69,13 @@ def upgrade() -> None:
         if_not_exists=True,
     )
     drop_served_indexes(revision)
-    # To sample all columns would mostly be to unpack JSON.
+    # Sampling all columns would mostly unpack JSON.
     op.execute("ANALYZE api_requests (account_id, domain, timestamp)")
     verify("api_requests", columns=[account_id_column()], indexes=["idx_requests_account_timestamp"])
 
 
 def downgrade() -> None:
-    """Drop the column unless it holds an account that the upgrade would not find again."""
+    """Drop the column unless it contains an account that the upgrade would not restore."""
     known = ", ".join(
         ["(NULL, NULL)"]
         + [f"({_literal(domain)}, {_literal(account)})" for domain, account in account_of_domain().items()]
@@ -90,5 +90,5 @@ def downgrade() -> None:
 
 
 def _literal(value: str) -> str:
-    # A colon before a word would be a parameter.
+    # A colon before a word would be read as a parameter.
     return "'" + value.replace("'", "''").replace(":", r"\:") + "'"

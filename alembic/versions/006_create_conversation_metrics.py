@@ -1,8 +1,8 @@
 """The metrics of the voice translation service.
 
 What: table conversation_metrics with one index.
-Why: the service used to create it by itself at its start; it lives in the same database as the proxy.
-The downgrade drops the table, and refuses while it has rows.
+Why: the service used to create the table itself at start-up, in the same database as the proxy.
+The downgrade drops the table, and is refused while it has rows.
 
 Revision ID: 006
 Revises: 005

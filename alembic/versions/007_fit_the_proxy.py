@@ -7,10 +7,10 @@ idx_requests_conversation_detail: the same without total_tokens. input_tokens an
 (D6); existing NULLs stay. An element of task_tool_invocation that has one of the two forms of D5 gets the
 other one as well.
 Why: the proxy inserts a request and later updates it with the response. With total_tokens in no index, most
-of these updates are heap-only: they write no entry into any index. The new index has a name of its own, so
-that it is built before the old one goes. Without the default the dashboard shows null instead of 0 for a
+of these updates are heap-only: they write no entry into any index. The new index has another name, so that
+it can be built before the old one is dropped. Without the default the dashboard shows null instead of 0 for a
 conversation that has no response yet.
-The downgrade brings the five indexes back and drops the default. The forms stay.
+The downgrade recreates the five indexes and drops the default. The forms stay.
 
 Revision ID: 007
 Revises: 006
@@ -48,8 +48,8 @@ HAS_CONVERSATION = sa.text("conversation_id IS NOT NULL")
 LISTING = ["conversation_id", "timestamp", "request_id", "domain", "model", "branch_id"]
 DETAIL = ["conversation_id", "timestamp", "request_id", "domain", "model", "total_tokens", "branch_id"]
 
-# An element that is an object lacks prompt and description where it has an object as its input, and lacks the
-# input where it has a prompt or a description. A key that it has keeps its value, whatever that is.
+# An element lacks a form if its input is an object and the prompt or the description is missing, or if it has
+# a prompt or a description and no input. Existing keys keep their values, whatever these are.
 ELEMENTS = """\
 jsonb_array_elements(
     CASE jsonb_typeof(api_requests.task_tool_invocation)
@@ -63,7 +63,7 @@ END"""
 SOME_LACK_A_FORM = f"""\
 (api_requests.task_tool_invocation IS NOT NULL
     AND EXISTS (SELECT FROM {ELEMENTS} AS call WHERE {LACKS_A_FORM}))"""
-# What stands to the right of || wins. As in 003, what is no string is no text, and a missing text is "".
+# The right operand of || wins. As in 003, only strings are texts, and a missing text becomes "".
 WITH_BOTH_FORMS = f"""\
 (SELECT jsonb_agg(
     CASE WHEN {LACKS_A_FORM} THEN jsonb_build_object(
@@ -88,9 +88,10 @@ def columns() -> list["sa.Column[object]"]:
 
 
 def upgrade() -> None:
-    """Drop what nothing needs, set the default, fill the forms, then replace the index.
+    """Drop redundant and unused indexes, set the default, fill the forms, then replace the index.
 
-    In one transaction the chunks come first: who inserts one asks for their table first, and so does this.
+    The index of streaming_chunks comes first: a session that inserts a chunk locks that table first, and this
+    transaction must lock in the same order.
     """
     refuse_other_indexes(DEFINITIONS)
     op.drop_index("idx_streaming_chunks_request_id", "streaming_chunks", if_exists=True)
@@ -113,7 +114,7 @@ def upgrade() -> None:
         if_not_exists=True,
     )
     op.drop_index("idx_requests_conversation_detail", "api_requests", if_exists=True)
-    # The keys, because their indexes serve now.
+    # Includes the keys, because their indexes replace the dropped ones.
     verify(
         "api_requests",
         columns=columns(),
@@ -124,7 +125,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Bring back the indexes, each before what replaced it goes, and drop the default."""
+    """Recreate each index before the one that replaced it is dropped, and drop the default."""
     refuse_other_indexes(DEFINITIONS)
     op.create_index(
         "idx_streaming_chunks_request_id",

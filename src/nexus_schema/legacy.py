@@ -349,7 +349,7 @@ def adopt(view_statement: str) -> None:
     """
     if op.get_context().as_sql:
         op.execute(_SCRIPT_GUARD)
-        log.warning("a script cannot inspect its database: run this one only where the tables do not exist yet")
+        log.warning("a script cannot inspect its database: run it only where the tables do not exist yet")
         return
     connection = op.get_bind()
     database = _Database(connection)
@@ -586,7 +586,7 @@ class _Database:
                 yield f"index {row.name} of {row.table} is invalid; rebuild it with REINDEX INDEX"
         for (table, name), row in self.constraints.items():
             if not row.valid and name not in CONSTRAINTS.get(table, {}):
-                yield f"constraint {name} of {table} is not validated; run ALTER TABLE ... VALIDATE CONSTRAINT"
+                yield f"constraint {name} of {table} is not validated; run VALIDATE CONSTRAINT"
 
 
 @dataclass
