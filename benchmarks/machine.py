@@ -1,4 +1,4 @@
-"""The server of a benchmark, databases of each kind, and what work on them costs."""
+"""The server of a benchmark, its databases of each kind, and what work on them costs."""
 
 import os
 import sys
@@ -14,14 +14,14 @@ from psycopg.rows import dict_row
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-from legacy_databases import bootstrap, scripts  # noqa: E402 - the databases that the tests know
+from legacy_databases import bootstrap, scripts  # noqa: E402 - the databases of the tests
 from support import run_alembic  # noqa: E402
 
 KINDS = {"after 001": scripts(1, by_hand=False), "bootstrap": bootstrap(None)}
 
-# 2 to 6 KB of JSON in two columns, in order of time, one request every two seconds, five in a conversation.
-# Every 18th response has a Task call; the conversation that begins next is its sub-task. One prompt in five
-# is one of seven that come again and again, one child in ten comes too late.
+# 2 to 6 KB of JSON in two columns, ordered by time, a request every two seconds, five in a conversation.
+# Every 18th response has a Task call; the next conversation to begin is its sub-task. One prompt in five is
+# one of seven repeated prompts, and one child in ten comes too late.
 FILL = """
 CREATE TEMP TABLE filler AS
 SELECT n, string_agg(md5(n::text || i::text), ' ') AS text
@@ -63,11 +63,11 @@ FROM (SELECT sum(pg_relation_size(oid)) AS heap, sum(pg_indexes_size(oid)) AS in
 
 @dataclass
 class Cost:
-    """What work costs; sizes in MB."""
+    """The cost of work; sizes in MB."""
 
     seconds: float = 0.0
     processor: float = 0.0
-    """Seconds of the server's processes."""
+    """Processor time of the server's processes, in seconds."""
     counted: dict[str, float] = field(default_factory=dict)
     """Growth of ``wal``, ``heap`` and ``indexes``; ``updated`` rows, ``hot`` of them heap-only."""
 
@@ -78,14 +78,14 @@ class Cost:
 
 
 class Machine:
-    """A server, and databases of each kind, made once and copied for each run."""
+    """A server, and databases of each kind, created once and copied for each run."""
 
     def __init__(self, url: str, requests: int) -> None:
         self.requests = requests
         self._url = url
         self._admin = psycopg.connect(url, autocommit=True)
         self._made: set[str] = set()
-        # No checkpoint in the middle of one run and not of another; no autovacuum beside one and not another.
+        # No checkpoint and no autovacuum, which would disturb one run but not another.
         for setting in ("max_wal_size = '64GB'", "checkpoint_timeout = '1h'", "autovacuum = off"):
             self._admin.execute(f"ALTER SYSTEM SET {setting}")
         self._admin.execute("SELECT pg_reload_conf()")
@@ -98,7 +98,7 @@ class Machine:
         return self._url.replace("/postgres?", f"/{name}?")
 
     def template(self, kind: str, revision: str = "") -> str:
-        """Make a database of a kind, at a revision, if it is not there; return its name."""
+        """Create a database of a kind at a revision, unless it exists; return its name."""
         name = f"{kind.replace(' ', '_')}_{revision}"
         if name in self._made:
             return name
@@ -122,7 +122,7 @@ class Machine:
 
     @contextmanager
     def copy(self, kind: str, revision: str = "") -> Iterator[psycopg.Connection[Any]]:
-        """Yield a connection to a copy of a database, whose pages have all been read."""
+        """Yield a connection to a copy of a database; all its pages have been read."""
         self._copy(self.template(kind, revision), "run")
         with psycopg.connect(self.url("run"), autocommit=True) as database:
             database.execute("SELECT sum(length(body::text) + length(response_body::text)) FROM api_requests")
@@ -130,7 +130,7 @@ class Machine:
             yield database
 
     def count(self, database: psycopg.Connection[Any]) -> Cost:
-        """Return what has been used so far; see :func:`spent`."""
+        """Return the total cost so far; see :func:`spent`."""
         with database.cursor(row_factory=dict_row) as cursor:
             found = cursor.execute(COUNTERS).fetchone() or {}
         return Cost(
@@ -138,15 +138,15 @@ class Machine:
         )
 
     def _processor(self) -> float:
-        """Return the seconds that the server's processes took, those that have ended included."""
-        while True:  # the time of one that ends meanwhile would be in neither of both
+        """Return the processor time of the server's processes in seconds, including ended processes."""
+        while True:  # otherwise, a process that ends between two reads would not be counted
             found = self._ticks()
             ticks = sum(found.values())
             if self._ticks().keys() == found.keys():
                 return ticks / os.sysconf("SC_CLK_TCK")
 
     def _ticks(self) -> dict[str, int]:
-        """Return the processor time of each process; the postmaster's has that of those that have ended."""
+        """Return the processor time of each process; that of ended processes counts for the postmaster."""
         found = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -161,7 +161,7 @@ class Machine:
 
 
 def spent(before: Cost, after: Cost) -> Cost:
-    """Return what was used between two counts."""
+    """Return the cost between two counts."""
     return Cost(
         after.seconds - before.seconds,
         after.processor - before.processor,

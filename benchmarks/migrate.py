@@ -1,4 +1,4 @@
-"""What migrating a legacy database costs, and what the proxy costs before and after revision 007.
+"""Measure what it costs to migrate a legacy database, and what the proxy costs before and after revision 007.
 
     python benchmarks/migrate.py [--requests 1000000] [--kinds bootstrap] [--runs 1] [--parts migrations]
 
@@ -57,7 +57,7 @@ def bare_update(machine: Machine, kind: str) -> Cost:
 
 
 def counted(machine: Machine, database: psycopg.Connection[Any]) -> Cost:
-    """Return what has been used so far, the updates of this very session included."""
+    """Return the total cost so far, including the updates of this session."""
     database.execute("SELECT pg_stat_force_next_flush()")
     database.execute("SELECT 1")
     return machine.count(database)
@@ -65,7 +65,7 @@ def counted(machine: Machine, database: psycopg.Connection[Any]) -> Cost:
 
 @contextmanager
 def listening(before: Callable[[psycopg.Connection[Any], str], None]) -> Iterator[None]:
-    """Have a function called with the connection and each statement before it is executed."""
+    """Call a function with the connection and the statement before each statement is executed."""
 
     def listener(_c: object, cursor: psycopg.Cursor[Any], statement: str, *_: object) -> None:
         before(cursor.connection, statement)
@@ -91,7 +91,7 @@ def backfill(machine: Machine, kind: str, *, online: bool) -> Cost:
     with machine.copy(kind, "004") as database:
         database.execute("VACUUM")
 
-        # On the connection of the migration, which may hold the table's lock.
+        # Counts on the connection of the migration, which may hold the lock of the table.
         def look(migration: psycopg.Connection[Any], statement: str) -> None:
             begins = "FROM api_requests, (VALUES" in statement or statement.startswith(
                 "UPDATE api_requests SET account_id"
@@ -105,7 +105,7 @@ def backfill(machine: Machine, kind: str, *, online: bool) -> Cost:
             run_alembic("upgrade", "005", url=machine.url("run"), x={"online": "true"} if online else None)
         updated = spent(marks[0], counted(machine, database))
     filled = spent(marks[0], marks[1])
-    # The server shows the updates of a session late: 005 makes no others.
+    # The server reports the updates of a session late. These are all, because 005 makes no others.
     for name in ("updated", "hot"):
         filled.counted[name] = updated.counted[name]
     return filled
@@ -142,7 +142,7 @@ def migrations(machine: Machine, kinds: list[str], runs: int) -> None:
 
 
 def waits(machine: Machine, kinds: list[str], picture: Path) -> None:
-    """Print the longest wait of others, and draw those of a writer."""
+    """Print the longest waits of other sessions, and draw those of a writer."""
     table("longest wait, s", "insert", "update", "read")
     inserts: dict[str, list[Latency]] = {}
     for kind in kinds:

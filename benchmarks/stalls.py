@@ -1,4 +1,4 @@
-"""What others wait for while the migration runs: a writer and a reader, every 20 ms."""
+"""How long other sessions wait while a migration runs: two writers and a reader, every 20 ms."""
 
 import multiprocessing
 import time
@@ -10,7 +10,7 @@ import matplotlib as mpl
 import psycopg
 
 Latency = tuple[float, float]
-"""When something was done, and how many seconds it took."""
+"""The time of an operation, and its duration in seconds."""
 
 
 def write(url: str, stop: Any, latencies: Any) -> None:
@@ -51,7 +51,7 @@ def _every_20_ms(url: str, stop: Any, latencies: Any, statement: str, keys: list
 
 
 def beside(url: str, work: Callable[[], object]) -> dict[str, list[Latency]]:
-    """Do something while others are at work; return what each of them had to wait."""
+    """Do something while other sessions work; return how long each of their statements took."""
     processes = multiprocessing.get_context("spawn")
     stop, others = processes.Event(), {"insert": write, "update": change, "read": read}
     queues = {name: processes.Queue() for name in others}

@@ -1,8 +1,7 @@
-"""A translation server: migrates its database when it starts, and records the metrics of each message.
+"""A translation server: migrates its database at start-up, and records the metrics of each message.
 
-It runs by one command (see docs/applications.md), on the server that DATABASE_URL names or on an embedded
-one. The translation is word by word from a short list; what a real service would put in its place is marked
-by the four steps of POST /translate.
+One command runs it (see docs/applications.md), on the server in DATABASE_URL or on an embedded one. It
+translates word by word from a short list. A real service would replace the steps of POST /translate.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ from nexus_schema.database import database_url, parse_url
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
 from nexus_schema.models import ConversationMetric
 
-# Uvicorn configures its own loggers only. The package's say what happens to the database.
+# Uvicorn configures only its own loggers. These packages log what happens to the database.
 logging.basicConfig(format="%(levelname)s:     %(message)s")
 for package in ("nexus_schema", "alembic_online"):
     logging.getLogger(package).setLevel(logging.INFO)
@@ -38,7 +37,7 @@ for package in ("nexus_schema", "alembic_online"):
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Bring the database to the newest revision, and serve."""
+    """Upgrade the database to the newest revision, then serve."""
     with ExitStack() as stack:
         if "DATABASE_URL" in os.environ:
             url = database_url()
@@ -68,7 +67,7 @@ ConversationId = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\
 
 
 class Message(BaseModel):
-    """What somebody said: here as text that a microphone would have been turned into."""
+    """A spoken message, here as the text of the recording."""
 
     conversation_id: ConversationId
     user_id: str | None = Field(default=None, max_length=255)
@@ -78,7 +77,7 @@ class Message(BaseModel):
 
 
 class Translation(BaseModel):
-    """What was heard, in the other language, as text and as a WAV file in base64."""
+    """A message in the other language, as text and as a WAV file in base64."""
 
     detected_lang: str
     text: str
@@ -112,7 +111,7 @@ async def translate(message: Message, engine: Engine) -> Translation:
 
 @app.get("/metrics/{conversation_id}")
 async def metrics(conversation_id: ConversationId, engine: Engine) -> list[dict[str, Any]]:
-    """Return what was recorded of a conversation, oldest first."""
+    """Return the metrics of a conversation, oldest first."""
     table = ConversationMetric.__table__
     rows = (
         select(table)
@@ -125,7 +124,7 @@ async def metrics(conversation_id: ConversationId, engine: Engine) -> list[dict[
 
 @app.get("/healthz")
 async def healthz(engine: Engine) -> dict[str, str]:
-    """Tell the revision of the schema; 503 while the database does not answer."""
+    """Return the revision of the schema, or 503 if the database does not answer."""
     try:
         async with engine.connect() as connection:
             revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -144,7 +143,7 @@ WORDS = [
 
 
 def recognise(said: str) -> tuple[list[str], str]:
-    """Return the words, and the language that knows most of them."""
+    """Return the words, and the language that contains most of them."""
     words = re.findall(r"\w+", said)
     known = {
         language: sum(entry[language].lower() == word.lower() for entry in WORDS for word in words)
@@ -154,12 +153,12 @@ def recognise(said: str) -> tuple[list[str], str]:
 
 
 def translate_word(word: str, source: str, target: str) -> str:
-    """Return the word in the other language, or as it is where the list does not have it."""
+    """Return the word in the other language, or unchanged if the list does not have it."""
     return next((e[target] for e in WORDS if target in e and e[source].lower() == word.lower()), word)
 
 
 def speak(said: str) -> bytes:
-    """Return a WAV file with a beep for each word, the longer the word the deeper."""
+    """Return a WAV file with a beep for each word: the longer the word, the deeper the beep."""
     rate, frames = 8000, bytearray()
     for word in said.split():
         pitch = 880 / (1 + len(word) / 8)
