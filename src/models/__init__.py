@@ -10,7 +10,7 @@ import sys
 if __name__ == "models":
     import nexus_schema.models as _package
 
-    # Modules imported as models.… are those of nexus_schema.models as well.
+    # Makes models.… the same modules as nexus_schema.models.…
     for _name, _module in list(sys.modules.items()):
         if _name == _package.__name__ or _name.startswith(f"{_package.__name__}."):
             sys.modules[_name.removeprefix("nexus_schema.")] = _module

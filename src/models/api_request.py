@@ -20,7 +20,7 @@ class ApiRequest(Base):
 
     The proxy inserts the request first and fills the response columns when the response has ended, so
     everything from ``response_status`` on may be NULL. The columns stand in the order in which the
-    revisions added them: a table made from the models equals a migrated one, column order included.
+    revisions added them, so that a table created from the models equals a migrated one.
     """
 
     __tablename__ = "api_requests"
@@ -34,7 +34,7 @@ class ApiRequest(Base):
         Index("idx_requests_parent_message_hash", "parent_message_hash"),
         Index("idx_requests_conversation_id", "conversation_id"),
         Index("idx_requests_message_count", "message_count"),
-        # Pages and lists of conversations. Not total_tokens: no index has a column that every response
+        # Pages and lists of conversations. Without total_tokens: no index has a column that every response
         # updates, so that most of these updates are heap-only.
         Index(
             "idx_requests_conversation_listing",

@@ -7,8 +7,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.orm import DeclarativeBase
 
-# The names PostgreSQL itself gives to what is left unnamed, so that a database made by hand-written SQL
-# and one made from the models carry the same names.
+# The names that PostgreSQL chooses for unnamed objects, so that hand-written SQL and the models create the
+# same names.
 NAMING_CONVENTION = {
     "pk": "%(table_name)s_pkey",
     "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
@@ -28,10 +28,10 @@ class Base(AsyncAttrs, DeclarativeBase):
     type_annotation_map = {dict[str, Any]: Json}  # noqa: RUF012 - SQLAlchemy reads it as it is
 
     _in_repr: ClassVar[tuple[str, ...]]
-    """Columns that tell one row from another; never what a request or response holds."""
+    """Columns that identify a row; never the contents of a request or response."""
 
     def __repr__(self) -> str:
-        """Show key, domain and time, as far as they are loaded: logging a row reads no database."""
+        """Show the key, domain and time if they are loaded: logging a row never queries the database."""
         loaded = vars(self)
         shown = ", ".join(f"{name}={loaded[name]!r}" for name in self._in_repr if name in loaded)
         return f"{type(self).__name__}({shown})"

@@ -1,4 +1,4 @@
-"""conversation_metrics: what one translated message took."""
+"""conversation_metrics: the durations and settings of each translated message."""
 
 import uuid
 from datetime import datetime
@@ -10,7 +10,7 @@ from .base import Base
 
 
 class ConversationMetric(Base):
-    """One translated message; the translation service inserts a row for each."""
+    """A translated message; the translation service inserts a row for each."""
 
     __tablename__ = "conversation_metrics"
     _in_repr = ("id", "conversation_id", "created_at")

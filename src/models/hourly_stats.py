@@ -47,7 +47,7 @@ for _name, _comment in _COMMENTS.items():
     hourly_stats.c[_name].comment = _comment
 
 Index("idx_hourly_stats_hour_domain", hourly_stats.c.hour.desc(), hourly_stats.c.domain)
-# REFRESH ... CONCURRENTLY needs a unique index over whole rows of the view's key.
+# REFRESH ... CONCURRENTLY needs a unique index over all rows of the view.
 Index(
     "hourly_stats_hour_domain_model_key",
     hourly_stats.c.hour,
@@ -56,8 +56,8 @@ Index(
     unique=True,
 )
 
-# After the view and its indexes: comments, and the function that refreshes it. The function finds the view
-# of its own schema whatever search_path its caller has. (DDL formats its text: %% is one percent sign.)
+# After the view and its indexes: comments, and the function that refreshes it. The function uses the view of
+# its own schema, regardless of the caller's search_path. (DDL formats its text: %% is one percent sign.)
 _AFTER_CREATE = (
     "COMMENT ON MATERIALIZED VIEW hourly_stats IS"
     " 'Requests of the last 7 days by hour, domain and model, as of the last refresh_hourly_stats()'",

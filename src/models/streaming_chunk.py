@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StreamingChunk(Base):
-    """One piece of a streamed response; the proxy inserts them in batches, on conflict do nothing."""
+    """A piece of a streamed response. The proxy inserts pieces in batches, ON CONFLICT DO NOTHING."""
 
     __tablename__ = "streaming_chunks"
     _in_repr = ("id", "request_id", "chunk_index", "timestamp")
