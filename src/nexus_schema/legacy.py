@@ -1,11 +1,11 @@
 """Adoption of databases that existed before the chain: what differs, and how each difference is resolved.
 
 The first part is data: what revisions 000 to 006 create, and the other names and definitions that the same
-objects have in databases created by the hand-run scripts, by the proxy's first start or by the translation
-service. The second part compares a database with this data. ``adopt`` runs at the start of 000, in its
-transaction. It renames, widens, fills, tightens and adds until the database is what the revisions expect,
-or stops before any change with one line that names what it does not recognise. Objects that are not named
-here are unmanaged, and stay as they are.
+objects have in databases created by the manually run scripts, by the proxy's first start or by the
+translation service. The second part compares a database with this data. ``adopt`` runs at the start of 000,
+in its transaction. It renames, widens, fills, tightens and adds until the database is what the revisions
+expect, or stops before any change with one line that names what it does not recognise. Objects that are not
+named here are unmanaged, and stay as they are.
 
 The data is frozen like a revision: later revisions add their own objects themselves. Only the names of their
 indexes are here, so that an upgrade to head stops before its first revision if one of these names is taken.
