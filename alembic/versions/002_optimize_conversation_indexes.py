@@ -2,7 +2,8 @@
 
 What: two partial indexes of api_requests, over the requests that belong to a conversation.
 Why: idx_requests_conversation_detail alone serves the dashboards' lists, without access to the table.
-004 replaces idx_requests_conversation_timestamp with a better index; if that exists already, it is not built.
+004 replaces idx_requests_conversation_timestamp with a better index. If that one exists already, this
+revision does not build the old one.
 
 Revision ID: 002
 Revises: 001
