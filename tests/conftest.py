@@ -1,7 +1,7 @@
 """The server of the test suite, and databases cloned from templates.
 
-TEST_DATABASE_URL names another server (a superuser's URL). Otherwise the first test that needs a server
-starts an embedded one, for each worker of pytest-xdist its own; it ends with the worker, also after SIGTERM.
+TEST_DATABASE_URL names an existing server (the URL of a superuser). Without it, each pytest-xdist worker
+starts an embedded server at the first test that needs one. The server stops with its worker, also on SIGTERM.
 """
 
 import gc
@@ -24,26 +24,26 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pytest_postgresql.factories.noprocess import xdistify_dbname
 from pytest_postgresql.janitor import DatabaseJanitor
-from servers import OF_RUN, make_directory_of_run, remove_directory_of_run
+from servers import DIRECTORY_VARIABLE, make_run_directory, remove_run_directory
 from support import upgraded_to
 
 from nexus_schema.embedded import embedded_server
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # What a shell runs in the background ignores SIGINT, and so would the programs of the tests.
+    # A shell starts background commands with SIGINT ignored; the programs of the tests would inherit that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     os.environ.pop("DATABASE_URL", None)
-    if not hasattr(config, "workerinput"):  # the process that has the workers, or is the only one
-        config.add_cleanup(partial(remove_directory_of_run, make_directory_of_run()))
-    # Revisions are loaded by each command: they are compiled once, but not in the project's own folders.
+    if not hasattr(config, "workerinput"):  # the controller of the workers, or the only process
+        config.add_cleanup(partial(remove_run_directory, make_run_directory()))
+    # Each command loads the revisions: cache the compiled files, but outside of the project's folders.
     sys.dont_write_bytecode = False
     sys.pycache_prefix = str(config.cache.mkdir("pycache"))
 
 
 def pytest_collection_finish() -> None:
-    # What is imported stays: to look at it again and again takes time.
+    # Imported modules are never freed. Exclude them from garbage collection, which takes less time then.
     gc.freeze()
 
 
@@ -54,11 +54,11 @@ def server_url() -> Iterator[str]:
         yield os.environ["TEST_DATABASE_URL"]
         return
     with (
-        tempfile.TemporaryDirectory(dir=os.environ[OF_RUN], ignore_cleanup_errors=True) as path,
+        tempfile.TemporaryDirectory(dir=os.environ[DIRECTORY_VARIABLE], ignore_cleanup_errors=True) as path,
         embedded_server(Path(path) / "data") as url,
     ):
         with psycopg.connect(url, autocommit=True) as connection:
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # its data lives minutes
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # the data is temporary
                 connection.execute(f"ALTER SYSTEM SET {setting} = off")
             connection.execute("SELECT pg_reload_conf()")
         yield url
@@ -66,7 +66,7 @@ def server_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def shared_server(server_url: str) -> SimpleNamespace:
-    """Where the server is."""
+    """The host, port, user and password of the server."""
     given: dict[str, Any] = {**conninfo_to_dict(server_url)}
     return SimpleNamespace(
         host=given.get("host", "localhost"),
@@ -78,10 +78,11 @@ def shared_server(server_url: str) -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def clones(shared_server: SimpleNamespace) -> Iterator[Callable[[str], AbstractContextManager[Database]]]:
-    """Return what clones a database at a revision, "base" being an empty one, and connects in autocommit.
+    """Return a function that clones a database at a revision ("base" is empty) and connects in autocommit.
 
-    pytest-postgresql makes the template of a revision, at the first call for it. Its own clones cost three
-    times as much processor time, most of it in new connections, and there are a thousand.
+    pytest-postgresql creates the template of a revision at the first call for it. Its own clones would take
+    three times the processor time, mostly for new connections, and the suite makes a thousand clones.
+    """
     """
     place = {name: getattr(shared_server, name) for name in ("user", "host", "port", "password")}
     with ExitStack() as stack:
@@ -110,7 +111,7 @@ def clones(shared_server: SimpleNamespace) -> Iterator[Callable[[str], AbstractC
             if revision not in cloned:
                 stack.callback(drop, database)
                 cloned.add(revision)
-            # That of the test before; at its end the server would wait for its connections to be gone.
+            # Drop the clone of the previous test. At the end of that test, DROP would wait for connections.
             drop(database)
             by_files = sql.SQL("STRATEGY FILE_COPY" if admin.info.server_version >= 150_000 else "")
             create = sql.SQL("CREATE DATABASE {} TEMPLATE {} {}")
@@ -126,28 +127,28 @@ Clone = Callable[[str], AbstractContextManager[Database]]
 
 @pytest.fixture
 def empty(clones: Clone) -> Iterator[Database]:
-    """An autocommit connection to an empty database of the test's own."""
+    """An autocommit connection to an empty database for this test."""
     with clones("base") as connection:
         yield connection
 
 
 @pytest.fixture
 def head(clones: Clone) -> Iterator[Database]:
-    """An autocommit connection to a database at head, cloned for the test."""
+    """An autocommit connection to a database at head for this test."""
     with clones("head") as connection:
         yield connection
 
 
 @pytest.fixture
 def at_revision(clones: Clone) -> Iterator[Callable[[str], Database]]:
-    """Return what makes a database at a revision, as ``empty`` and ``head`` are."""
+    """Return a function that creates a database at a revision, as ``empty`` and ``head`` do."""
     with ExitStack() as stack:
         yield lambda revision: stack.enter_context(clones(revision))
 
 
 @pytest.fixture
 def role(empty: Database) -> Iterator[str]:
-    """A login role with a password and no rights of its own."""
+    """A login role with a password and no privileges."""
     name = f"nexus_test_{uuid.uuid4().hex[:12]}"
     empty.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{SECRET}'")
     yield name

@@ -1,4 +1,4 @@
-"""A copy of the project, whose models and revisions a test may change, and Alembic in it."""
+"""Alembic in a copy of the project: a test may change the models and revisions of the copy."""
 
 import subprocess
 from pathlib import Path
@@ -17,9 +17,9 @@ def _run(
 
 
 def alembic(project: Path, database: Database | None, *arguments: str, **environment: str) -> str:
-    """Run a command in the copy; returns what it said, and it has to succeed.
+    """Run a command in the copy, which must succeed; returns its output.
 
-    :param database: None for a command that needs none: there is no server at its URL.
+    :param database: None for a command that needs no database: its URL then names no server.
     """
     result = _run(project, database, *arguments, **environment)
     assert result.returncode == 0, result.stderr
@@ -27,7 +27,7 @@ def alembic(project: Path, database: Database | None, *arguments: str, **environ
 
 
 def alembic_error(project: Path, database: Database | None, *arguments: str) -> str:
-    """Run a command in the copy that has to fail with one line; returns that."""
+    """Run a command in the copy, which must fail with one line; returns that line."""
     result = _run(project, database, *arguments)
     assert result.returncode == 1, result.stderr
     [line] = [line for line in result.stderr.splitlines() if not line.startswith("INFO")]
@@ -35,13 +35,13 @@ def alembic_error(project: Path, database: Database | None, *arguments: str) -> 
 
 
 def new_file(project: Path, number: str = NEXT) -> Path:
-    """Return the file of a revision that was written."""
+    """Return the file of the revision with this number."""
     [file] = (project / "alembic" / "versions").glob(f"{number}_*.py")
     return file
 
 
 def change(project: Path, file: str, old: str, new: str) -> None:
-    """Change the models at one place."""
+    """Replace a text that occurs once in a file of the models."""
     path = project / "src" / "models" / file
     text = path.read_text()
     assert text.count(old) == 1

@@ -1,4 +1,4 @@
-"""Databases of tests: what they hold, whatever is in them; this knows nothing of the project."""
+"""Helpers for databases of any content: URLs, dumps, catalog, rows. Nothing here depends on the project."""
 
 import importlib.util
 import os
@@ -20,16 +20,16 @@ PROGRAMS_OF = {
     for major, directory in ((16, "pginstall"), (18, "pginstall18"))
 }
 PROGRAMS = PROGRAMS_OF[18]
-"""The newest pg_dump dumps every older server."""
+"""The newest version: its pg_dump can dump every older server."""
 
 SECRET = "hunter2-s3cret"
-"""A password, which may be in no output."""
+"""A password that must not appear in any output."""
 
 Database = psycopg.Connection[Any]
 
 
 def url_of(connection: Database, **parameters: str) -> str:
-    """Return the URL of a connection's database, with further libpq parameters."""
+    """Return the URL of a connection's database, with additional libpq parameters."""
     info = connection.info
     query = {"host": info.host, "port": str(info.port), **parameters}
     user = quote(info.user, safe="") + (f":{quote(info.password, safe='')}" if info.password else "")
@@ -61,7 +61,7 @@ def _run(
 def dump_schema(connection: Database, *arguments: str) -> str:
     """Return pg_dump --schema-only of a database, without Alembic's own table.
 
-    This pg_dump may be older than the server, and then writes bookkeeping that the server's own leaves out.
+    If this pg_dump is older than the server, it writes internal state that the server's own pg_dump omits.
     """
     result = _run(
         "pg_dump",
@@ -89,17 +89,17 @@ def run_sql_script(connection: Database, script: str) -> subprocess.CompletedPro
         "-f",
         "-",
         stdin=script,
-        PGOPTIONS="-c client_min_messages=warning",  # not: IF EXISTS has found nothing
+        PGOPTIONS="-c client_min_messages=warning",  # hides the notices of IF EXISTS
     )
 
 
 def wait_until_a_session_waits(connection: Database) -> None:
-    """Return when some session of the server waits for a lock."""
+    """Wait until a session of the server waits for a lock."""
     while connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
         time.sleep(0.05)
 
 
-# What makes a schema, in any order: relations, columns, constraints, indexes, comments, code, sequences.
+# The objects of a schema: relations, columns, constraints, indexes, views, functions, sequences, comments.
 CATALOG = """
 WITH ours AS (
     SELECT oid, relname, relkind FROM pg_class
@@ -134,7 +134,7 @@ FROM ours JOIN pg_depend ON objid = oid AND deptype = 'a' WHERE relkind = 'S'
 
 
 def catalog(connection: Database) -> dict[tuple[str, str], str]:
-    """Return everything that makes the schema, by kind and name; the order of columns is no part of it."""
+    """Return the definitions in the schema by kind and name. The order of columns does not matter."""
     return {(kind, name): definition for kind, name, definition in connection.execute(CATALOG)}
 
 
@@ -142,7 +142,7 @@ Content = dict[str, tuple[list[str], list[Any]]]
 
 
 def content(database: Database, like: Content | None = None) -> Content:
-    """Return every row of every table as text, in the columns that the tables have, or had in ``like``."""
+    """Return all rows of all tables as text, with the columns that the tables have, or had in ``like``."""
     found: Content = {}
     tables = database.execute(
         "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"

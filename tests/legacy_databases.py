@@ -1,4 +1,4 @@
-"""Databases as they are out there: what the hand-run scripts, the proxy and the translation service made."""
+"""Legacy databases, as the manual scripts, the proxy and the translation service created them."""
 
 import uuid
 from datetime import timedelta
@@ -7,7 +7,7 @@ from typing import Any
 from databases import Database
 from support import START, insert
 
-# The scripts and the proxy made this table alike.
+# The scripts and the proxy create the same table.
 STREAMING_CHUNKS = """
 CREATE TABLE streaming_chunks (
     id SERIAL PRIMARY KEY,
@@ -20,7 +20,7 @@ CREATE TABLE streaming_chunks (
     UNIQUE (request_id, chunk_index)
 );
 """
-# The scripts, after what remains of each when it had run.
+# The scripts, reduced to what each of them leaves in the database.
 SCRIPT_000 = """
 CREATE TABLE api_requests (
     request_id UUID PRIMARY KEY,
@@ -182,13 +182,13 @@ CREATE INDEX idx_requests_conversation_subtask
     ON api_requests(conversation_id, is_subtask, timestamp, request_id) WHERE conversation_id IS NOT NULL;
 CREATE INDEX idx_requests_request_id ON api_requests(request_id);
 """
-# The proxy's bootstrap of some days in June 2025.
+# The proxy's bootstrap for some days in June 2025.
 EARLY_BOOTSTRAP = BOOTSTRAP.replace(
     "CREATE INDEX idx_requests_timestamp ON api_requests(timestamp);",
     "CREATE INDEX idx_api_requests_timestamp ON api_requests(timestamp DESC);"
     " CREATE INDEX idx_api_requests_domain_timestamp ON api_requests(domain, timestamp DESC);",
 )
-# What the bootstrap of July 2025 and later has besides.
+# Additions of the bootstrap since July 2025.
 LATER_PROXY = """
 ALTER TABLE api_requests ADD system_hash VARCHAR(64),
     ADD parent_request_id UUID REFERENCES api_requests(request_id),
@@ -223,8 +223,8 @@ CREATE TABLE analysis_audit_log (
 );
 CREATE INDEX idx_audit_timestamp ON analysis_audit_log(timestamp);
 """
-# What the names of these have in common that the chain knows nothing of: it stays as it is.
-STAYING = ("idx_api_requests_domain_timestamp", "system_hash", "parent_request_i", "analys", "audit")
+# Parts of the names of the proxy's objects that the chain does not know. It leaves these objects unchanged.
+PROXY_ONLY = ("idx_api_requests_domain_timestamp", "system_hash", "parent_request_i", "analys", "audit")
 TRANSLATION_SERVICE = """
 CREATE TABLE IF NOT EXISTS conversation_metrics (
     id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -241,12 +241,12 @@ CREATE TABLE IF NOT EXISTS conversation_metrics (
 );
 CREATE INDEX IF NOT EXISTS idx_conversation_metrics_conversation ON conversation_metrics(conversation_id);
 """
-# Scripts 001 to 005 as an operator could run them: 002 needs total_tokens, and left nothing without it.
+# Scripts 001 to 005 as an operator could run them. Without total_tokens, 002 fails and leaves nothing.
 LATER_SCRIPTS = [SCRIPT_001, SCRIPT_002, SCRIPT_003, SCRIPT_004, SCRIPT_005]
 
 
 def scripts(last: int, *, by_hand: bool) -> list[str]:
-    """Return what the scripts 000 to ``last`` left, with or without total_tokens added before 002."""
+    """Return what the scripts 000 to ``last`` leave, with or without total_tokens added before 002."""
     ran = [SCRIPT_000 + SCRIPT_000_REST]
     for number, script in enumerate(LATER_SCRIPTS[:last], start=1):
         if number == 2 and not by_hand:
@@ -256,13 +256,13 @@ def scripts(last: int, *, by_hand: bool) -> list[str]:
 
 
 def bootstrap(then: int | None) -> list[str]:
-    """Return the proxy's bootstrap, and what the scripts 000 to ``then`` made of it."""
+    """Return the proxy's bootstrap, and what the scripts 000 to ``then`` add to it."""
     if then is None:
         return [BOOTSTRAP]
     return [BOOTSTRAP, SCRIPT_000_REST, *LATER_SCRIPTS[:then]]
 
 
-# Every kind of section 2 of the reference, by name.
+# Every kind in section 2 of the reference, by name.
 KINDS: dict[str, list[str]] = {
     **{f"scripts to 00{n}": scripts(n, by_hand=False) for n in range(6)},
     **{f"scripts to 00{n}, total_tokens by hand": scripts(n, by_hand=True) for n in range(2, 6)},
@@ -280,12 +280,12 @@ KINDS |= {
     },
 }
 
-# The translation service makes no difference to the rest: with one of the others it stands for all.
+# The translation service does not affect the other kinds: one combination with it represents all.
 DIFFERENT = [
     kind for kind in KINDS if "beside" not in kind or kind == "bootstrap, beside the translation service"
 ]
 
-OPERATORS_OWN = """
+UNMANAGED = """
 ALTER TABLE api_requests ADD COLUMN team text NOT NULL DEFAULT 'ours';
 COMMENT ON COLUMN api_requests.team IS 'kept';
 CREATE INDEX my_index ON api_requests (team, domain);
@@ -296,20 +296,20 @@ INSERT INTO invoices VALUES (1);
 """
 
 
-def staying(found: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
-    """Return what of a catalog is of an early or later proxy alone, and stays."""
-    return {key: text for key, text in found.items() if any(name in key[1] for name in STAYING)}
+def proxy_only(found: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """Return the entries of a catalog that only the proxy created and that the chain leaves unchanged."""
+    return {key: text for key, text in found.items() if any(name in key[1] for name in PROXY_ONLY)}
 
 
 def build(database: Database, made: list[str]) -> None:
-    """Make a legacy database and fill it with rows that use every column it has."""
+    """Create a legacy database and fill it with rows that use every column."""
     for statements in made:
         database.execute(statements)
     fill(database)
 
 
 def fill(database: Database) -> None:
-    """Insert rows with a value in every column, and others with none where that may be."""
+    """Insert rows with a value in every column, and rows with NULL where the column allows it."""
     tables = {
         row[0] for row in database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     }
@@ -346,7 +346,7 @@ def fill(database: Database) -> None:
 
 
 def value(name: str, kind: str, width: int | None, number: int) -> Any:
-    """Return a value for a column; the backfills find nothing left to do with these."""
+    """Return a value for a column that leaves nothing to do for the backfills."""
     if name == "parent_request_id":
         return uuid.UUID(int=number - 1) if number > 1 else None
     if name in {"request_id", "parent_task_request_id"}:

@@ -1,4 +1,4 @@
-"""Which tests the quick run leaves out."""
+"""Marks cases of a test as thorough: the quick run skips them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 
 def quick(cases: Mapping[str, Any] | Iterable[str], *names: str) -> list[Any]:
-    """Return parameters of a test: the cases of these names, or the first; the others are thorough."""
+    """Return the cases of a test as parameters: all except those named (or the first) are thorough."""
     given = cases if isinstance(cases, Mapping) else {case: case for case in cases}
     names = names or tuple(given)[:1]
     assert set(names) <= set(given)

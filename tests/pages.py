@@ -1,4 +1,4 @@
-"""The pages that people read, as tests read them: sections by heading, examples by language."""
+"""The documentation pages: sections by heading, examples by language."""
 
 import re
 import textwrap
@@ -6,15 +6,15 @@ from pathlib import Path
 
 from programs import ROOT
 
-OF_PLUGINS = {"alembic_drift.md", "alembic_online.md"}
-"""Pages of the plugins: their own tests run what they say."""
+PLUGIN_PAGES = {"alembic_drift.md", "alembic_online.md"}
+"""Pages of the plugins: the tests of the plugins run their examples."""
 
 PAGES = {
     str(file.relative_to(ROOT)): file
     for file in (
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
-        *sorted(file for file in (ROOT / "docs").glob("*.md") if file.name not in OF_PLUGINS),
+        *sorted(file for file in (ROOT / "docs").glob("*.md") if file.name not in PLUGIN_PAGES),
     )
 }
 
@@ -25,14 +25,14 @@ def page(name: str) -> str:
 
 
 def headings(text: str) -> list[tuple[int, int, str]]:
-    """Return the headings of a page: where they start, their level, their words."""
+    """Return the headings of a page: position, level, words."""
     blank = re.sub(r"^ *```.*?^ *```$", lambda code: " " * len(code[0]), text, flags=re.DOTALL | re.MULTILINE)
     found = re.finditer(r"^(#+) (.*)$", blank, re.MULTILINE)
     return [(heading.start(), len(heading[1]), heading[2]) for heading in found]
 
 
 def section(name: str, heading: str) -> str:
-    """Return what a page says under a heading, up to the next one of the same level or above."""
+    """Return the text under a heading, up to the next heading of the same or a higher level."""
     text = page(name)
     found = headings(text)
     [(start, level)] = [(start, level) for start, level, words in found if words == heading]
@@ -41,23 +41,23 @@ def section(name: str, heading: str) -> str:
 
 
 def examples(text: str, language: str) -> list[str]:
-    """Return the code blocks of a language, without the indentation of a list that they stand in."""
+    """Return the code blocks of a language, without the indentation of a list around them."""
     found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
     return [textwrap.dedent(code) for _, code in found]
 
 
 def cells(text: str) -> list[list[str]]:
-    """Return the rows of the tables of a text, without headings and the lines below them."""
+    """Return the rows of all tables in a text, with the header rows, without the separators below them."""
     rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row] for row in rows]
 
 
 def code(text: str) -> list[str]:
-    """Return what stands in backticks, outside of code blocks."""
+    """Return the texts in backticks, outside of code blocks."""
     return re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE))
 
 
 def anchors(file: Path) -> set[str]:
-    """Return the addresses of the headings of a page, as GitHub makes them."""
+    """Return the anchors of the headings of a page, as GitHub makes them."""
     words = [words for _, _, words in headings(file.read_text())]
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in words}

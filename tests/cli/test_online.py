@@ -1,4 +1,4 @@
-"""``alembic -x online``: interrupted, killed, in the way of others, and as a script."""
+"""``alembic -x online``: interrupted, killed, blocked by other sessions, and as a script."""
 
 import signal
 import sys
@@ -21,7 +21,7 @@ SESSIONS = (
 
 @contextmanager
 def snapshot(database: Database) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """Hold a snapshot, for which every concurrent index build waits; other statements do not."""
+    """Hold a snapshot. Concurrent index builds wait for it, other statements do not."""
     with psycopg.connect(url_of(database)) as other:
         other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         other.execute("SELECT count(*) FROM pg_class")
@@ -31,7 +31,7 @@ def snapshot(database: Database) -> Iterator[psycopg.Connection[tuple[object, ..
 
 @contextmanager
 def waiting_upgrade(database: Database, *options: str) -> Iterator[Fork]:
-    """Run an online upgrade until a statement of it waits for another session."""
+    """Run an online upgrade until one of its statements waits for another session."""
     process = Fork("alembic", "-x", "online", *options, "upgrade", "head", url=url_of(database))
     try:
         waiting = (
@@ -48,7 +48,7 @@ def waiting_upgrade(database: Database, *options: str) -> Iterator[Fork]:
 
 @pytest.fixture
 def filled(empty: Database) -> Database:
-    """A database at 001 with rows: 002 builds indexes while others write."""
+    """A database at 001 with rows; 002 builds indexes without blocking writes."""
     run_alembic("upgrade", "001", url=url_of(empty))
     insert(empty, "api_requests", timestamp=at(0), response_body=task_response("go"))
     insert(empty, "api_requests", timestamp=at(5), body=user_message("go"))
@@ -79,8 +79,8 @@ def test_interrupted(filled: Database, sent: signal.Signals, status: int) -> Non
 
 
 @pytest.mark.thorough
-def test_a_client_that_vanishes_leaves_no_statement_running(filled: Database) -> None:
-    """The index build would wait for the snapshot as long as that lasts; the server looks for its client."""
+def test_a_killed_client_leaves_no_statement_running(filled: Database) -> None:
+    """The index build waits for the snapshot, but the server detects that its client is gone."""
     with snapshot(filled):
         with waiting_upgrade(filled) as process:
             process.send_signal(signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_a_client_that_vanishes_leaves_no_statement_running(filled: Database) ->
     assert filled.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
 
 
-def test_it_gives_up_if_asked_to_and_says_who_is_in_the_way(filled: Database) -> None:
+def test_it_gives_up_after_lock_wait_and_names_the_blocking_session(filled: Database) -> None:
     with snapshot(filled) as other:
         result = alembic_program("-x", "online", "-x", "lock_wait=1", "upgrade", "head", url=url_of(filled))
         assert result.returncode == 1
@@ -136,7 +136,7 @@ def test_squawk_finds_nothing_in_its_script(tmp_path: Path) -> None:
     assert "require-concurrent-index-creation" in run_program(squawk, atomic).stdout
 
 
-def test_a_downgrade_that_counts_what_would_be_lost_needs_the_lock(head: Database) -> None:
+def test_a_downgrade_that_checks_for_data_loss_needs_the_lock(head: Database) -> None:
     result = alembic_program("-x", "online", "downgrade", "005", url=url_of(head))
     assert result.returncode == 1
     assert "without -x online" in result.stderr.splitlines()[-1]
@@ -151,7 +151,7 @@ CREATE TRIGGER refuses BEFORE UPDATE ON api_requests FOR EACH ROW EXECUTE FUNCTI
 
 
 @pytest.mark.thorough
-def test_work_tables_that_an_operator_has_dropped_are_made_again(filled: Database) -> None:
+def test_dropped_work_tables_are_recreated(filled: Database) -> None:
     filled.execute("UPDATE api_requests SET conversation_id = gen_random_uuid()")
     filled.execute(REFUSES)
     result = alembic_program("-x", "online", "upgrade", "head", url=url_of(filled))
@@ -165,9 +165,9 @@ def test_work_tables_that_an_operator_has_dropped_are_made_again(filled: Databas
     assert alembic_program("check", url=url_of(filled)).returncode == 0
 
 
-@pytest.mark.parametrize("options", [(), ("-x", "online")], ids=["as usual", "online"])
+@pytest.mark.parametrize("options", [(), ("-x", "online")], ids=["default", "online"])
 @pytest.mark.parametrize("name", ["nexus_schema_003_found", "nexus_schema_003_changes"])
-def test_an_operators_table_of_the_name_of_a_work_table_stays(
+def test_an_unmanaged_table_with_the_name_of_a_work_table_stays(
     filled: Database, name: str, options: tuple[str, ...]
 ) -> None:
     filled.execute(f"CREATE TABLE {name} AS SELECT 5 AS mine")

@@ -1,4 +1,4 @@
-"""The suite itself: it starts a server only for tests that need one, and leaves none behind."""
+"""The test suite itself: it starts servers only for tests that need one, and stops all of them."""
 
 import os
 import signal
@@ -37,13 +37,13 @@ def test_no_server_is_started_without_need(tmp_path: Path, arguments: list[str])
 
 
 def processes_with(mark: str) -> list[str]:
-    """Return the programs whose variables have something in them."""
+    """Return the programs of the processes with ``mark`` in their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if mark.encode() in (process / "environ").read_bytes():
                 found.append((process / "comm").read_text().strip())
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
     return found
 
@@ -55,8 +55,8 @@ def wait_until(mark: str, program: str, *, runs: bool) -> None:
         time.sleep(0.02)
 
 
-def test_a_command_gets_a_server() -> None:
-    """Of the programs given; it ends with the command, whose exit status is passed on."""
+def test_with_server() -> None:
+    """The server is of the given programs and stops with the command. The exit status is passed on."""
     code = """
 import os, psycopg
 with psycopg.connect(os.environ["TEST_DATABASE_URL"]) as connection:
@@ -71,15 +71,15 @@ raise SystemExit(3)"""
 
 
 @pytest.mark.thorough
-@pytest.mark.skipif("TEST_DATABASE_URL" in os.environ, reason="the server is another one")
+@pytest.mark.skipif("TEST_DATABASE_URL" in os.environ, reason="the suite uses an existing server")
 @pytest.mark.parametrize(("workers", "begun"), [("0", "postgres"), ("2", "initdb")])
 def test_sigterm_leaves_no_server_behind(tmp_path: Path, workers: str, begun: str) -> None:
-    """Neither one that serves, nor one that is only just made, while its worker is killed."""
+    """Neither a running server, nor one that a worker was just creating when it was killed."""
     mark = uuid.uuid4().hex
     with subprocess.Popen(
         [
             *(sys.executable, "-m", "pytest", "-n", workers, "tests/migrations/test_legacy_databases.py"),
-            # pytest's own place would be shut to the servers' user of other tests meanwhile.
+            # pytest's default would become inaccessible to the servers' user of other tests.
             f"--basetemp={tmp_path / 'own'}",
         ],
         cwd=ROOT,
@@ -90,5 +90,5 @@ def test_sigterm_leaves_no_server_behind(tmp_path: Path, workers: str, begun: st
         suite.send_signal(signal.SIGTERM)
         assert suite.wait(60) != 0
     wait_until(mark, "postgres", runs=False)
-    time.sleep(1)  # what one that is killed had begun would come up by now
+    time.sleep(1)  # a server that a killed worker had begun to start would be running by now
     wait_until(mark, "postgres", runs=False)

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from databases import Database, catalog, url_of
-from legacy_databases import EARLY_BOOTSTRAP, build, staying
+from legacy_databases import EARLY_BOOTSTRAP, build, proxy_only
 from marks import quick
 from runtime import killed
 from sqlalchemy import Connection
@@ -105,7 +105,7 @@ def test_it_is_replaced_without_a_gap(
     empty: Database, new: dict[tuple[str, str], str], state: str, online: bool
 ) -> None:
     build(empty, [EARLY_BOOTSTRAP, *state.split(";")])
-    wanted = new | staying(catalog(empty))
+    wanted = new | proxy_only(catalog(empty))
     ((named, serving),) = empty.execute(SERVING).fetchall()
     watch = upgraded(url_of(empty), online=online)
     assert catalog(empty) == wanted
@@ -122,7 +122,7 @@ def test_killed_anywhere_it_is_replaced_by_the_next_run(
     def replace(kill: int | None) -> list[str]:
         empty.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         build(empty, [EARLY_BOOTSTRAP, *STATES["the new one is half built"].split(";")])
-        wanted = new | staying(catalog(empty))
+        wanted = new | proxy_only(catalog(empty))
         watch = upgraded(url_of(empty), online=True, kill=kill)
         assert catalog(empty) == wanted, f"after the end of the server process at write {kill}"
         assert set(watch.found) == {(True, True)}, f"after the end of the server process at write {kill}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from databases import Content, Database, catalog, content, url_of
-from legacy_databases import DIFFERENT, KINDS, build, staying
+from legacy_databases import DIFFERENT, KINDS, build, proxy_only
 from marks import quick
 from migrations.fitting import BOTH, TASK, TEXTS, WAYS, migrate, store, stored
 from runtime import killed
@@ -60,7 +60,7 @@ TURNS = {
 @pytest.mark.parametrize(("kind", "x"), quick(TURNS, "bootstrap, atomic", "bootstrap, online"))
 def test_up_down_up(empty: Database, new: dict[str, Catalog], kind: str, x: dict[str, str]) -> None:
     build(empty, KINDS[kind])
-    mine = staying(catalog(empty))
+    mine = proxy_only(catalog(empty))
     run_alembic("upgrade", "006", url=url_of(empty))
     request = insert(empty, "api_requests", task_tool_invocation=ONE_FORM)
     before = content(empty)

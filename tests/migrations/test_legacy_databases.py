@@ -23,16 +23,16 @@ from legacy_databases import (
     BOOTSTRAP,
     DIFFERENT,
     KINDS,
-    OPERATORS_OWN,
+    PROXY_ONLY,
     SCRIPT_000,
     SCRIPT_000_REST,
-    STAYING,
     STREAMING_CHUNKS,
     TRANSLATION_SERVICE,
+    UNMANAGED,
     bootstrap,
     build,
+    proxy_only,
     scripts,
-    staying,
 )
 from marks import quick
 from programs import alembic_program
@@ -70,7 +70,7 @@ def with_filled_headers(before: Content) -> Content:
 @pytest.mark.parametrize("kind", quick([*KINDS], *DIFFERENT))
 def test_it_ends_as_a_new_database(empty: Database, new: dict[tuple[str, str], str], kind: str) -> None:
     build(empty, KINDS[kind])
-    before, wanted = content(empty), new | staying(catalog(empty))
+    before, wanted = content(empty), new | proxy_only(catalog(empty))
     url = url_of(empty)
     run_alembic("upgrade", "head", url=url)
     assert catalog(empty) == wanted
@@ -147,7 +147,7 @@ def test_the_data_of_the_comparison_is_what_the_chain_makes(
 )
 def test_the_operators_own_objects_stay(empty: Database, new: dict[tuple[str, str], str], kind: str) -> None:
     build(empty, KINDS[kind])
-    own = OPERATORS_OWN if "translation" not in kind else "CREATE TABLE invoices (id int PRIMARY KEY)"
+    own = UNMANAGED if "translation" not in kind else "CREATE TABLE invoices (id int PRIMARY KEY)"
     empty.execute(own)
     mine = {key: value for key, value in catalog(empty).items() if any(name in key[1] for name in OWN_NAMES)}
     assert mine
@@ -176,7 +176,7 @@ def test_what_is_of_a_later_proxy_stays_and_works(empty: Database) -> None:
     later = {
         text
         for text in before
-        if any(name in text for name in STAYING) and "TABLE public.api_requests (" not in text
+        if any(name in text for name in PROXY_ONLY) and "TABLE public.api_requests (" not in text
     }
     assert len(later) > 15
     assert later <= after

@@ -33,7 +33,7 @@ def test_it_maps_each_domain_to_its_account(tmp_path: Path) -> None:
         (b"[accounts]\none = ['a']\ntwo = ['a']", 'domain "a" is under two accounts, "one" and "two"'),
     ],
 )
-def test_what_is_refused(tmp_path: Path, content: bytes | None, reason: str) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, content: bytes | None, reason: str) -> None:
     file = tmp_path / "accounts.toml"
     if content is not None:
         file.write_bytes(content)

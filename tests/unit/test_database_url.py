@@ -1,4 +1,4 @@
-"""Which database DATABASE_URL names, and what is refused."""
+"""Which database DATABASE_URL names, and which values are refused."""
 
 import pytest
 from sqlalchemy import create_engine
@@ -8,7 +8,7 @@ from nexus_schema.errors import SchemaError
 
 
 def connect_arguments(value: str) -> dict[str, object]:
-    """Return what psycopg.connect would be given."""
+    """Return the arguments that psycopg.connect receives."""
     engine = create_engine(parse_url(value))
     arguments = dict(engine.dialect.create_connect_args(engine.url)[1])
     del arguments["context"]  # SQLAlchemy's own
@@ -64,7 +64,7 @@ def test_parameters_of_libpq(value: str, expected: dict[str, str]) -> None:
         ("postgresql://h/d?sslpassword=secret", "sslpassword"),
     ],
 )
-def test_what_is_refused_never_shows_the_password(value: str, reason: str) -> None:
+def test_errors_never_show_the_password(value: str, reason: str) -> None:
     with pytest.raises(SchemaError, match=reason) as caught:
         parse_url(value)
     assert "secret" not in str(caught.value)

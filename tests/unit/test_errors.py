@@ -1,4 +1,4 @@
-"""One line for what can go wrong, where no server is needed to see it."""
+"""Errors in one line, as far as they need no server."""
 
 import sqlalchemy as sa
 from sqlalchemy.exc import CompileError
@@ -6,7 +6,7 @@ from sqlalchemy.exc import CompileError
 from nexus_schema.errors import user_message
 
 
-def test_what_cannot_be_compiled() -> None:
+def test_a_value_that_cannot_be_compiled() -> None:
     try:
         sa.insert(sa.table("t", sa.column("a"))).values(a=object()).compile(
             compile_kwargs={"literal_binds": True}

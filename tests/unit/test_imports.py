@@ -1,4 +1,4 @@
-"""What importing the packages loads, and by which names the models are known."""
+"""What importing the packages loads, and under which names the models can be imported."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def run(code: str) -> str:
-    """Run code in a Python that has imported nothing yet."""
+    """Run code in a new Python process."""
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return result.stdout
 
@@ -45,13 +45,13 @@ def test_both_names_of_the_models_are_one_package(first: str) -> None:
     assert run(code) == "nexus_schema.models.api_request\n"
 
 
-def test_a_name_that_is_not_there() -> None:
+def test_attributes() -> None:
     code = "import nexus_schema; print(hasattr(nexus_schema, 'nothing'), hasattr(nexus_schema, 'Outcome'))"
     assert run(code) == "False True\n"
 
 
 def test_the_former_name_of_online_operations() -> None:
-    """Revisions of others import it, and revisions are frozen."""
+    """Revisions of other projects import it, and revisions do not change."""
     code = """if True:
         import warnings
         with warnings.catch_warnings(record=True) as said:
@@ -65,7 +65,7 @@ def test_the_former_name_of_online_operations() -> None:
 
 
 def test_the_former_name_of_autogenerate() -> None:
-    """An env.py of others imports it, and revisions use its operations."""
+    """The env.py of another project imports it, and revisions use its operations."""
     code = """if True:
         import warnings
         with warnings.catch_warnings(record=True) as said:
@@ -79,17 +79,17 @@ def test_the_former_name_of_autogenerate() -> None:
 
 
 def imported(file: Path) -> set[str]:
-    """Return the modules that a file imports, wherever it does."""
+    """Return the modules that a file imports, anywhere in it."""
     nodes = [*ast.walk(ast.parse(file.read_text()))]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     return names | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
 
 
-def test_the_tests_of_a_plugin_could_leave_the_repository() -> None:
-    """Neither they nor what they import know of this project; import-linter sees to the plugin itself."""
+def test_the_tests_of_a_plugin_are_independent_of_the_project() -> None:
+    """Neither they nor their helpers import this project. import-linter checks the plugin itself."""
     files = [*(TESTS / "online").glob("*.py")]
     assert len(files) > 10
-    for file in files:  # grows
+    for file in files:  # the loop appends the helpers
         names = imported(file)
         assert not [name for name in names if name.partition(".")[0] in {"nexus_schema", "models"}], file
         files += [own for name in names if (own := TESTS / f"{name}.py").exists() and own not in files]

@@ -1,4 +1,4 @@
-"""The revision files: named by number, in one line, self-contained, explained."""
+"""The revision files: named by number, in one chain, self-contained, documented."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ SHARED = {
 }
 
 
-def test_they_form_one_line() -> None:
+def test_they_form_one_chain() -> None:
     script = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
     assert [revision.revision for revision in script.walk_revisions()] == REVISIONS[::-1]
     assert [f"{number:03d}" for number in range(len(FILES))] == REVISIONS
@@ -47,6 +47,6 @@ class TestEachFile:
         assert "TODO" not in docstring
         down = re.search(r"^down_revision: .*None = (.*)$", file.read_text(), re.MULTILINE)
         assert down is not None
-        revised = ", ".join(re.findall(r'"(\w+)"', down[1]))  # several, if branches were joined
+        revised = ", ".join(re.findall(r'"(\w+)"', down[1]))  # several after a merge
         assert re.search(rf"^Revision ID: {file.name[:3]}$", docstring, re.MULTILINE)
         assert re.search(rf"^Revises: ?{revised}$", docstring, re.MULTILINE)

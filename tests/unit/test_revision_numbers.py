@@ -1,4 +1,4 @@
-"""Two files of one revision number: the line says which, which is the later one, and what to do."""
+"""Two files with the same revision number: the error names both, the later one, and the solution."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def write(versions: Path, name: str, date: str, down: str = '"000"') -> None:
         ("2026-01-02", "", "the later one"),
     ],
 )
-def test_the_later_one_is_to_get_the_next_number(tmp_path: Path, first: str, second: str, later: str) -> None:
+def test_the_later_one_gets_the_next_number(tmp_path: Path, first: str, second: str, later: str) -> None:
     versions = tmp_path / "versions"
     versions.mkdir()
     write(versions, "000_base.py", "2026-01-01", "None")
@@ -51,7 +51,7 @@ def test_the_later_one_is_to_get_the_next_number(tmp_path: Path, first: str, sec
         ("2026-01-03", "give 003_x.py, the later one, the number 004 in its file name"),
     ],
 )
-def test_one_of_them_is_a_merge(tmp_path: Path, of_merge: str, expected: str) -> None:
+def test_one_of_two_files_is_a_merge(tmp_path: Path, of_merge: str, expected: str) -> None:
     versions = tmp_path / "versions"
     versions.mkdir()
     write(versions, "003_merge.py", of_merge, '("001", "002")')
