@@ -1,4 +1,4 @@
-"""Runs the commands of a page in their order, as a reader would type them."""
+"""Runs the commands of a page in order, as a reader would type them."""
 
 import os
 import re
@@ -13,10 +13,10 @@ from programs import ROOT, alembic_program, python_program
 
 
 class Shell:
-    """What a shell remembers between commands: variables, and the directory.
+    """A shell: it keeps variables and the directory between commands.
 
-    ``alembic`` and ``python -m`` are forked from a process that has imported what takes time; all else is
-    run by bash, which finds the programs of PostgreSQL.
+    ``alembic`` and ``python -m`` are forked from a process that has done the slow imports. bash runs all
+    other commands, and finds the programs of PostgreSQL.
     """
 
     def __init__(self, database: Database, cwd: Path = ROOT, **variables: str) -> None:
@@ -60,7 +60,7 @@ class Shell:
 
 
 def command_lines(text: str) -> Iterator[str]:
-    """Yield the command lines of the sh blocks of a text; what follows two spaces and a # is a comment."""
+    """Yield the command lines of the sh blocks of a text. Two spaces and a # begin a comment."""
     for block in examples(text, "sh"):
         for line in re.sub(r"\\\n *", "", block).splitlines():
             if command := line.partition("  #")[0].strip():

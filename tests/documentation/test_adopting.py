@@ -1,4 +1,4 @@
-"""docs/adopting.md is true: its commands, its log, and its SQL that shows that nothing was lost."""
+"""docs/adopting.md is correct: its commands, its log, and the SQL that proves that nothing was lost."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ PAGE = page("docs/adopting.md")
 
 @pytest.fixture
 def copy_dropped(empty: Database) -> Iterator[None]:
-    """The page makes a database by the name of "copy"."""
+    """The page creates a database named "copy"."""
     empty.execute("DROP DATABASE IF EXISTS copy WITH (FORCE)")
     yield
     empty.execute("DROP DATABASE IF EXISTS copy WITH (FORCE)")

@@ -1,11 +1,11 @@
-"""The Python of the README and of docs/applications.md runs."""
+"""The Python examples of the README and of docs/applications.md run."""
 
 from databases import Database, url_of
 from pages import examples, page
 from programs import python_program
 from support import insert
 
-# What defines a server is started and stopped as uvicorn would.
+# An example with a server is started and stopped as uvicorn would do it.
 RUN = """if True:
     import asyncio, sys
     for number, code in enumerate({blocks!r}):

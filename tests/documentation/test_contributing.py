@@ -17,7 +17,7 @@ WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(
 
 
 def nox(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run nox as in an active environment."""
+    """Run nox as in an activated environment."""
     path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
     program = [sys.executable, "-m", "nox", *arguments]
     variables = os.environ | {"PATH": path}
@@ -42,7 +42,7 @@ def test_the_first_command_is_that_of_the_readme() -> None:
 
 
 def test_the_sessions_run_pytest() -> None:
-    """As the README's second command does, and CI."""
+    """As the README's second command and CI do."""
     run = nox("-s", "test", "thorough", "--", "--version")
     assert run.returncode == 0, run.stderr
     assert "nox > pytest --version\n" in run.stderr
@@ -56,7 +56,7 @@ def test_the_hooks_run_the_checks() -> None:
 
 
 def commands(job: dict[str, Any]) -> list[str]:
-    """Return what a job runs, for each value of its matrix."""
+    """Return the commands of a job for each value of its matrix."""
     [(name, values)] = job["strategy"]["matrix"].items()
     lines = [step["run"] for step in job["steps"] if "run" in step]
     return [

@@ -1,8 +1,8 @@
-"""The diagram of the README and the tables of docs/schema.md are what the models say.
+"""The diagram of the README and the tables of docs/schema.md agree with the models.
 
-The diagram and the tables of columns are made from them:
+The diagram and the tables of columns are generated from the models. This command writes them:
 
-``WRITE_PAGES=1 pytest -n 0 tests/documentation/test_generated.py`` writes them again.
+``WRITE_PAGES=1 pytest -n 0 tests/documentation/test_generated.py``
 """
 
 import os
@@ -103,7 +103,7 @@ def table(columns: list[Column]) -> Iterator[str]:
 
 
 def generated(database: Database) -> dict[tuple[str, str], str]:
-    """Return what is made from the models, by page and mark."""
+    """Return the generated texts by page and mark."""
     columns = [Column(*row) for row in database.execute(COLUMNS)]
     relations = [tuple(row) for row in database.execute(RELATIONS)]
     found = {("README.md", "diagram"): "\n".join(diagram(columns, relations))}
@@ -115,14 +115,14 @@ def generated(database: Database) -> dict[tuple[str, str], str]:
 
 @pytest.fixture
 def made(empty: Database) -> Database:
-    """A database that the models made."""
+    """A database created from the models."""
     engine = create_engine(parse_url(url_of(empty)))
     Base.metadata.create_all(engine)
     engine.dispose()
     return empty
 
 
-def test_they_are_what_the_models_say(made: Database) -> None:
+def test_the_pages_agree_with_the_models(made: Database) -> None:
     stale: list[str] = []
     for (name, mark), text in generated(made).items():
         start = f"<!-- {mark}: made from the models -->\n"
@@ -136,12 +136,12 @@ def test_they_are_what_the_models_say(made: Database) -> None:
         else:
             stale.append(f"{name}: {mark}")
     assert not stale, (
-        "made from other models; write them again: WRITE_PAGES=1 pytest -n 0"
+        "generated from other models; update them: WRITE_PAGES=1 pytest -n 0"
         " tests/documentation/test_generated.py"
     )
 
 
-def test_the_table_of_indexes_is_what_the_models_say(made: Database) -> None:
+def test_the_table_of_indexes_agrees_with_the_models(made: Database) -> None:
     said = {}
     for name, on, serves in cells(section("docs/schema.md", "Indexes"))[1:]:
         columns, _, where = on.partition("; ")

@@ -1,4 +1,4 @@
-"""docs/growing.md is true: its SQL and its commands."""
+"""docs/growing.md is correct: its SQL and its commands."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ def test_old_requests_are_deleted(head: Database) -> None:
     assert head.execute("SELECT count(*) FROM streaming_chunks").fetchone() == (2,)
 
 
-def test_what_partitions_do_to_keys(head: Database) -> None:
+def test_its_script_for_partitions(head: Database) -> None:
     [script] = examples(section(PAGE, "Partition by time"), "sql")
     failed = 0
     for part in script.split("\n\n"):

@@ -1,4 +1,4 @@
-"""docs/online.md is true: its commands and its plan."""
+"""docs/online.md is correct: its commands and its plan."""
 
 from databases import Database, run_sql_script, url_of
 from documentation.shell import Shell, command_lines
@@ -11,7 +11,7 @@ PAGE = page("docs/online.md")
 def test_its_commands_and_its_plan(head: Database) -> None:
     run_alembic("downgrade", "006", url=url_of(head))
     shell = Shell(head)
-    # That without a limit is run by the test of docs/operating.md.
+    # The test of docs/operating.md runs the command without a limit.
     plan, without_limit, with_limit = command_lines(section("README.md", "Upgrade a live database"))
     assert [plan, without_limit] == [*command_lines(PAGE)]
     assert examples(PAGE, "text")[0] in shell.run(plan).stdout

@@ -1,4 +1,4 @@
-"""docs/operating.md and docs/troubleshooting.md are true: commands, options, what errors say."""
+"""docs/operating.md and docs/troubleshooting.md are correct: commands, options, errors."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ OPERATING, TROUBLESHOOTING = "docs/operating.md", "docs/troubleshooting.md"
 
 
 def test_its_commands(head: Database) -> None:
-    """In their order, on a database at head."""
+    """In order, on a database at head."""
     shell = Shell(head)
     rows = cells(section(OPERATING, "Commands"))[1:]
     said = {command.strip("`"): shell.run(command.strip("`")) for command, _ in rows}
@@ -63,7 +63,7 @@ def test_every_option_is_in_it() -> None:
 
 
 def texts() -> Iterator[str]:
-    """Yield the texts in our sources, and Alembic's sources as they are."""
+    """Yield the string literals of our sources, and the full text of Alembic's sources."""
     for file in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

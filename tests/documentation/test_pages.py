@@ -1,4 +1,4 @@
-"""Every page: its links lead somewhere, its commands and places exist, its examples are run by a test."""
+"""Every page: its links work, its commands and paths exist, and a test runs its examples."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ from pages import PAGES, anchors, cells, code, page, section
 from programs import ROOT
 
 MADE = {"alembic/versions/008_add_request_region.py", "src/models/daily_metrics.py"}
-"""What the reader makes by following docs/revisions.md."""
+"""Files that the reader creates when following docs/revisions.md."""
 
 EXAMPLES = {
     "README.md": {"mermaid": 1, "py": 1, "python": 1, "sh": 5, "text": 1},
@@ -27,11 +27,11 @@ EXAMPLES = {
     "docs/schema.md": {"sql": 1},
     "docs/troubleshooting.md": {"sh": 1},
 }
-"""How many examples each page has. A new one needs a test that runs it from the text."""
+"""The number of examples in each page. A new example needs a test that runs it from the text."""
 
 
 def test_every_example_has_a_test() -> None:
-    """Of the folder of this test, or where benchmarks, wheel and embedded server are tested."""
+    """In this folder, or where benchmarks, wheel and embedded server are tested."""
     found = {
         name: dict(Counter(re.findall(r"^ *```(\w+)$", file.read_text(), re.MULTILINE)))
         for name, file in PAGES.items()
@@ -40,7 +40,7 @@ def test_every_example_has_a_test() -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_its_links_lead_somewhere(name: str) -> None:
+def test_its_links_work(name: str) -> None:
     file = PAGES[name]
     for target in re.findall(r"\]\(([^)]+)\)", file.read_text()):
         path, _, heading = target.partition("#")
@@ -52,7 +52,7 @@ def test_its_links_lead_somewhere(name: str) -> None:
 
 
 def named_commands(name: str) -> Iterator[str]:
-    """Yield the commands of Alembic that a page names, in a sentence or a block."""
+    """Yield the commands of Alembic that a page names, in its text or its examples."""
     for line in [*code(page(name)), *command_lines(page(name))]:
         found = re.search(r"(?:^|&& )(?:alembic|python -m nexus_schema) (.*)$", line)
         if found is not None and "NAME=VALUE" not in line:
@@ -64,7 +64,7 @@ def test_the_commands_it_names_exist(name: str) -> None:
     parser = CommandLine().parser
     for line in named_commands(name):
         words = re.findall(r"'[^']*'|\S+", line)
-        if words[-1] in {"upgrade", "downgrade", "merge", "stamp", "-m"}:  # a sentence leaves the rest out
+        if words[-1] in {"upgrade", "downgrade", "merge", "stamp", "-m"}:  # the text can omit the arguments
             words.append("x")
         options = parser.parse_args(words)
         for option in options.x or ():
@@ -73,14 +73,14 @@ def test_the_commands_it_names_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_places_it_names_exist(name: str) -> None:
+def test_the_paths_it_names_exist(name: str) -> None:
     for place in code(page(name)):
         if re.match(r"(src|tests|docs|alembic|benchmarks|examples|\.ci|\.github)/\S*$", place):
             assert (ROOT / place).exists() or place in MADE, place
 
 
-def test_the_layout_is_whole() -> None:
-    """Each module of the product is in the table."""
+def test_the_layout_is_complete() -> None:
+    """The table has each module of nexus_schema."""
     named: set[str] = set()
     for places, _ in cells(section("CONTRIBUTING.md", "Layout"))[1:]:
         folder = ""

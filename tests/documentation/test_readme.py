@@ -1,4 +1,4 @@
-"""The README is true: its commands, and its lines for the plugins. Other tests here run the rest."""
+"""The README is correct: its commands, and its lines for the plugins. Other tests here cover the rest."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_its_two_commands_are_those_of_ci() -> None:
 
 
 def test_its_commands_for_a_server_are_those_of_operating() -> None:
-    """Which are run."""
+    """The test of docs/operating.md runs them."""
     connect = [*command_lines(section("docs/operating.md", "Connect"))]
     table = [command for row in cells(section("docs/operating.md", "Commands")) for command in code(row[0])]
     commands = [*command_lines(section(README, "A server of your own"))]
@@ -41,7 +41,7 @@ def test_its_commands_for_a_server_are_those_of_operating() -> None:
 
 
 def test_its_lines_for_the_plugins_work(empty: Database, tmp_path: Path) -> None:
-    """As the env.py of any project has them."""
+    """In the env.py of any project."""
     [block] = examples(section(README, "Two plugins for other projects"), "py")
     (tmp_path / "versions").mkdir()
     config = Config()

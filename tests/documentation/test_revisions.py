@@ -1,4 +1,4 @@
-"""docs/revisions.md and docs/autogenerate.md are true: each change of the models, and its revision."""
+"""docs/revisions.md and docs/autogenerate.md are correct: each change of the models and its revision."""
 
 import inspect
 import re
@@ -41,7 +41,7 @@ down_revision: str | None = "{before}"
 
 
 def apply_diff(project: Path, diff: str) -> None:
-    """Change a file of a copy of the project; lines of another place follow a line of dots."""
+    """Apply a diff to a file of a copy of the project; a line with … separates two places of the file."""
     name, *lines = diff.splitlines()
     path = project / name.removeprefix("--- ")
     for hunk in "\n".join(lines).split("\n…\n"):
@@ -111,7 +111,7 @@ def test_its_changes(head: Database, project: Path) -> None:
 
 
 def test_its_reference() -> None:
-    """The functions and their parameters."""
+    """It has the functions with their parameters."""
     found = [words.strip("`") for _, level, words in headings(page(PAGE)) if level == 3]
     assert len(found) >= 5
     for call in found:

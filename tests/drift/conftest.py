@@ -1,4 +1,4 @@
-"""What the tests of autogenerate share."""
+"""Fixtures of the tests of autogenerate."""
 
 import importlib
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from databases import Database
-from drift.circle import Project, schema_of
+from drift.round_trip import Project, schema_of
 from drift.stock import Stock
 
 import nexus_schema.models
@@ -23,7 +23,7 @@ def project(head: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(scope="session")
 def schema_at_head(clones: Callable[[str], AbstractContextManager[Database]]) -> list[str]:
-    """The schema of a database at head, at which check is clean."""
+    """The schema of a database at head, where check is clean."""
     with clones("head") as database:
         return schema_of(database)
 
@@ -36,7 +36,7 @@ def stock(empty: Database, tmp_path: Path) -> Stock:
 
 @pytest.fixture
 def copy(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The models, loaded anew, in the place of the others: the tables by their names, and .metadata."""
+    """A new import of the models that replaces the loaded one: the tables by name, and .metadata."""
     monkeypatch.setattr(nexus_schema, "models", nexus_schema.models)
     for name in [name for name in sys.modules if name.startswith("nexus_schema.models")]:
         monkeypatch.delitem(sys.modules, name)

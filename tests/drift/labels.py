@@ -1,4 +1,4 @@
-"""Changes of the labels of an enumerated type k, which the column v of a table t has."""
+"""Changes of the labels of an enumerated type k: the type of the column v of a table t."""
 
 from typing import Any
 

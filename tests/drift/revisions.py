@@ -1,4 +1,4 @@
-"""Projects of a few revisions, and names for what they make."""
+"""Projects of a few revisions, and keys of objects by name."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql
 
 
 def chain(folder: Path, *sources: str) -> ScriptDirectory:
-    """Return a project of revisions; a source is a module, or the body of its upgrade()."""
+    """Return a project with these revisions. A source is a module, or the body of its upgrade()."""
     (folder / "versions").mkdir()
     for number, source in enumerate(sources):
         if "def upgrade" not in source:
@@ -36,12 +36,12 @@ _KEY = re.compile(r"(materialized view|[a-z]+) (?:([^.]+)\.)?(.+)")
 
 
 def keys(names: str) -> list[Key]:
-    """Return the keys of names, separated by semicolons: ``column t.c; index t.i; function f(a text)``."""
+    """Return the keys of names separated by semicolons: ``column t.c; index t.i; function f(a text)``."""
     found = [_KEY.fullmatch(name) for name in names.split("; ") if name]
     return [Key(*match.groups()) for match in found if match is not None]
 
 
 def assert_managed(managed: Managed, there: str, others: str) -> None:
-    """See that some objects are managed, and others are not."""
+    """Assert that some objects are managed and others are not."""
     assert [str(key) for key in keys(there) if key not in managed] == []
     assert [str(key) for key in keys(others) if key in managed] == []

@@ -1,4 +1,4 @@
-"""What the tests put into a project of Alembic's own template."""
+"""Texts that the tests add to a project of Alembic's own template."""
 
 MODELS = """
 import sqlalchemy as sa
@@ -6,7 +6,7 @@ from sqlalchemy.dialects import postgresql as pg
 metadata = sa.MetaData()
 """
 
-REVISION = '''"""By hand."""
+REVISION = '''"""Manual."""
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql as pg
@@ -17,7 +17,7 @@ def downgrade():
     pass
 '''
 
-# What the tests put into env.py: the plugin, and in some cases what they are about.
+# Replacements in env.py: they add the plugin and the code of a case.
 ENV = {
     "target_metadata = None\n": """
 import runpy
@@ -26,13 +26,13 @@ options = {"target_metadata": target_metadata}
 options["autogenerate_plugins"] = ["alembic.autogenerate.*", "alembic_drift"]
 exec(config.attributes["env"])
 """,
-    # SQLAlchemy compiles the queries of reflection once, not in each command.
+    # One engine for all commands compiles the queries of reflection once.
     "connectable = ": 'connectable = config.attributes["engine"] or ',
     "        target_metadata=target_metadata,\n": "        **options,\n",
     "connection=connection, target_metadata=target_metadata": "connection=connection, **options",
 }
 
-# What a project does that wants revisions that can run again after a failure.
+# env.py of a project with revisions that can be repeated after a failure.
 IDEMPOTENT = """
 from alembic.autogenerate.rewriter import Rewriter
 from alembic.operations import ops

@@ -1,4 +1,4 @@
-"""What the server cannot make of the models: the object is named, and all else is compared."""
+"""Models that the server cannot create in part: the object is named, and the rest is compared."""
 
 import re
 
@@ -7,7 +7,7 @@ from drift.stock import Case, Stock, params
 
 _T = 'sa.Table("t", metadata, sa.Column("a", sa.Integer))\n'
 _MADE = "op.execute('CREATE TABLE t (a int)')"
-# The difference that is found all the same.
+# A difference that must be found nevertheless.
 _ELSE = 'sa.Table("other", metadata, sa.Column("a", sa.Integer), sa.Column("b", sa.Integer))\n'
 _MADE_ELSE = "op.execute('CREATE TABLE other (a int)')"
 
@@ -63,10 +63,10 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("models", "named", "why", "expected"), params(BROKEN))
-def test_what_cannot_be_made_is_named(
+def test_an_object_that_cannot_be_created_is_named(
     stock: Stock, models: str, named: str, why: str, expected: list[str]
 ) -> None:
-    """In a line of its own; check is not clean, even where nothing else differs."""
+    """On a line of its own. check is not clean, even if nothing else differs."""
     stock.write_models(models + "\n" + _ELSE)
     for revision in (_MADE, _MADE_ELSE):
         stock.write_revision(revision)
@@ -77,7 +77,7 @@ def test_what_cannot_be_made_is_named(
         line for line in [*stock.said, *stock.warned] if re.search(named, line) and "other" not in line
     )
     assert re.search(why, line), line
-    assert not any("only in the database" in said for said in stock.said)  # nothing of it would be dropped
+    assert not any("only in the database" in said for said in stock.said)  # nothing would be dropped
     text = stock.autogenerate()
     assert re.search(rf"#.*{named}.*{why}", text), text
     stock.upgrade()
@@ -85,7 +85,7 @@ def test_what_cannot_be_made_is_named(
     stock.downgrade()
 
 
-# One constraint of a table is refused: all else of the table is compared.
+# One constraint of a table is invalid: the rest of the table is compared.
 _CHECKED = """
 sa.Table("t", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.BigInteger),
     sa.CheckConstraint("a >", name="c"), sa.CheckConstraint("a > 1", name="d"), sa.UniqueConstraint("a"))
@@ -94,7 +94,7 @@ _MADE_CHECKED = (
     "op.execute('CREATE TABLE t (id serial PRIMARY KEY, a int CONSTRAINT c CHECK (a > 0)"
     " CONSTRAINT d CHECK (a > 1) CONSTRAINT u UNIQUE)')"
 )
-# The columns of a table are at fault, so the whole table is not compared.
+# A column of a table is invalid: the whole table is not compared.
 _UNKNOWN = """
 class Money2(sa.types.UserDefinedType):
     cache_ok = True
@@ -117,7 +117,7 @@ sa.event.listen(sa.Table("t", metadata, sa.Column("a", sa.Integer)), "after_crea
     lambda table, bind, **_: bind.exec_driver_sql("SELECT 1").scalar())
 """
 
-# What plain SQL made, and what fails of the models' plain SQL: nothing of it goes, though the models lack it.
+# Objects made by plain SQL of revisions. The plain SQL of the models fails, but nothing is dropped.
 _MADE_PLAIN = """
 for text in (
     "CREATE TABLE t (a int CONSTRAINT c CHECK (a > 0))",
@@ -156,14 +156,14 @@ def _plain(*texts: str) -> str:
     )
 
 
-TWO = {
+MIXED = {
     "06-plain-sql": Case(
         _plain(*_FAILS) + _ELSE,
         revisions=[_MADE_PLAIN, _MADE_ELSE],
         expected=[*(f"statement {text}" for text in sorted(_FAILS)), "column other.b"],
         never=["drift_scratch"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
     "06-a-block": Case(
         _plain(
@@ -178,7 +178,7 @@ TWO = {
         expected=[f"statement {_BLOCK}", "column other.b"],
         said=[r"not compared, because DO .* may create it: .*function f\(\), .*trigger x on t"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
     "06-two-at-once": Case(
         'sa.Table("t", metadata, sa.Column("a", sa.Integer),'
@@ -186,9 +186,9 @@ TWO = {
         revisions=[_MADE],
         expected=["index i on t", "index j on t", "index k on t"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
-    # A domain's default that is no SQL expression: SQLAlchemy takes no number.
+    # An invalid default of a domain: SQLAlchemy accepts no number.
     "06-domain-with-a-number": Case(
         'sa.Table("t", metadata, sa.Column("a", pg.DOMAIN("d", sa.Integer, default=1)))\n' + _ELSE,
         revisions=[_MADE_ELSE],
@@ -196,23 +196,23 @@ TWO = {
         said=[r"domain d\b.*default"],
         never=[r"queries the database"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
     "06-one-check-of-a-table": Case(
         _CHECKED,
         revisions=[_MADE_CHECKED],
         expected=["constraint c on t", "column t.a (type)"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
     "06-one-check-of-a-new-table": Case(
         _CHECKED + _ELSE,
         revisions=[_MADE_ELSE],
         expected=["constraint c on t", "table t", "column other.b"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
-    # Some revisions put their constraints into the models when Alembic imports them.
+    # Some revisions add their constraints to the models when Alembic imports them.
     "06-one-check-twice": Case(
         _TWICE + _ELSE,
         revisions=[
@@ -229,17 +229,17 @@ TWO = {
         expected=["table t"],
         never=["sequence"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
-    "06-told-once-in-two-schemas": Case(
+    "06-reported-once-in-two-schemas": Case(
         _UNKNOWN + 'sa.Table("t", metadata, sa.Column("a", sa.Integer), schema="s")',
         schemas="CREATE SCHEMA s",
         revisions=[_MADE_UNKNOWN, "op.execute('CREATE TABLE s.t (a bigint)')"],
         expected=["table t", "column t.a (type)"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
-    "06-event-that-asks": Case(
+    "06-event-that-queries": Case(
         _EVENT + _ELSE,
         revisions=[_MADE, _MADE_ELSE],
         expected=["column other.b"],
@@ -248,8 +248,8 @@ TWO = {
 }
 
 
-@pytest.mark.parametrize("case", params(TWO))
-def test_what_cannot_be_made_beside_others(stock: Stock, case: Case) -> None:
+@pytest.mark.parametrize("case", params(MIXED))
+def test_the_rest_is_compared(stock: Stock, case: Case) -> None:
     stock.prepare(case)
     assert sorted(case.expected) == sorted(stock.check()), stock.said
     told = "\n".join([*stock.said, *stock.warned])
@@ -264,9 +264,8 @@ def test_what_cannot_be_made_beside_others(stock: Stock, case: Case) -> None:
     stock.downgrade()
 
 
-# What is made with another, so it cannot be said to be right.
-def test_all_is_right(stock: Stock) -> None:
-    """The same project with nothing broken in it is clean: no line is left over."""
+def test_valid_models_are_clean(stock: Stock) -> None:
+    """The same project without a broken object is clean, and nothing is reported."""
     stock.write_models(_T + _ELSE)
     stock.write_revision("op.execute('CREATE TABLE t (a int); CREATE TABLE other (a int, b int)')")
     stock.upgrade()

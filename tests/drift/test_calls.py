@@ -1,4 +1,4 @@
-"""What the calls of a revision make, by its source."""
+"""What the calls in a revision create, read from its source."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from drift.revisions import assert_managed, chain
 
 from alembic_drift.revisions.managed import managed_by
 
-# What upgrade() does, what is managed then, and what is not.
+# The body of upgrade(): which objects are managed afterwards, and which are not.
 CALLS: dict[str, tuple[str, str]] = {
     "op.create_table('t', sa.Column('id', sa.Integer, primary_key=True), sa.Column('a', sa.Text, index=True),"
     " sa.Index('by_a', 'a'))": (
@@ -68,7 +68,7 @@ CALLS: dict[str, tuple[str, str]] = {
         "",
     ),
     "sa.create_engine('sqlite://').connect().execute(sa.text('CREATE TABLE t (a int)'))": ("", "table t"),
-    # What goes again, or gets another name.
+    # Dropped again, or renamed.
     "op.create_table('t', sa.Column('id', sa.Integer, primary_key=True),"
     " sa.Column('a', sa.Text, index=True))\nop.drop_table('t')": (
         "",
@@ -125,7 +125,7 @@ CALLS: dict[str, tuple[str, str]] = {
         "index t.i",
         "",
     ),
-    # What cannot be told.
+    # Not known before the revision runs.
     "name = os.environ['NAME']\nop.create_index(name, 't', ['a'])\nop.create_index('i', name, ['a'])\n"
     "op.create_index(f'{name}_i', 't', ['a'])\nop.execute(f'CREATE INDEX {name} ON t (a)')": (
         "",
@@ -149,7 +149,7 @@ CALLS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("body", CALLS)
-def test_what_a_call_makes(tmp_path: Path, body: str) -> None:
+def test_what_a_call_creates(tmp_path: Path, body: str) -> None:
     assert_managed(managed_by(chain(tmp_path, body)), *CALLS[body])
 
 
@@ -200,7 +200,7 @@ MODULES: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("source", [*MODULES])
-def test_what_a_module_makes(tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_module_creates(tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script = chain(tmp_path, source)
     if "elsewhere" in source:  # Alembic imports the revision
         (tmp_path / "elsewhere.py").write_text("names = ['i']")

@@ -1,4 +1,4 @@
-"""The comparison itself: what it costs, what it leaves, where it is silent, what it cannot do."""
+"""The comparison itself: its cost, its side effects, what it ignores, and its limits."""
 
 import logging
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import command, op
 from alembic.config import Config
 from databases import PROGRAMS_OF, Database, dump_schema, url_of
-from drift.circle import Project, schema_of
+from drift.round_trip import Project, schema_of
 from marks import quick
 from programs import ROOT, alembic_program
 from servers import own_server
@@ -29,7 +29,7 @@ from nexus_schema.errors import SchemaError
 
 
 def read_both(connection: sa.Connection, metadata: sa.MetaData) -> tuple[str, Catalog, Catalog]:
-    """Return the name of the first schema, what it holds, and what it would hold if the models made it."""
+    """Return the name of the first schema, its catalog, and the catalog that the models would create."""
     with both_sides(connection, models_of([metadata]), {None}, set()) as sides:
         both = sides[None]
         assert both.refused == {}
@@ -55,21 +55,21 @@ def test_a_run_takes_a_few_dozen_statements(project: Project) -> None:
     with statements() as sent:
         project.check()
     assert len(sent) <= 36, sent
-    assert sum("CREATE TABLE" in statement for statement in sent) == 1, "the models are made by one"
+    assert sum("CREATE TABLE" in statement for statement in sent) == 1, "one statement creates the models"
 
 
-def test_nothing_of_it_is_left_or_seen_or_locked(project: Project) -> None:
-    """While it compares, another session sees no new schema, and works on every table and the view."""
+def test_it_leaves_shows_and_locks_nothing(project: Project) -> None:
+    """During the comparison, another session sees no new schema, and can use every table and the view."""
     seen: list[Any] = []
 
     def look(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "CREATE TABLE" in statement:  # the models are made, in a transaction that is open
+        if "CREATE TABLE" in statement:  # the models were created, in an open transaction
             with psycopg.connect(url_of(project.database, options="-c lock_timeout=100ms")) as other:
                 seen.extend(
                     other.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'drift%'").fetchall()
                 )
                 for table in ("api_requests", "streaming_chunks", "conversation_metrics"):
-                    other.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")  # all but to read
+                    other.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")  # conflicts with all but reads
                 other.execute("SELECT refresh_hourly_stats()")
                 seen.append("worked")
 
@@ -101,8 +101,8 @@ def test_a_crash_leaves_nothing(project: Project) -> None:
     assert project.check() == []
 
 
-def test_the_servers_own_bookkeeping_is_no_difference(project: Project) -> None:
-    """PostgreSQL 15.20 keeps a number of its own in attoptions of each column; n_distinct is somebody's."""
+def test_internal_options_of_the_server_are_no_difference(project: Project) -> None:
+    """PostgreSQL 15.20 keeps an internal number in attoptions of each column; users set n_distinct."""
     project.database.execute(
         "UPDATE pg_attribute SET attoptions = '{pg_attver=1}' WHERE attnum > 0"
         " AND attrelid IN (SELECT oid FROM pg_class WHERE relkind IN ('r', 'm')"
@@ -144,7 +144,7 @@ def test_the_order_of_options_is_no_difference(project: Project) -> None:
     engine.dispose()
 
 
-def test_the_lines_say_what_is_where(project: Project) -> None:
+def test_the_lines_describe_both_sides(project: Project) -> None:
     project.database.execute(
         "DROP INDEX idx_requests_message_count; ALTER TABLE api_requests ALTER model SET DEFAULT 'x'"
     )
@@ -170,10 +170,10 @@ def test_check_on_the_command_line(head: Database) -> None:
         " idx_requests_message_count ON public.api_requests USING btree (message_count)",
         "FAILED: New upgrade operations detected: [index idx_requests_message_count on api_requests]",
     ]
-    assert "Detected" not in result.stderr, "nothing is told twice"
+    assert "Detected" not in result.stderr, "nothing is reported twice"
 
 
-def test_a_long_definition_is_cut_to_where_it_differs(project: Project) -> None:
+def test_a_long_definition_is_shortened_to_the_difference(project: Project) -> None:
     project.database.execute(
         "DROP MATERIALIZED VIEW hourly_stats; CREATE MATERIALIZED VIEW hourly_stats AS"
         " SELECT date_trunc('hour', timestamp) AS hour, domain, model, count(*) AS request_count,"
@@ -206,7 +206,7 @@ ALLOWED = [
     ("change", "pattern"),
     quick({case[1]: case for case in ALLOWED}, "index audit_*", "constraint mine on api_requests"),
 )
-def test_an_allowed_object_is_not_told(project: Project, tmp_path: Path, change: str, pattern: str) -> None:
+def test_an_allowed_object_is_ignored(project: Project, tmp_path: Path, change: str, pattern: str) -> None:
     project.database.execute(change)
     project.check()
     assert project.said.getvalue() != ""
@@ -232,7 +232,7 @@ def test_a_malformed_allow_list_is_one_line(tmp_path: Path, text: str, said: str
         Allowed(Config(tmp_path / "alembic.ini"), None, KIND_OF)
 
 
-def test_a_role_that_may_not_create_a_schema_is_told_what_was_not_compared(
+def test_a_role_that_may_not_create_a_schema_gets_a_partial_comparison(
     head: Database, project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     role = f"nexus_owner_{head.info.backend_pid}"
@@ -257,9 +257,9 @@ def test_a_role_that_may_not_create_a_schema_is_told_what_was_not_compared(
     head.execute(f"REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}")
     assert "not compared: views, functions, triggers" in caplog.text
     assert f"role {role} cannot create a schema in database {head.info.dbname}" in caplog.text
-    assert "mine" not in str(found.value), "an index of the operator's own is not to be dropped"
+    assert "mine" not in str(found.value), "an unmanaged index must not be dropped"
     assert "hourly_stats" not in str(found.value)
-    assert "token_count" in str(found.value), "a default that Alembic does see"
+    assert "token_count" in str(found.value), "Alembic itself compares defaults"
     assert "unmanaged (in no model, created by no revision): index mine" in project.said.getvalue()
 
 
@@ -295,7 +295,7 @@ def test_settings_of_the_role_are_no_difference(project: Project, setting: str) 
 @pytest.mark.parametrize("schema", quick(['An "odd" one', "other", "search_path=%"]))
 def test_another_schema_is_clean(empty: Database, schema: str) -> None:
     empty.execute(psycopg.sql.SQL("CREATE SCHEMA {}").format(psycopg.sql.Identifier(schema)))
-    empty.execute("CREATE TABLE api_requests (id integer)")  # another one, in public
+    empty.execute("CREATE TABLE api_requests (id integer)")  # a different one, in public
     run_alembic("upgrade", "head", url=url_of(empty), x={"schema": schema})
     run_alembic("check", url=url_of(empty), x={"schema": schema})
     empty.execute(
@@ -322,7 +322,7 @@ def test_head_is_clean_on_each_embedded_server(major: int) -> None:
             run_alembic("check", url=url)
 
 
-def test_an_invalid_index_is_built_anew(project: Project) -> None:
+def test_an_invalid_index_is_rebuilt(project: Project) -> None:
     database = project.database
     database.execute("DROP INDEX idx_requests_message_count")
     database.execute("INSERT INTO conversation_metrics (user_id) VALUES ('u'), ('u')")
@@ -361,7 +361,7 @@ def test_a_not_null_that_is_not_valid_is_validated(project: Project) -> None:
     assert dump_schema(database) == before
 
 
-def test_what_cannot_be_made_is_named_and_all_else_compared(empty: Database) -> None:
+def test_what_cannot_be_created_is_named_and_the_rest_compared(empty: Database) -> None:
     metadata = sa.MetaData()
     sa.Table("t", metadata, sa.Column("a", sa.Integer, server_default=sa.text("no_such_function()")))
     sa.Table("u", metadata, sa.Column("a", sa.Integer), sa.Index("nothing"))
@@ -376,8 +376,8 @@ def test_what_cannot_be_made_is_named_and_all_else_compared(empty: Database) -> 
     engine.dispose()
 
 
-def test_what_refers_to_what_cannot_be_made_locks_nothing(empty: Database) -> None:
-    """A key of the models to a table that they cannot make is not made to that of the database."""
+def test_a_reference_to_a_broken_table_locks_nothing(empty: Database) -> None:
+    """A foreign key to a table that the models cannot create does not use the table of the database."""
     empty.execute("CREATE TABLE t (id int PRIMARY KEY, a int); CREATE TABLE u (t_id int REFERENCES t)")
     metadata = sa.MetaData()
     sa.Table("t", metadata, sa.Column("id", sa.Integer, server_default=sa.text("no_such_function()")))
@@ -393,7 +393,7 @@ def test_what_refers_to_what_cannot_be_made_locks_nothing(empty: Database) -> No
     engine.dispose()
 
 
-def test_what_housekeeping_marks_is_no_difference(project: Project) -> None:
+def test_the_mark_of_cluster_is_no_difference(project: Project) -> None:
     project.database.execute(
         "ALTER TABLE api_requests CLUSTER ON api_requests_pkey;"
         " ALTER TABLE conversation_metrics CLUSTER ON idx_conversation_metrics_conversation"
@@ -401,7 +401,7 @@ def test_what_housekeeping_marks_is_no_difference(project: Project) -> None:
     assert project.check() == []
 
 
-def test_a_connection_in_autocommit_leaves_nothing_either(empty: Database) -> None:
+def test_a_connection_in_autocommit_leaves_nothing_behind(empty: Database) -> None:
     metadata = sa.MetaData()
     sa.Table("t", metadata, sa.Column("a", sa.Integer, comment="50% :x"))
     engine = sa.create_engine(parse_url(url_of(empty)), isolation_level="AUTOCOMMIT")
@@ -415,7 +415,7 @@ def test_a_connection_in_autocommit_leaves_nothing_either(empty: Database) -> No
     assert empty.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'drift%'").fetchone() == (0,)
 
 
-def test_models_that_ask_the_database(empty: Database) -> None:
+def test_models_that_query_the_database(empty: Database) -> None:
     metadata = sa.MetaData()
     table = sa.Table("t", metadata, sa.Column("a", sa.Integer))
     asked: list[Any] = []
@@ -475,7 +475,7 @@ CreateView(sa.select(metadata.tables["other.orders"].c.id), "order_ids", metadat
 def test_another_project_with_two_schemas(
     empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schemas: str
 ) -> None:
-    """The one line of env.py is all that it takes, and nothing of this project's tables is known to it."""
+    """It needs only the line in env.py, and knows no table of this project."""
     monkeypatch.setenv("SCHEMAS", schemas)
     (tmp_path / "tables.py").write_text(ANOTHER_TABLES)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -506,8 +506,8 @@ def test_another_project_with_two_schemas(
     assert dump_schema(empty) == before
 
 
-def test_what_a_revision_made_is_to_be_dropped(project: Project) -> None:
-    """An index that no model has any more goes if a revision made it, and stays if the operator did."""
+def test_only_objects_of_revisions_are_dropped(project: Project) -> None:
+    """An index that is in no model is dropped if a revision created it, and kept if an operator did."""
     for name in ("by_revision", "by_operator"):
         project.database.execute(f"CREATE INDEX {name} ON api_requests (ip_address)")
     (project.folder / f"{NEXT}_made.py").write_text(
@@ -522,7 +522,7 @@ def test_what_a_revision_made_is_to_be_dropped(project: Project) -> None:
     assert "by_operator" in project.said.getvalue()
 
 
-def test_what_a_revision_made_goes_and_comes_back(project: Project) -> None:
+def test_objects_of_revisions_are_dropped_and_recreated(project: Project) -> None:
     """Tables that refer to each other, with an exclusion constraint, a type, a domain and a serial."""
     (project.folder / f"{NEXT}_made.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\nfrom sqlalchemy.dialects import postgresql as pg\n"
@@ -552,7 +552,7 @@ def test_what_a_revision_made_goes_and_comes_back(project: Project) -> None:
     assert schema_of(project.database) == before
 
 
-def test_an_own_view_in_the_way_is_told_at_the_top(project: Project) -> None:
+def test_a_blocking_unmanaged_view_is_reported_at_the_top(project: Project) -> None:
     project.database.execute(
         "ALTER TABLE conversation_metrics ALTER target_lang TYPE varchar(7);"
         "CREATE VIEW mine AS SELECT target_lang FROM conversation_metrics"
@@ -561,7 +561,7 @@ def test_an_own_view_in_the_way_is_told_at_the_top(project: Project) -> None:
     assert "view mine: unmanaged, and depends on what changes; drop it first" in text
 
 
-def test_a_view_of_an_odd_name(head: Database) -> None:
+def test_a_view_with_an_odd_name(head: Database) -> None:
     before = dump_schema(head)
     for kind in ("view", "materialized_view"):
         with operations(head):
@@ -574,7 +574,7 @@ def test_a_view_of_an_odd_name(head: Database) -> None:
     assert dump_schema(head) == before
 
 
-def test_it_knows_nothing_of_our_tables() -> None:
+def test_the_plugin_does_not_know_our_tables() -> None:
     for file in (ROOT / "src" / "alembic_drift").glob("*.py"):
         assert "models import" not in file.read_text(), f"{file.name} knows our tables"
         assert "api_requests" not in file.read_text(), f"{file.name} knows our tables"

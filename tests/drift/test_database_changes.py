@@ -1,13 +1,13 @@
-"""Changes of a database at head, one line of SQL each: what check and autogenerate make of them."""
+"""Changes of a database at head: what check and autogenerate do about each."""
 
 import re
 
 import pytest
-from drift.circle import Project, few_together, go_round, schema_of, together
+from drift.round_trip import Project, assert_round_trip, few_together, schema_of, together
 from marks import quick
 from support import HEAD
 
-# SQLAlchemy 2.1.9 stumbles over a CHECK that is not valid; it warns of its own keyword.
+# SQLAlchemy 2.1.9 warns of its own keyword when it reflects a CHECK that is not valid.
 pytestmark = pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")
 
 A = "ALTER TABLE api_requests "
@@ -24,8 +24,8 @@ _KEPT = (
     " EXECUTE FUNCTION suppress_redundant_updates_trigger(); "
 )
 
-# What it is called, and the change.
-MENDED = [
+# The object, and the change.
+RESOLVED = [
     # Tables and columns
     ("table conversation_metrics", "DROP TABLE conversation_metrics"),
     ("table streaming_chunks", "DROP TABLE streaming_chunks"),
@@ -368,13 +368,13 @@ ABOUT_TRIGGERS = [
     ),
     ("constraint api_requests_parent_task_request_id_fkey on api_requests", A + "DISABLE TRIGGER ALL"),
 ]
-MENDED += ABOUT_TRIGGERS
+RESOLVED += ABOUT_TRIGGERS
 
-BY_HAND = [
+MANUAL = [
     ("table api_requests", A + "REPLICA IDENTITY FULL"),
 ]
 
-OWN = [
+UNMANAGED = [
     ("table audit", "CREATE TABLE audit (id serial PRIMARY KEY, at timestamptz DEFAULT now())"),
     ("column api_requests.note", A + "ADD note text NOT NULL DEFAULT 'x' CHECK (note <> '')"),
     ("index mine on api_requests", "CREATE INDEX mine ON api_requests (ip_address)"),
@@ -404,15 +404,15 @@ OWN = [
 ]
 
 
-# These take other objects with them.
+# These drop other objects, too.
 VIEW = re.compile("DROP MATERIALIZED VIEW|tool_call_count CASCADE")
 TABLE = re.compile("DROP (TABLE|SEQUENCE)|CASCADE")
-OTHERS = [case for case in MENDED if not VIEW.search(case[1]) and not TABLE.search(case[1])]
+OTHERS = [case for case in RESOLVED if not VIEW.search(case[1]) and not TABLE.search(case[1])]
 ALL_TOGETHER = [
     *together(OTHERS),
-    *together(case for case in MENDED if not VIEW.search(case[1]) and re.match("DROP TABLE", case[1])),
-    *together(case for case in MENDED if not VIEW.search(case[1]) and re.search("CASCADE", case[1])),
-    *([case] for case in MENDED if VIEW.search(case[1])),
+    *together(case for case in RESOLVED if not VIEW.search(case[1]) and re.match("DROP TABLE", case[1])),
+    *together(case for case in RESOLVED if not VIEW.search(case[1]) and re.search("CASCADE", case[1])),
+    *([case] for case in RESOLVED if VIEW.search(case[1])),
 ]
 GROUPS = {
     f"{number}-{len(group)} changes": group
@@ -421,23 +421,23 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("group", quick(GROUPS, *[*GROUPS][: len(ALL_TOGETHER)]))
-def test_changes_are_seen_mended_and_brought_back(
+def test_a_revision_resolves_changes_and_its_downgrade_restores_them(
     project: Project, schema_at_head: list[str], group: list[tuple[str, str]]
 ) -> None:
     if project.database.info.server_version < 150_000:  # where sequences are always logged
         group = [case for case in group if "SEQUENCE" not in case[1] or "SET UNLOGGED" not in case[1]]
     for _, change in group:
         project.database.execute(change)
-    go_round(project, schema_at_head, *(named for named, _ in group))
+    assert_round_trip(project, schema_at_head, *(named for named, _ in group))
 
 
-def test_what_no_operation_mends_is_settled_by_hand(project: Project) -> None:
-    """All at once: none hides another, and nothing is changed on the quiet."""
-    for _, change in BY_HAND:
+def test_differences_without_an_operation_are_reported(project: Project) -> None:
+    """All at once: none hides another, and nothing changes silently."""
+    for _, change in MANUAL:
         project.database.execute(change)
     changed = schema_of(project.database)
     lines = project.check()
-    for named, change in BY_HAND:
+    for named, change in MANUAL:
         assert any(line.startswith(f"{named}:") for line in lines), change
     text = project.autogenerate()
     assert [line for line in lines if f"# - {line}" not in text] == []
@@ -447,14 +447,14 @@ def test_what_no_operation_mends_is_settled_by_hand(project: Project) -> None:
     assert schema_of(project.database) == changed
 
 
-def test_the_operators_own_is_told_and_left_alone(project: Project) -> None:
-    for _, change in OWN:
+def test_unmanaged_objects_are_reported_and_kept(project: Project) -> None:
+    for _, change in UNMANAGED:
         project.database.execute(change)
     changed = schema_of(project.database)
     assert project.check() == []
     *own, last = project.said.getvalue().splitlines()
     assert last == "No new upgrade operations detected."
-    assert {line.partition(": ")[2] for line in own} == {named for named, _ in OWN}
+    assert {line.partition(": ")[2] for line in own} == {named for named, _ in UNMANAGED}
     project.run("revision", message="nothing", autogenerate=True, version_path=str(project.folder))
     assert list(project.folder.glob("*.py")) == []
     assert schema_of(project.database) == changed
@@ -481,7 +481,7 @@ CLASHES = [
 
 
 @pytest.mark.parametrize(("named", "change"), quick({case[1][-60:]: case for case in CLASHES}))
-def test_another_kind_of_thing_under_a_name_of_ours(project: Project, named: str, change: str) -> None:
+def test_another_kind_of_object_under_a_managed_name(project: Project, named: str, change: str) -> None:
     project.database.execute(change)
     before = schema_of(project.database)
     [line] = project.check()
@@ -492,7 +492,7 @@ def test_another_kind_of_thing_under_a_name_of_ours(project: Project, named: str
     assert schema_of(project.database) == before
 
 
-def test_a_storage_that_a_change_of_type_resets_comes_back(project: Project) -> None:
+def test_storage_that_a_change_of_type_resets_is_restored(project: Project) -> None:
     project.database.execute(A + "ALTER error TYPE varchar(20), ALTER error SET STORAGE EXTERNAL")
     before = schema_of(project.database)
     project.autogenerate()

@@ -1,4 +1,4 @@
-"""The plugin's page is true: its env.py, its settings, its files."""
+"""The plugin's page is correct: its env.py, its settings, its files."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ from alembic_drift.ownership import Allowed
 PAGE = (Path(__file__).parents[2] / "docs" / "alembic_drift.md").read_text()
 PACKAGE = Path(alembic_drift.__file__).parent
 IN_ENV, DECLARED = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)
-"""Its examples; what the models declare beside a table is tried in test_plain_sql.py."""
+"""The examples of the page. test_plain_sql.py runs the second one, declarations in the models."""
 
 
 def test_env_py_lists_it_by_its_name() -> None:

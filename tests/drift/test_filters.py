@@ -1,4 +1,4 @@
-"""include_object and include_name: asked as Alembic asks, of all that Alembic asks about."""
+"""include_object and include_name: called as Alembic calls them, for all objects that it asks about."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from drift.stock import Case, Stock, params
 
-# A table t in whose place there is more in the database, or in the models: `x` of each kind.
+# A table t. The database or the models have an additional object `x` of each kind.
 _T = ['sa.Column("id", sa.Integer)', 'sa.Column("a", sa.Integer)']
 _P = 'sa.Table("p", metadata, sa.Column("id", sa.Integer, unique=True))\n'
 _MADE = "CREATE TABLE p (id int CONSTRAINT p_id_key UNIQUE); CREATE TABLE t (id int, a int);"
@@ -24,7 +24,7 @@ _KINDS = {
     ),
     "table": ("CREATE TABLE x (id int)", ""),
 }
-_OTHERWISE = {
+_DIFFERENT = {
     "column": ("ALTER TABLE t ADD x text", _KINDS["column"][1]),
     "index": ("CREATE UNIQUE INDEX x ON t (a)", _KINDS["index"][1]),
     "unique_constraint": ("ALTER TABLE t ADD CONSTRAINT x UNIQUE (a, id)", _KINDS["unique_constraint"][1]),
@@ -59,7 +59,7 @@ def _cases() -> dict[str, Case]:
         item = modelled if kind != "table" else ""
         table = 'sa.Table("x", metadata, sa.Column("id", sa.Integer))' if kind == "table" else ""
         base = f"op.execute('''{_MADE}''')"
-        other, said = _OTHERWISE[kind]
+        other, said = _DIFFERENT[kind]
         with_other = _models(said) if kind != "table" else _models(table=said)
         with_it = _models(*[item] if item else [], table=table)
         for include, code in _INCLUDE.items():
@@ -73,14 +73,14 @@ def _cases() -> dict[str, Case]:
 
 
 CASES = _cases() | {
-    # A column that is protected protects what cannot be without it, as its index and its constraint.
+    # A protected column also protects the objects that depend on it: its index, its constraint.
     "03-column-with-its-index": Case(
         _models(),
         revisions=[f"op.execute('''{_MADE}''')", "op.execute('ALTER TABLE t ADD x int DEFAULT 1')"],
         sql="CREATE INDEX of_x ON t (x)",
         env=_INCLUDE["include_object"].format(kind="column"),
     ),
-    # The one beside it is still compared.
+    # Another column is still compared.
     "03-the-other-is-compared": Case(
         _models(),
         revisions=[
@@ -111,11 +111,11 @@ CASES = _cases() | {
 
 
 @pytest.mark.parametrize("case", params(CASES))
-def test_what_a_filter_leaves_out_is_no_difference(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+def test_a_filtered_object_is_no_difference(stock: Stock, case: Case) -> None:
+    stock.round_trip(case)
 
 
-# All that is asked, in a project with a difference of each kind on each side.
+# Records all calls, in a project with a difference of each kind on each side.
 _RECORDING = """
 import sqlalchemy as sa
 asked = config.attributes["asked"]
@@ -138,17 +138,17 @@ def _asked(stock: Stock, *plugins: str) -> set[Any]:
     stock.env = _RECORDING.replace("PLUGINS", repr(["alembic.autogenerate.*", *plugins]))
     stock.attributes = {"asked": asked}
     stock.check()
-    # What does not differ, and Alembic asks nothing about, may be asked about.
+    # The filters may also be called for an object without a difference, where Alembic calls none.
     return {question for question in asked if "p_id_key" not in question}
 
 
 @pytest.mark.parametrize(
     "side", params({f"03-recorded-{side}": side for side in ("database", "models", "both")})
 )
-def test_the_filters_are_asked_as_alembic_asks(stock: Stock, side: str) -> None:
-    """Not one question that Alembic, with its extension for checks, would not ask, and all of those."""
+def test_the_filters_get_the_calls_that_alembic_makes(stock: Stock, side: str) -> None:
+    """Exactly the calls of Alembic with its extension for check constraints."""
     kinds = {
-        kind: pair for kind, pair in (_OTHERWISE if side == "both" else _KINDS).items() if kind != "table"
+        kind: pair for kind, pair in (_DIFFERENT if side == "both" else _KINDS).items() if kind != "table"
     }
     own = {kind: [re.sub(r"\bx\b", f"x_{kind[:3]}", text) for text in pair] for kind, pair in kinds.items()}
     in_models = [] if side == "database" else [pair[1] for pair in own.values()]
@@ -162,7 +162,7 @@ def test_the_filters_are_asked_as_alembic_asks(stock: Stock, side: str) -> None:
     stocks = _asked(stock, "alembic.ext.checkconstraint_byname")
     ours = _asked(stock, "alembic_drift")
     kinds_asked = {item[3] for item in stocks if item[0] == "object"}
-    if side == "both":  # Alembic takes two checks of one name for equal
+    if side == "both":  # Alembic considers two checks of the same name equal
         item = ("CheckConstraint", "x_che", "t")
         stocks.add(("object", item, "x_che", "check_constraint", False, item))
     assert kinds_asked | {"check_constraint"} == {*_KINDS}

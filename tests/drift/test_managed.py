@@ -1,4 +1,4 @@
-"""Whose an object is, by the sources of the revisions: what they make is managed, all else the operator's."""
+"""Which objects are managed, by the sources of the revisions: those that a revision creates."""
 
 import logging
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from drift.circle import Project
 from drift.revisions import assert_managed, chain
+from drift.round_trip import Project
 from programs import ROOT
 from support import HEAD, NEXT
 
@@ -23,7 +23,7 @@ def test_revisions_are_read_from_the_first_to_the_last(tmp_path: Path) -> None:
     assert_managed(managed_by(script), "index t.j", "index t.i")
 
 
-def test_an_object_of_another_schema_is_another_one(tmp_path: Path) -> None:
+def test_an_object_of_another_schema_is_a_different_one(tmp_path: Path) -> None:
     script = chain(
         tmp_path,
         "op.create_table('t', sa.Column('a', sa.Text, index=True), schema='other')\n"
@@ -37,7 +37,7 @@ def test_an_object_of_another_schema_is_another_one(tmp_path: Path) -> None:
 
 
 def test_no_revision_is_run(tmp_path: Path) -> None:
-    """Alembic imports the modules: that once, and nothing else."""
+    """Alembic imports the modules once, and nothing else runs."""
     ran = tmp_path / "ran"
     script = chain(
         tmp_path,
@@ -68,7 +68,7 @@ def test_no_revision_is_run(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_source_that_cannot_be_read_is_told(
+def test_a_source_that_cannot_be_read_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str | None, says: str
 ) -> None:
     script = chain(tmp_path, "op.create_index('i', 't', ['a'])", "op.create_index('j', 't', ['a'])")
@@ -85,7 +85,7 @@ def test_a_source_that_cannot_be_read_is_told(
     assert says in record.getMessage()
 
 
-def test_all_that_our_revisions_make_is_managed(project: Project) -> None:
+def test_all_objects_of_this_project_are_managed(project: Project) -> None:
     managed = managed_by(ScriptDirectory.from_config(Config(ROOT / "alembic.ini")))
     there = {
         Key(kind, table, name)
@@ -104,13 +104,13 @@ def test_all_that_our_revisions_make_is_managed(project: Project) -> None:
     assert len(there) > 70
     assert {str(key) for key in there if key not in managed} == set()
     assert Key("function", None, "refresh_hourly_stats()") in managed
-    assert Key("column", "api_requests", "user_id") not in managed, "it is of conversation_metrics"
-    assert Key("column", "api_requests", "data") not in managed, "it is of streaming_chunks"
-    assert Key("table", None, "nexus_schema_003_found") not in managed, "it went again"
+    assert Key("column", "api_requests", "user_id") not in managed, "it belongs to conversation_metrics"
+    assert Key("column", "api_requests", "data") not in managed, "it belongs to streaming_chunks"
+    assert Key("table", None, "nexus_schema_003_found") not in managed, "it is dropped again"
 
 
-def test_a_column_of_the_operators_is_left_alone(project: Project) -> None:
-    """Though the revisions make columns of these names: on other tables."""
+def test_an_unmanaged_column_is_reported_and_kept(project: Project) -> None:
+    """The revisions create columns with these names, but in other tables."""
     project.database.execute("ALTER TABLE api_requests ADD user_id text, ADD data text")
     assert project.check() == []
     said = project.said.getvalue()
@@ -118,7 +118,7 @@ def test_a_column_of_the_operators_is_left_alone(project: Project) -> None:
     assert "unmanaged (in no model, created by no revision): column api_requests.data" in said
 
 
-def test_what_the_models_lose_is_a_difference(project: Project, copy: Any) -> None:
+def test_objects_removed_from_the_models_are_differences(project: Project, copy: Any) -> None:
     """A column, an index, a table with its sequence, the view and the function."""
     requests = copy.api_requests
     for index in [
@@ -141,7 +141,7 @@ def test_what_the_models_lose_is_a_difference(project: Project, copy: Any) -> No
     assert any(line.startswith("sequence streaming_chunks_id_seq:") for line in project.check())
 
 
-def test_check_runs_no_upgrade_again(project: Project, tmp_path: Path) -> None:
+def test_check_does_not_run_upgrades(project: Project, tmp_path: Path) -> None:
     ran = tmp_path / "ran.txt"
     ran.write_text("")
     (project.folder / f"{NEXT}_effects.py").write_text(

@@ -1,4 +1,4 @@
-"""Changes of the models, made on a copy of them: the revision that is written brings them, and goes back."""
+"""Changes of a copy of the models: a generated revision applies them, and its downgrade reverts them."""
 
 import enum
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from drift.circle import Project, few_together, go_round, together
+from drift.round_trip import Project, assert_round_trip, few_together, together
 from marks import quick
 from sqlalchemy import (
     CheckConstraint,
@@ -22,10 +22,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.sql.ddl import CreateView
 
-# Of tables that refer to each other without use_alter.
+# For tables that refer to each other without use_alter.
 pytestmark = pytest.mark.filterwarnings("ignore:Cannot correctly sort tables")
 
-Copy = Any  # the tables by their names, the metadata as .metadata
+Copy = Any  # the tables by name, the metadata as .metadata
 Change = Callable[[Copy], object]
 
 
@@ -71,7 +71,7 @@ def without_index(table: str, name: str) -> Change:
 
 
 def index(table: str, name: str, *columns: Any, **options: Any) -> Change:
-    """Give a table an index, in place of one of the same name."""
+    """Add an index to a table, replacing one of the same name."""
 
     def change(copy: Copy) -> None:
         of = getattr(copy, table)
@@ -137,7 +137,7 @@ def both(*changes: Change) -> Change:
 
 
 def referring(*, use_alter: bool) -> Change:
-    """Return two tables that refer to each other, and one to itself."""
+    """Add two tables that refer to each other, one of them also to itself."""
 
     def key(to: str, name: str, *, alter: bool = False) -> sa.ForeignKey:
         return sa.ForeignKey(to, name=name, use_alter=alter)
@@ -173,7 +173,7 @@ REQUESTS, CHUNKS, METRICS = "api_requests", "streaming_chunks", "conversation_me
 
 
 def changes() -> list[tuple[str, Change]]:
-    """Return what each change is called, and the change; it can be made once, as a column has one table."""
+    """Return the object and the change of each case. A column belongs to one table: use a change once."""
     return [
         # Tables
         (
@@ -626,7 +626,7 @@ def changes() -> list[tuple[str, Change]]:
     ]
 
 
-BY_HAND: list[tuple[str, Change]] = [
+MANUAL: list[tuple[str, Change]] = [
     (
         "statistics together on conversation_metrics",
         after_create(METRICS, "CREATE STATISTICS together ON user_id, voice_used FROM conversation_metrics"),
@@ -634,74 +634,74 @@ BY_HAND: list[tuple[str, Change]] = [
 ]
 
 
-def alone(change: Change) -> bool:
-    """Return whether a change takes other objects with it."""
+def drops_others(change: Change) -> bool:
+    """Return whether a change drops other objects, too."""
     return change.__qualname__.startswith("without_")
 
 
 def groups() -> dict[str, list[tuple[str, Change]]]:
-    """Return the changes that are made together: as many as can be, then few."""
+    """Return groups of changes to make together: the largest possible ones, then small ones."""
 
-    def cases(*, alone_too: bool) -> list[tuple[str, Change]]:
-        return [case for case in changes() if alone(case[1]) == alone_too]
+    def cases(*, dropping: bool) -> list[tuple[str, Change]]:
+        return [case for case in changes() if drops_others(case[1]) == dropping]
 
     def of_requests(case: tuple[str, Change]) -> bool:
         return case[0].startswith("table ") or REQUESTS in case[0]
 
     found = [
-        *together(cases(alone_too=False)),
-        [case for case in cases(alone_too=True) if of_requests(case)],
-        [case for case in cases(alone_too=True) if not of_requests(case)],
-        *few_together(cases(alone_too=False)),
+        *together(cases(dropping=False)),
+        [case for case in cases(dropping=True) if of_requests(case)],
+        [case for case in cases(dropping=True) if not of_requests(case)],
+        *few_together(cases(dropping=False)),
     ]
     return {f"{number}-{len(group)} changes": group for number, group in enumerate(found)}
 
 
 GROUPS = groups()
-ALL_TOGETHER = len(together(case for case in changes() if not alone(case[1]))) + 2
+ALL_TOGETHER = len(together(case for case in changes() if not drops_others(case[1]))) + 2
 
 
 @pytest.mark.parametrize("group", quick(GROUPS, *[*GROUPS][:ALL_TOGETHER]))
-def test_changes_of_the_models_come_and_go(
+def test_changes_of_the_models_are_applied_and_reverted(
     project: Project, copy: Copy, group: list[tuple[str, Change]]
 ) -> None:
     for _, change in group:
         change(copy)
-    go_round(project, [], *(named for named, _ in group))
+    assert_round_trip(project, [], *(named for named, _ in group))
 
 
-def test_what_no_operation_makes_is_settled_by_hand(project: Project, copy: Copy) -> None:
-    for _, change in BY_HAND:
+def test_differences_without_an_operation_are_reported(project: Project, copy: Copy) -> None:
+    for _, change in MANUAL:
         change(copy)
     lines = project.check()
     text = project.autogenerate()
-    for named, _ in BY_HAND:
+    for named, _ in MANUAL:
         [line] = [line for line in lines if line.startswith(f"{named}:")]
         assert f"# - {line}" in text
     project.run("upgrade", "head")
     assert [line for line in project.check() if line not in lines] == []
 
 
-def test_the_copy_is_the_models(project: Project, copy: Copy) -> None:
+def test_the_copy_replaces_the_models(project: Project, copy: Copy) -> None:
     assert sys.modules["nexus_schema.models"].Base.metadata is copy.metadata
     assert project.check() == []
 
 
 class Int4(sa.types.UserDefinedType[int]):
-    """Another name of integer."""
+    """An alias of integer."""
 
     def get_col_spec(self, **_: Any) -> str:
         return "INT4"
 
 
-def test_what_only_alembic_takes_for_a_difference_is_none(project: Project, copy: Copy) -> None:
+def test_an_alias_of_a_type_is_no_difference(project: Project, copy: Copy) -> None:
     copy.conversation_metrics.c.tts_ms.type = Int4()
     assert project.check() == []
     copy.conversation_metrics.c.tts_ms.comment = "another"
     assert "INT4" not in project.autogenerate()
 
 
-def test_the_operators_own_that_would_go_with_ours_is_noted(project: Project, copy: Copy) -> None:
+def test_unmanaged_objects_that_a_drop_would_remove_are_noted(project: Project, copy: Copy) -> None:
     project.database.execute(
         "CREATE INDEX mine ON api_requests (lower(account_id)); CREATE INDEX safe ON api_requests (model);"
         " ALTER TABLE conversation_metrics ADD note text"

@@ -1,11 +1,11 @@
-"""Names: keys that the models do not name, names that alone differ, tables that a revision renamed."""
+"""Names: constraints that the models do not name, and objects that differ only in their name."""
 
 import pytest
 from drift.stock import Case, Stock, params
 
 
 def _of_p(made: str, columns: str, **options: object) -> Case:
-    """A table p, made by a revision with names, and models that do not name anything."""
+    """A table p, created by a revision with names, and models without names."""
     revision = f"op.execute('''CREATE TABLE p ({made})''')"
     return Case(f'sa.Table("p", metadata, {columns})', revisions=[revision], **options)  # type: ignore[arg-type]
 
@@ -75,7 +75,7 @@ UNNAMED = {
         "b boolean CONSTRAINT ck_b CHECK (b IN (false, true))",
         'sa.Column("b", sa.Boolean, sa.CheckConstraint("b IN (false, true)"))',
     ),
-    # Said twice by the models, by the column and with a name: one key of the database is both.
+    # The models declare it twice, by the column and with a name: one key of the database matches both.
     "04-foreign-key-twice": Case(
         f'{_OTHER_MODEL}sa.Table("p", metadata, sa.Column("o_id", sa.ForeignKey("o.id")),'
         ' sa.ForeignKeyConstraint(["o_id"], ["o.id"], name="fk_p"))',
@@ -89,22 +89,22 @@ UNNAMED = {
             "op.execute('CREATE TABLE p (o_id int CONSTRAINT fk_p REFERENCES o CONSTRAINT q REFERENCES o)')",
         ],
     ),
-    # What differs beside the name is a difference, and told by what the database has.
+    # A difference besides the name is a difference, reported under the name in the database.
     "04-unique-of-others": _of_p(
         "a int, b int, CONSTRAINT uq_p UNIQUE (a)",
         'sa.Column("a", sa.Integer), sa.Column("b", sa.Integer, unique=True)',
         expected=["constraint p_b_key on p", "constraint uq_p on p"],
     ),
-    "04-foreign-key-otherwise": Case(
+    "04-foreign-key-changed": Case(
         f'{_OTHER_MODEL}sa.Table("p", metadata,'
         ' sa.Column("o_id", sa.ForeignKey("o.id", ondelete="CASCADE")))',
         revisions=[_OTHER, "op.execute('CREATE TABLE p (o_id int CONSTRAINT fk_p REFERENCES o)')"],
         expected=["constraint fk_p on p (definition)"],
         equal=False,
     ),
-    # Two of one kind, one without a name: each has its own.
+    # The models have one of these two constraints: the other one is a difference.
     "04-one-more-unique": _of_p(
-        # Not in one statement: PostgreSQL would make one of them.
+        # In two statements: PostgreSQL merges equal constraints of one statement.
         "a int CONSTRAINT x1 UNIQUE); ALTER TABLE p ADD CONSTRAINT x2 UNIQUE (a",
         'sa.Column("a", sa.Integer, unique=True)',
         expected=["constraint x2 on p"],
@@ -167,4 +167,4 @@ RENAMED = {
 
 @pytest.mark.parametrize("case", params(UNNAMED | RENAMED))
 def test_a_name(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+    stock.round_trip(case)

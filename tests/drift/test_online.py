@@ -1,4 +1,4 @@
-"""The plugin's operations in an online run: what reads or writes all rows of a table is refused."""
+"""The plugin's operations in an online run: those that read or write all rows of a table are refused."""
 
 import pytest
 from drift.labels import made, table
@@ -38,7 +38,7 @@ def online(stock: Stock) -> None:
 
 
 @pytest.mark.parametrize("operation", quick(_REFUSED, *_REFUSED))
-def test_what_takes_all_rows_is_refused_where_there_are_rows(stock: Stock, operation: str) -> None:
+def test_an_operation_on_all_rows_is_refused_unless_the_table_is_empty(stock: Stock, operation: str) -> None:
     online(stock)
     stock.database.execute("INSERT INTO t VALUES (1, 'a', 1)")
     stock.write_revision(f"import alembic_drift.operations\n{operation}")
@@ -48,7 +48,7 @@ def test_what_takes_all_rows_is_refused_where_there_are_rows(stock: Stock, opera
     stock.upgrade()
 
 
-def test_a_label_is_added_beside_others_and_used_at_once(stock: Stock) -> None:
+def test_a_label_is_added_and_used_immediately(stock: Stock) -> None:
     online(stock)
     stock.database.execute("INSERT INTO t VALUES (1, 'a', 1)")
     stock.write_revision(

@@ -1,4 +1,4 @@
-"""own_objects: the pattern that silences a line is what the line shows; one that silences none is told."""
+"""own_objects: a pattern is the name that the output shows. A pattern without a match is reported."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _MADE = "op.execute('CREATE TABLE api_requests (id int); CREATE TABLE orders (id
 
 
 class Own(NamedTuple):
-    """What an operator makes, and how a line shows it."""
+    """An object that an operator creates, and its name in the output."""
 
     sql: str
     shown: str
@@ -25,7 +25,7 @@ class Own(NamedTuple):
 
 
 _FUNCTION = "CREATE FUNCTION {} RETURNS {} LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
-OWN = {
+UNMANAGED = {
     "check": Own(
         "ALTER TABLE api_requests ADD CONSTRAINT chk_x CHECK (id > 0)", "constraint chk_x on api_requests"
     ),
@@ -68,12 +68,12 @@ def _prepare(stock: Stock, sql: str, patterns: object, *, by: str = "configure")
 
 
 def _shows(stock: Stock, shown: str) -> list[str]:
-    """Return the lines that show an object, before the pattern and without it."""
+    """Return the lines of the output that show an object."""
     return [line for line in stock.said if re.search(rf"(^|: ){re.escape(shown)}(:|$)", line)]
 
 
-_WAYS = {f"12-{name}": (own, "configure") for name, own in OWN.items()} | {
-    f"12-{name}-pyproject": (OWN[name], "pyproject") for name in ("check", "column")
+_WAYS = {f"12-{name}": (own, "configure") for name, own in UNMANAGED.items()} | {
+    f"12-{name}-pyproject": (UNMANAGED[name], "pyproject") for name in ("check", "column")
 }
 
 
@@ -149,8 +149,8 @@ NOTHING = {
 
 
 @pytest.mark.parametrize(("patterns", "unused"), params(NOTHING))
-def test_a_pattern_that_matches_nothing_is_told(stock: Stock, patterns: list[str], unused: str) -> None:
-    """On a line of its own, by what it says; check stays clean."""
+def test_a_pattern_that_matches_nothing_is_reported(stock: Stock, patterns: list[str], unused: str) -> None:
+    """On one line that quotes it. check stays clean."""
     _prepare(stock, "CREATE INDEX i ON orders (id)" if len(patterns) > 1 else "", patterns)
     assert stock.check() == []
     lines = [line for line in [*stock.said, *stock.warned] if "own_objects" in line]

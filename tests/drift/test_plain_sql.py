@@ -1,11 +1,11 @@
-"""Functions, triggers and views that the models declare as plain SQL, in whichever schema it names."""
+"""Functions, triggers and views that the models declare as plain SQL, in any schema."""
 
 import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from drift.circle import Project, go_round
+from drift.round_trip import Project, assert_round_trip
 from drift.stock import Case, Stock
 from drift.test_documentation import DECLARED
 from marks import quick
@@ -20,8 +20,8 @@ _PLAIN = (
 _THEIRS = "CREATE FUNCTION app.theirs(int) RETURNS int LANGUAGE sql AS 'SELECT 1'"
 
 
-def _case(schema: str | None, *, table: str = "app.t", there: bool = False) -> Case:
-    """Return a table with what is declared beside it; the view calls a function that no model has."""
+def _case(schema: str | None, *, table: str = "app.t", existing: bool = False) -> Case:
+    """Return a table with these declarations. The view calls a function that is in no model."""
     in_schema = schema or "public"
 
     def named(text: str) -> str:
@@ -37,9 +37,9 @@ def _case(schema: str | None, *, table: str = "app.t", there: bool = False) -> C
             sa.event.listen(t, "after_create", sa.DDL(text))
         """,
         schemas=(f"CREATE SCHEMA {schema};" if schema else "") + named(_THEIRS),
-        revisions=["\n".join(f"op.execute('''{text}''')" for text in made)] if there else [],
+        revisions=["\n".join(f"op.execute('''{text}''')" for text in made)] if existing else [],
         env='options["include_schemas"] = True' if schema else "",
-        expected=[] if there else ["function touch()", "table t", "trigger x on t", "view v"],
+        expected=[] if existing else ["function touch()", "table t", "trigger x on t", "view v"],
     )
 
 
@@ -49,10 +49,10 @@ _TRIGGER = "CREATE TRIGGER {} BEFORE UPDATE ON app.t FOR EACH ROW EXECUTE FUNCTI
 _VIEWS = ["CREATE VIEW v AS SELECT 1 AS a", "CREATE VIEW w AS SELECT a FROM v"]
 
 
-def _blocks(guarded: str, *, there: bool = True, **options: Any) -> Case:
-    """Return a table whose triggers blocks make: one as it is, one by what it finds in the database."""
+def _blocks(guarded: str, *, existing: bool = True, **options: Any) -> Case:
+    """Return a table with triggers from DO blocks: one unconditional, one that depends on the database."""
     blocks = [
-        # Which others of the database need.
+        # Other objects of the database depend on these.
         "DROP FUNCTION IF EXISTS app.f(); DROP VIEW IF EXISTS nothing, v",
         *_VIEWS,
         _FUNCTION,
@@ -68,7 +68,7 @@ def _blocks(guarded: str, *, there: bool = True, **options: Any) -> Case:
             sa.event.listen(t, "after_create", sa.DDL(text.replace("%", "%%")))
         """,
         schemas="CREATE SCHEMA app",
-        revisions=["\n".join(f"op.execute({text!r})" for text in made)] if there else [],
+        revisions=["\n".join(f"op.execute({text!r})" for text in made)] if existing else [],
         env='options["include_schemas"] = True',
         **options,
     )
@@ -83,18 +83,18 @@ _IN_TIME = "CREATE VIEW w AS SELECT t.a FROM t JOIN late ON late.up = t.a"
 CASES = {
     "blocks": _blocks(
         _GUARDED,
-        there=False,
+        existing=False,
         expected=["function f()", "table t", "trigger b on t", "trigger tt on t", "view v", "view w"],
     ),
-    # The guard finds the trigger of the database, so nothing is known of what it guards.
-    "blocks-and-there": _blocks(
+    # The guard finds the trigger in the database, so the result of its block is unknown.
+    "blocks-and-existing": _blocks(
         _GUARDED, said=[r"not compared, because DO .*: table t, trigger tt on t \(a plain"]
     ),
     "blocks-by-computed-names": _blocks(
         "DO $$BEGIN EXECUTE (SELECT format('SELECT %L', count(*)) FROM pg_class); END$$",
         said=[r"because DO .*: table t, trigger tt on t \("],
     ),
-    # It is right in the database, and wrong in the models.
+    # Correct in the database, but in the wrong order in the models.
     "before-its-table": Case(
         f"""
         t = sa.Table("t", metadata, sa.Column("a", sa.Integer))
@@ -106,13 +106,13 @@ CASES = {
         expected=["view v (query)"],
         said=[r"statement CREATE VIEW v .*: it runs before table late is created"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
     "in-a-schema": _case("app"),
-    "in-a-schema-and-there": _case("app", there=True),
+    "in-a-schema-and-existing": _case("app", existing=True),
     "table-as-sqlalchemy-writes-it": _case("app", table="%(fullname)s"),
     "with-the-default-schema": _case(None),
-    "with-the-default-schema-and-there": _case(None, there=True),
+    "with-the-default-schema-and-existing": _case(None, existing=True),
     "of-the-page": Case(
         DECLARED,
         expected=["function set_updated_at()", "table orders", "trigger orders_updated_at on orders"],
@@ -120,12 +120,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", quick(CASES, "in-a-schema", "of-the-page", "blocks-and-there"))
+@pytest.mark.parametrize("case", quick(CASES, "in-a-schema", "of-the-page", "blocks-and-existing"))
 def test_plain_sql_of_the_models(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+    stock.round_trip(case)
 
 
-# What plain SQL adds to a new table: operations write it, but for what is no part of any sa.Table.
+# Plain SQL adds these to a new table. Operations write them, except for objects outside of any sa.Table.
 _ADDED = """
 t = sa.Table("t", metadata, sa.Column("v", sa.Text), sa.Column("n", sa.Integer), sa.Index("of_model", "v"))
 for text in (
@@ -150,14 +150,14 @@ for text in (
 
 
 def test_what_plain_sql_adds_to_a_new_table(stock: Stock) -> None:
-    stock.circle(Case(_ADDED, expected=["table t"]))
+    stock.round_trip(Case(_ADDED, expected=["table t"]))
     stock.upgrade()
     assert stock.check() == []
-    assert stock.warned == []  # of the check that is NOT VALID, which SQLAlchemy cannot reflect
+    assert stock.warned == []  # not of the NOT VALID check, which SQLAlchemy cannot reflect
 
 
-def test_what_plain_sql_makes_beside_it(stock: Stock) -> None:
-    """It is told by hand in the revision that makes the table, in the next one, and by check."""
+def test_plain_sql_outside_of_the_table(stock: Stock) -> None:
+    """The revision that creates the table reports it for manual work. So do the next one, and check."""
     stock.write_models(_ADDED + _UNKNOWN)
     left = ["column t.extra", "index ie on t", "table side", "trigger g on side"]
     for found in ["table side", "table t", "trigger g on side"], left:
@@ -171,8 +171,8 @@ def test_what_plain_sql_makes_beside_it(stock: Stock) -> None:
 
 
 @pytest.mark.thorough
-def test_what_the_readme_declares(project: Project, copy: Any) -> None:
+def test_the_example_of_the_readme(project: Project, copy: Any) -> None:
     [declared] = re.findall(r"```py\n(for statement in .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     model = SimpleNamespace(__table__=copy.conversation_metrics)
     exec(declared, {"ConversationMetric": model, "DDL": DDL, "event": event})
-    go_round(project, [], "policy everything on conversation_metrics", "table conversation_metrics")
+    assert_round_trip(project, [], "policy everything on conversation_metrics", "table conversation_metrics")

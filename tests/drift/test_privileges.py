@@ -1,7 +1,7 @@
-"""Owner and privileges of a view or function that is dropped and created again are kept.
+"""Owner and privileges of a view or function that is dropped and recreated are kept.
 
-The circle compares what pg_dump writes before the upgrade and after the downgrade, and both create it again.
-The roles are those that every server has.
+The round trip compares the output of pg_dump before the upgrade and after the downgrade. Both recreate the
+object. The roles exist on every server.
 """
 
 import pytest
@@ -20,7 +20,7 @@ _FUNCTION = "CREATE FUNCTION f(n int) RETURNS {} LANGUAGE sql AS 'SELECT 1'"
 def _view(
     granted: str = _GRANTED, *, materialized: str = "", schema: str = "", columns: str = "t.c.a"
 ) -> Case:
-    """Return a view that reads a column whose type changes."""
+    """Return a view of a column with a changed type."""
     where = f", schema={schema!r}" if schema else ""
     inside = f"{schema}." if schema else ""
     return Case(
@@ -77,18 +77,18 @@ CASES = {
     "function": _function(
         "GRANT EXECUTE ON FUNCTION f(int) TO pg_monitor; ALTER FUNCTION f(int) OWNER TO pg_signal_backend"
     ),
-    "function-not-for-all": _function("REVOKE EXECUTE ON FUNCTION f(int) FROM PUBLIC"),
+    "function-revoked-from-public": _function("REVOKE EXECUTE ON FUNCTION f(int) FROM PUBLIC"),
 }
 
 
-@pytest.mark.parametrize("case", quick(CASES, "view", "function-not-for-all"))
-def test_what_is_created_again_has_its_privileges(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+@pytest.mark.parametrize("case", quick(CASES, "view", "function-revoked-from-public"))
+def test_a_recreated_object_keeps_its_privileges(stock: Stock, case: Case) -> None:
+    stock.round_trip(case)
     assert stock.database.execute("SELECT to_regclass('alembic_version_privileges')").fetchone() == (None,)
 
 
 def test_an_interrupted_online_run_keeps_them(stock: Stock) -> None:
-    """What a run has kept is there for the run that goes on."""
+    """The next run restores what the interrupted run has saved."""
     online(stock)
     stock.database.execute("CREATE VIEW v AS SELECT id FROM t; GRANT SELECT ON v TO pg_monitor")
     before = _privileges(stock)

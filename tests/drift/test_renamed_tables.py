@@ -1,4 +1,4 @@
-"""Tables that a revision has renamed: what was named after the old one is renamed, and comes back."""
+"""Tables that a revision has renamed: objects named after the old table are renamed, and back again."""
 
 import re
 
@@ -16,7 +16,7 @@ metadata = sa.MetaData(naming_convention={"pk": "pk_%(table_name)s",
 def _renamed(
     columns: str, *expected: str, convention: bool = False, more: str = "", **options: object
 ) -> Case:
-    """A table ``old`` of these columns, made as the models would, and renamed to ``new``."""
+    """A table ``old`` with these columns, created as the models would, and renamed to ``new``."""
     made = re.sub(r'sa\.Table\("(\w+)", metadata, ', r'op.create_table("\1", ', more + columns)
     revisions = [made.replace("TABLE", "old"), "op.rename_table('old', 'new')"]
     models = (CONVENTION if convention else "") + more + columns.replace("TABLE", "new")
@@ -50,7 +50,7 @@ CASES = {
     "05-check": _renamed(
         'sa.Table("TABLE", metadata, sa.Column("a", sa.Integer, sa.CheckConstraint("a > 0")))'
     ),
-    # SQLAlchemy gives an index of a column a name of its own, so the models name it.
+    # SQLAlchemy itself names the index of a column, so it is named in the models.
     "05-index": _renamed(
         'sa.Table("TABLE", metadata, sa.Column("a", sa.Integer, index=True))',
         "index ix_new_a on new (name)",
@@ -117,7 +117,7 @@ CASES = {
         "sequence new_id_seq (name)",
         convention=True,
     ),
-    # Two tables change their names with each other: a name is in the way of another.
+    # Two tables exchange their names: each new name is still in use.
     "05-exchanged": Case(
         CONVENTION
         + "".join(
@@ -133,7 +133,7 @@ CASES = {
         expected=["constraint uq_one_x on one (name)", "constraint uq_two_x on two (name)"],
         never=_NEVER,
     ),
-    # A name that differs, and with it what it is: not renamed.
+    # Both the name and the definition differ: this is no rename.
     "05-changed-too": Case(
         CONVENTION
         + 'sa.Table("new", metadata, sa.Column("a", sa.Text, unique=True), sa.Column("b", sa.Text))',
@@ -149,4 +149,4 @@ CASES = {
 
 @pytest.mark.parametrize("case", params(CASES))
 def test_a_renamed_table(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+    stock.round_trip(case)

@@ -1,4 +1,4 @@
-"""What the SQL of a revision makes, by its source."""
+"""What the SQL of a revision creates, read from its source."""
 
 from pathlib import Path
 
@@ -89,7 +89,7 @@ STATEMENTS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_what_a_statement_makes(tmp_path: Path, statement: str) -> None:
+def test_what_a_statement_creates(tmp_path: Path, statement: str) -> None:
     assert_managed(
         managed_by(chain(tmp_path, f"op.execute({statement!r})"), "public"), *STATEMENTS[statement]
     )

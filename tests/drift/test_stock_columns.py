@@ -1,4 +1,4 @@
-"""Columns of other projects whose type changes, with a default or without, with rows and back."""
+"""Columns of other projects with a changed type: with and without a default, with rows, and back."""
 
 import pytest
 from drift.stock import Case, Stock, params
@@ -52,10 +52,10 @@ CASES = {
     "09-text-to-integer-without": _changed(
         "text", 'sa.Column("v", sa.Integer)', "type", values="'2' '3'", text=_USING
     ),
-    "09-default-goes": _changed(
+    "09-default-dropped": _changed(
         "text DEFAULT '1'", 'sa.Column("v", sa.Integer)', "default", "type", values="'2'", text=_USING
     ),
-    "09-default-comes": _changed(
+    "09-default-added": _changed(
         "text", 'sa.Column("v", sa.Integer, server_default="7")', "default", "type", values="'2'", text=_USING
     ),
     "09-not-null-beside": _changed(
@@ -95,7 +95,7 @@ CASES = {
         "type",
     ),
     "09-text-to-jsonb": _changed("text", 'sa.Column("v", pg.JSONB)', "type", values="'1'", text=_USING),
-    # The plain cast works: nothing is said that needs no saying.
+    # The plain cast works: no USING is written.
     "09-plain-cast": _changed(
         "int DEFAULT 1",
         'sa.Column("v", sa.BigInteger, server_default="1")',
@@ -114,24 +114,24 @@ CASES = {
     "09-varchar-shorter": _changed(
         "varchar(9)", 'sa.Column("v", sa.String(5))', "type", values="'a'", never=_USING
     ),
-    # No cast at all: the file says so at its top, and the check has named it.
+    # There is no cast: the file says so at its top, and check names the column.
     "09-no-cast": Case(
         _t('sa.Column("v", sa.ARRAY(sa.Integer))'),
         revisions=["op.execute('CREATE TABLE t (id int, v json)')"],
         expected=["column t.v (type)"],
         text=[r"#.*column t\.v.*(cast|USING)"],
-        by_hand=True,
+        manual=True,
     ),
     "09-no-cast-with-default": Case(
         _t('sa.Column("v", sa.ARRAY(sa.Integer), server_default="{}")'),
         revisions=["op.execute('''CREATE TABLE t (id int, v json DEFAULT '{}')''')"],
         expected=["column t.v (default)", "column t.v (type)"],
         text=[r"#.*column t\.v.*(cast|USING)"],
-        by_hand=True,
+        manual=True,
     ),
 }
 
 
 @pytest.mark.parametrize("case", params(CASES))
 def test_a_changed_type(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+    stock.round_trip(case)

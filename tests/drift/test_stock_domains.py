@@ -1,4 +1,4 @@
-"""Domains: their default, NOT NULL and checks are altered; another base type is told."""
+"""Domains: default, NOT NULL and checks are altered. Another base type is only reported."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 
 def _case(old: str, new: str, **options: Any) -> Case:
-    """Return the change of a domain over integer, between what CREATE DOMAIN says and what the models say."""
+    """Return a change of the domain d, from the SQL of CREATE DOMAIN to the arguments in the models."""
     return Case(
         **{
             "models": f'sa.Table("t", metadata, sa.Column("v", pg.DOMAIN("d", {new})))',
@@ -22,7 +22,7 @@ def _case(old: str, new: str, **options: Any) -> Case:
 
 
 _SQL = 'op.execute("""{}""")'
-_GO_AND_COME = ("domain m", "domain n", "domain x", "domain y", "type z")
+_OTHERS = ("domain m", "domain n", "domain x", "domain y", "type z")
 _CHECKED = 'sa.Integer, check="VALUE > 0", constraint_name="ck"'
 CASES = {
     "18-check-added": _case("int", _CHECKED, text=[r"op\.create_domain_check\('ck', 'd', "]),
@@ -61,7 +61,7 @@ CASES = {
                 "CREATE DOMAIN n AS int; CREATE DOMAIN m AS n CHECK (VALUE > 1); CREATE TABLE t (n n, m m)"
             )
         ],
-        expected=["column t.m", "column t.n", "column t.u", "column t.v", "column t.w", *_GO_AND_COME],
+        expected=["column t.m", "column t.n", "column t.u", "column t.v", "column t.w", *_OTHERS],
     ),
     "18-default-added": _case(
         "int", 'sa.Integer, default="3"', text=[r"op\.alter_domain\('d', server_default="]
@@ -103,13 +103,13 @@ CASES = {
     "18-base-type": _case(
         "int DEFAULT 3",
         'sa.BigInteger, default="3"',
-        by_hand=True,
+        manual=True,
         text=[r"# - domain d: definition: the database has integer DEFAULT 3, the models have bigint"],
     ),
     "18-collation": _case(
         "text",
         'sa.Text, collation="C"',
-        by_hand=True,
+        manual=True,
         text=["# - domain d: "],
         sql="INSERT INTO t VALUES ('x')",
     ),
@@ -118,7 +118,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", params(CASES))
 def test_a_domain(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+    stock.round_trip(case)
 
 
 def test_a_check_that_rows_violate_changes_nothing(stock: Stock) -> None:

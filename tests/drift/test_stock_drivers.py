@@ -1,4 +1,4 @@
-"""The faults with psycopg 2, and with asyncpg in Alembic's async template."""
+"""Some cases of other modules with psycopg 2, and with asyncpg in Alembic's async template."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,8 +29,8 @@ CASES: Mapping[str, Case] = {
     "11-plain": RENAMED_COLUMNS["11-plain"],
     "13-first-odd": FRESH["13-first-odd"],
     "13-named-odd": FRESH["13-named-odd"],
-    "15-exclude-comes": OPERATIONS["15-exclude-comes"],
-    "15-unique-include-goes": OPERATIONS["15-unique-include-goes"],
+    "15-exclude-added": OPERATIONS["15-exclude-added"],
+    "15-unique-include-dropped": OPERATIONS["15-unique-include-dropped"],
 }
 QUICK = {"09-uuid-with-default", "13-first-odd"}
 TEMPLATES = {"psycopg2": "generic", "asyncpg": "async"}
@@ -45,16 +45,16 @@ def _params(cases: Mapping[str, Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize(("driver", "case"), _params(CASES))
-def test_the_circle_with_each_driver(empty: Database, tmp_path: Path, driver: str, case: Case) -> None:
-    Stock(tmp_path, empty, TEMPLATES[driver], driver).circle(case)
+def test_the_round_trip_with_each_driver(empty: Database, tmp_path: Path, driver: str, case: Case) -> None:
+    Stock(tmp_path, empty, TEMPLATES[driver], driver).round_trip(case)
 
 
 _BROKEN = {"06-index-without-columns": BROKEN["06-index-without-columns"]}
 
 
 @pytest.mark.parametrize(("driver", "broken"), _params(_BROKEN))
-def test_what_cannot_be_made_is_named(empty: Database, tmp_path: Path, driver: str, broken: Any) -> None:
-    """A driver that takes one statement at a time says the same."""
+def test_a_broken_object_is_named(empty: Database, tmp_path: Path, driver: str, broken: Any) -> None:
+    """The result is the same for a driver that accepts only one statement at a time."""
     stock = Stock(tmp_path, empty, TEMPLATES[driver], driver)
     stock.write_models(broken[0] + '\nsa.Table("other", metadata, sa.Column("b", sa.Integer))')
     stock.write_revision("op.execute('CREATE TABLE t (a int)')\nop.execute('CREATE TABLE other (a int)')")

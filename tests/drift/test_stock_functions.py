@@ -1,4 +1,4 @@
-"""Functions in which something differs that CREATE OR REPLACE does not change."""
+"""Functions with a change that CREATE OR REPLACE cannot make."""
 
 import pytest
 from drift.stock import Case, Stock
@@ -10,7 +10,7 @@ _TABLE = 'sa.Table("t", metadata, sa.Column("id", sa.Integer, autoincrement=Fals
 
 
 def _case(before: str, after: str, *expected: str, beside: tuple[str, ...] = ()) -> Case:
-    """Return a function f that is another in the models, and what calls it."""
+    """Return a function f that differs in the models, and its callers."""
     made = ["CREATE TABLE t (id int PRIMARY KEY)"] if beside else []
     return Case(
         f"""
@@ -53,5 +53,5 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", quick(CASES, "renamed-argument", "with-what-calls-it"))
-def test_a_function_is_created_again(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+def test_a_function_is_recreated(stock: Stock, case: Case) -> None:
+    stock.round_trip(case)

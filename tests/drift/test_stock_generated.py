@@ -1,4 +1,4 @@
-"""Generated columns: another expression, and a plain column that becomes one, or was one."""
+"""Generated columns: a changed expression, and a change from or to a plain column."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def _computed(expression: str, options: str = "", type_: str = "sa.Integer") -> 
 
 
 def _case(made: str, column: str, *more: str, **options: Any) -> Case:
-    """Return a change of the column c of a table that has a and b."""
+    """Return a change of the column c in a table with the columns a and b."""
     base = ['sa.Column("a", sa.Integer)', 'sa.Column("b", sa.Integer)']
     return Case(
         **{
@@ -147,7 +147,7 @@ PLAIN = {
         expected=[f"{_COLUMN} (generated)", "index j on t (comment)"],
         equal=False,
     ),
-    # All of its partitions goes along as well, and how values are compressed.
+    # The objects of all partitions are recreated, too, and the compression is kept.
     "19-becomes-generated-partitioned": _case(
         "",
         "",
@@ -182,13 +182,13 @@ PLAIN = {
 
 @pytest.mark.parametrize("case", params(EXPRESSIONS | PLAIN))
 def test_a_generated_column(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+    stock.round_trip(case)
 
 
 @pytest.mark.parametrize("persisted", quick(["True", "False"]))
 def test_a_value_that_would_be_lost_is_counted(stock: Stock, persisted: str) -> None:
     if persisted == "False" and stock.database.info.server_version < 180_000:
-        pytest.skip("PostgreSQL 18 has virtual columns")
+        pytest.skip("virtual columns need PostgreSQL 18")
     column = f'sa.Column("c", sa.Integer, sa.Computed("a * 2", persisted={persisted}))'
     stock.prepare(_case("c int", column, sql="INSERT INTO t VALUES (1, 2, 2), (3, NULL, 7), (3, 3, NULL)"))
     stock.autogenerate()
@@ -215,5 +215,5 @@ VIRTUAL = {
 @pytest.mark.parametrize("case", params(VIRTUAL))
 def test_a_virtual_column(stock: Stock, case: Case) -> None:
     if stock.database.info.server_version < 180_000:
-        pytest.skip("PostgreSQL 18 has virtual columns")
-    stock.circle(case)
+        pytest.skip("virtual columns need PostgreSQL 18")
+    stock.round_trip(case)

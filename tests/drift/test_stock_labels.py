@@ -1,4 +1,4 @@
-"""Labels of an enumerated type: added, renamed, and others dropped at the same time."""
+"""Labels of an enumerated type: added, renamed, or added while others are dropped."""
 
 import pytest
 from drift.labels import CHANGED, CHECK, INDEX, ROWS, case, k_type, made, table
@@ -15,7 +15,7 @@ ADDED = {
     "17-added-array": case(
         "a b", "a c b", models=table("a c b", array=True), revisions=made("a b", "v k[]"), sql=""
     ),
-    # What a transaction adds to a type, it cannot use; what it makes with a type, it can.
+    # A transaction cannot use a label that it adds to a type, except in a type that it has created.
     "17-added-and-default": case(
         "a b",
         "a b c",
@@ -56,7 +56,7 @@ ADDED = {
         models=table("a b c", "", INDEX.format('"id", postgresql_where=sa.text("v = \'c\'")')),
         expected=[CHANGED, "index i on t"],
     ),
-    # Neither a part of a literal nor a comment uses it.
+    # A part of a literal is no use of a label, and neither is a comment.
     "17-added-and-not-used": case(
         "a b",
         "a b c",
@@ -96,8 +96,8 @@ BOTH = {
         text=["# .*" + _HINT.format("c", "d")],
         never=[r"\['a', 'b', 'd', 'c'\]", r"\['a', 'b', 'c', 'd'\]"],
     ),
-    # It would be in the way of an exchange: it goes before, and comes back after.
-    "17-both-and-generated-column-goes": case(
+    # The column blocks an exchange of the type: it is dropped before, and added again after a downgrade.
+    "17-both-and-generated-column-dropped": case(
         "x y z",
         "n y x",
         revisions=made("x y z", "v k, g boolean GENERATED ALWAYS AS (v = 'y') STORED"),
@@ -125,13 +125,13 @@ BOTH = {
 
 @pytest.mark.parametrize("change", params(ADDED | BOTH))
 def test_labels(stock: Stock, change: Case) -> None:
-    stock.circle(change)
+    stock.round_trip(change)
     for pattern in change.text:
-        if "is a rename" in pattern:  # in the log too when the revision is written
+        if "is a rename" in pattern:  # also in the log when the revision is written
             assert any("if this is a rename" in line for line in stock.said_at_revision)
 
 
-def test_a_label_that_rows_have_is_not_dropped(stock: Stock) -> None:
+def test_a_label_in_use_is_not_dropped(stock: Stock) -> None:
     models = table("a", "", f'sa.Column("w", pg.ARRAY({k_type("a")}))')
     stock.prepare(Case(models, revisions=made("a b", "v k, w k[]"), sql=ROWS))
     stock.autogenerate()
@@ -173,8 +173,8 @@ def test_a_renamed_label_keeps_its_rows(stock: Stock, driver: str) -> None:
         stock.upgrade()
 
 
-def test_rows_get_another_label_in_between(stock: Stock) -> None:
-    """A label comes, another goes: the author moves the rows in the revision, between two exchanges."""
+def test_a_revision_can_move_rows_to_another_label(stock: Stock) -> None:
+    """Between two exchanges of the type: the first adds a label, the second drops one."""
     stock.prepare(Case(table("a d"), revisions=made("a c"), sql="INSERT INTO t (v) VALUES ('c')"))
     text = stock.autogenerate()
     [file] = [path for path in (stock.scripts / "versions").glob("*.py") if path.read_text() == text]

@@ -1,4 +1,4 @@
-"""What a revision is written with: operations of Alembic, where it has one, not SQL in a string."""
+"""The operations in a revision: those of Alembic where they exist, not SQL in a string."""
 
 from dataclasses import replace
 
@@ -21,17 +21,17 @@ def _t(*items: str) -> str:
 
 
 def _both(name: str, item: str, sql: str, operation: str, *options: str) -> dict[str, Case]:
-    """An object ``x`` that comes, goes, and was another."""
+    """Return two cases: an object ``x`` is added, and dropped."""
     made = f"op.execute('''{sql}''')"
     kind = "index" if operation == "create_index" else "constraint"
     written = [rf"(?s)op\.{operation}\([^#]*?{option}" for option in options or (operation,)]
     if not options:
         written = [rf"op\.{operation}\("]
     return {
-        f"15-{name}-comes": Case(
+        f"15-{name}-added": Case(
             _t(item), revisions=[_MADE], expected=[f"{kind} x on t"], text=written, never=_NEVER
         ),
-        f"15-{name}-goes": Case(
+        f"15-{name}-dropped": Case(
             _t(), revisions=[_MADE, made], expected=[f"{kind} x on t"], text=written, never=_NEVER
         ),
     }
@@ -69,7 +69,7 @@ def _check(name: str, options: str, sql: str, *written: str) -> dict[str, Case]:
 
 CASES = {
     **_unique("plain", "", "(a)"),
-    # Alembic's own operation cannot: its table lacks the column. An index is built beside others.
+    # Alembic's operation lacks INCLUDE. An index, built without blocking, becomes the constraint.
     **{
         name: replace(
             case, text=[r"op\.create_index\([^#]*?postgresql_include=\['b'\]", "UNIQUE USING INDEX"]
@@ -141,7 +141,7 @@ CASES = {
         "CREATE INDEX x ON t (lower(c) text_pattern_ops)",
         "create_index",
     ),
-    "15-primary-key-comes": Case(
+    "15-primary-key-added": Case(
         f'{_P}sa.Table("t", metadata, {_NOT_NULL}, sa.PrimaryKeyConstraint("a", name="x"))',
         revisions=[
             "op.execute('CREATE TABLE p (a int UNIQUE); CREATE TABLE t (a int NOT NULL, b int, c text)')"
@@ -160,13 +160,13 @@ CASES = {
         text=["PRIMARY KEY USING INDEX"],
         never=_NEVER,
     ),
-    # Alembic has no operation for it, and SQLAlchemy no word.
+    # Neither Alembic nor SQLAlchemy supports it.
     "15-check-no-inherit": Case(
         _t(),
         revisions=[_MADE, "op.execute('ALTER TABLE t ADD CONSTRAINT x CHECK (a > 0) NO INHERIT')"],
         expected=["constraint x on t"],
     ),
-    "15-unique-otherwise": Case(
+    "15-unique-changed": Case(
         _t('sa.UniqueConstraint("a", name="x", postgresql_include=["b"])'),
         revisions=[_MADE, "op.execute('ALTER TABLE t ADD CONSTRAINT x UNIQUE (a)')"],
         expected=["constraint x on t (definition)"],
@@ -192,8 +192,8 @@ CASES = {
         never=_NEVER,
     ),
 }
-# NOT VALID is a matter of the moment: what the models say is made, and then nothing differs.
-for _name in ("15-foreign-key-not-valid-comes", "15-check-not-valid-comes"):
+# NOT VALID is a temporary state: the constraint of the models is created, and then nothing differs.
+for _name in ("15-foreign-key-not-valid-added", "15-check-not-valid-added"):
     CASES[_name] = replace(CASES[_name], text=())
 
 for _name in CASES:
@@ -203,4 +203,4 @@ for _name in CASES:
 
 @pytest.mark.parametrize("case", params(CASES))
 def test_an_operation(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+    stock.round_trip(case)

@@ -1,4 +1,4 @@
-"""Partitioned tables of other projects: what their partitions inherit is no difference of its own."""
+"""Partitioned tables of other projects: objects that partitions inherit are no separate differences."""
 
 import pytest
 from drift.stock import Case, Stock, params
@@ -14,7 +14,7 @@ _M = f'sa.Table("m", metadata, {_ID}, {_PARTITIONED})\n'
 _WITH = f'sa.Table("m", metadata, {_ID}, sa.Column("a", sa.Integer), MORE {_PARTITIONED})\n'
 _MADE_P = "op.execute('CREATE TABLE p (id int PRIMARY KEY)')"
 _MADE_M = f"op.execute('''CREATE TABLE m (id int PRIMARY KEY) PARTITION BY RANGE (id);{_PARTITIONS}''')"
-# So it stands in a chain whose models have the partitions as well.
+# Models that include the partitions.
 _MODELLED = "".join(
     f'sa.event.listen(metadata, "after_create", sa.DDL("{statement.strip()}"))\n'
     for statement in _PARTITIONS.split(";")
@@ -22,7 +22,7 @@ _MODELLED = "".join(
 
 
 def _with(made: str, more: str = "", **options: object) -> Case:
-    """A partitioned table m, whose partitions the operator makes or the models."""
+    """A partitioned table m. A revision and the models create the partitions."""
     parts = f"CREATE TABLE m (id int PRIMARY KEY, a int{made}) PARTITION BY RANGE (id);{_PARTITIONS}"
     return Case(
         _P + _WITH.replace("MORE", more) + _MODELLED,
@@ -41,7 +41,7 @@ CASES = {
         _M + 'sa.Table("c", metadata, sa.Column("m_id", sa.ForeignKey("m.id", name="f")))\n' + _MODELLED,
         revisions=[_MADE_M, "op.execute('CREATE TABLE c (m_id int CONSTRAINT f REFERENCES m)')"],
     ),
-    # The operator adds partitions day by day, of which no model knows.
+    # An operator adds partitions regularly, and no model has them.
     "08-foreign-key-to-own-partitions": Case(
         _M + 'sa.Table("c", metadata, sa.Column("m_id", sa.ForeignKey("m.id", name="f")))\n',
         revisions=[
@@ -80,25 +80,25 @@ CASES = {
         ],
         sql=_PARTITIONS,
     ),
-    # A difference of the whole is one difference, and mended once.
-    "08-foreign-key-goes": _with(
+    # A difference of the partitioned table is one difference, resolved once.
+    "08-foreign-key-dropped": _with(
         ", CONSTRAINT f FOREIGN KEY (a) REFERENCES p", "", expected=["constraint f on m"]
     ),
-    "08-foreign-key-comes": _with(
+    "08-foreign-key-added": _with(
         "", 'sa.ForeignKeyConstraint(["a"], ["p.id"], name="f"),', expected=["constraint f on m"]
     ),
-    "08-foreign-key-to-goes": Case(
+    "08-foreign-key-to-dropped": Case(
         _M + 'sa.Table("c", metadata, sa.Column("m_id", sa.Integer))\n' + _MODELLED,
         revisions=[_MADE_M, "op.execute('CREATE TABLE c (m_id int CONSTRAINT f REFERENCES m)')"],
         expected=["constraint f on c"],
     ),
-    "08-foreign-key-to-comes": Case(
+    "08-foreign-key-to-added": Case(
         _M + 'sa.Table("c", metadata, sa.Column("m_id", sa.ForeignKey("m.id", name="f")))\n' + _MODELLED,
         revisions=[_MADE_M, "op.execute('CREATE TABLE c (m_id int)')"],
         expected=["constraint f on c"],
     ),
-    "08-check-goes": _with(", CONSTRAINT c CHECK (a > 0)", "", expected=["constraint c on m"]),
-    "08-check-comes": _with("", 'sa.CheckConstraint("a > 0", name="c"),', expected=["constraint c on m"]),
+    "08-check-dropped": _with(", CONSTRAINT c CHECK (a > 0)", "", expected=["constraint c on m"]),
+    "08-check-added": _with("", 'sa.CheckConstraint("a > 0", name="c"),', expected=["constraint c on m"]),
     "08-inherited-check": Case(
         'sa.Table("up", metadata, sa.Column("a", sa.Integer), sa.CheckConstraint("a > 0", name="c"))\n'
         'sa.event.listen(metadata, "after_create", sa.DDL("CREATE TABLE down () INHERITS (up)"))',
@@ -110,4 +110,4 @@ CASES = {
 
 @pytest.mark.parametrize("case", params(CASES))
 def test_a_partitioned_table(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+    stock.round_trip(case)

@@ -1,4 +1,4 @@
-"""What is no difference and no reason to warn, and what is told in the words that are true."""
+"""What is no difference and causes no warning, and how differences are described."""
 
 import pytest
 from drift.stock import Case, Stock, params
@@ -16,7 +16,7 @@ def _index(sql: str, items: str) -> Case:
     return Case(_t(items), revisions=[_MADE, f"op.execute('''{sql}''')"])
 
 
-# Indexes that Alembic says it cannot compare, and are compared.
+# Alembic says that it cannot compare these indexes; the plugin compares them.
 INDEXES = {
     "14-expression": _index("CREATE INDEX i ON t (lower(b))", 'sa.Index("i", sa.text("lower(b)"))'),
     "14-operator-class": _index(
@@ -45,15 +45,15 @@ INDEXES = {
 
 
 @pytest.mark.parametrize("case", params(INDEXES))
-def test_nothing_is_warned_of(stock: Stock, case: Case) -> None:
+def test_no_warning(stock: Stock, case: Case) -> None:
     stock.prepare(case)
     assert stock.check() == []
     assert stock.warned == []
     assert stock.said == ["No new upgrade operations detected."]
 
 
-def test_no_warning_beside_a_difference(stock: Stock) -> None:
-    """An index of an expression that differs is a difference, and not said to be taken for equal."""
+def test_no_warning_with_a_difference(stock: Stock) -> None:
+    """A changed expression of an index is a difference; no warning says that it was assumed to be equal."""
     stock.prepare(
         Case(
             _t('sa.Index("i", sa.text("lower(b)"))'),
@@ -64,8 +64,8 @@ def test_no_warning_beside_a_difference(stock: Stock) -> None:
     assert stock.warned == []
 
 
-def test_other_warnings_of_alembic_are_heard(stock: Stock) -> None:
-    """What is silenced is those two, while this plugin compares: not what env.py or another logs."""
+def test_other_warnings_of_alembic_are_kept(stock: Stock) -> None:
+    """The plugin suppresses two warnings while it compares, and none of env.py or of others."""
     stock.prepare(
         Case(
             _t(),
@@ -131,5 +131,5 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", params(CASES))
-def test_what_is_told(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+def test_what_is_reported(stock: Stock, case: Case) -> None:
+    stock.round_trip(case)

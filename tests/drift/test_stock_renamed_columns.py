@@ -1,4 +1,4 @@
-"""A column or table that was renamed in the models: a line says what the drop and the addition may be."""
+"""A column or table renamed in the models: a line says that a drop and an addition may be a rename."""
 
 import re
 
@@ -61,7 +61,7 @@ CASES = {
         "column t.title",
         hints="seats places,title name",
     ),
-    # Which of two it may be nobody can know, so both are told.
+    # Either of the two may be the renamed one, so both are reported.
     "11-one-of-two": _renamed(
         "seats int",
         'sa.Column("places", sa.Integer), sa.Column("other", sa.Integer)',
@@ -72,7 +72,7 @@ CASES = {
     "11-only-dropped": _renamed(
         "seats int", 'sa.Column("x", sa.Text)', "column t.seats", "column t.x", hints=""
     ),
-    # What goes with the column is not dropped once more.
+    # An object that is dropped with its column is not dropped again.
     "11-with-a-check": _renamed(
         "seats int CONSTRAINT c CHECK (seats > 0)",
         'sa.Column("places", sa.Integer), sa.CheckConstraint("places > 0", name="c")',
@@ -121,8 +121,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", params(CASES))
 def test_a_renamed_column(stock: Stock, case: Case) -> None:
-    text = stock.circle(case)
-    # The line is in the log as well when a revision is written, not in the file alone.
+    text = stock.round_trip(case)
+    # The line is in the log, too, when the revision is written.
     for pattern in case.text:
         assert any(re.search(pattern.removeprefix("# "), line) for line in stock.said_at_revision), pattern
     for way in text.split("def downgrade"):

@@ -1,6 +1,6 @@
-"""Revisions that are run by another role than the one that all belongs to.
+"""Revisions run by a role that does not own the objects.
 
-The roles are those that every server has: pg_monitor is a member of pg_read_all_stats.
+The roles exist on every server: pg_monitor is a member of pg_read_all_stats.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from databases import Database, url_of
-from drift.circle import schema_of
+from drift.round_trip import schema_of
 from drift.stock import Case, Stock
 from sqlalchemy.exc import DBAPIError
 
@@ -29,7 +29,7 @@ def stock(stock: Stock) -> Stock:
 
 
 def _as_member(stock: Stock) -> None:
-    """Have the sessions that come be a member of the owner's role."""
+    """Make later sessions a member of the owner's role."""
     stock.database.execute("ALTER TABLE IF EXISTS alembic_version OWNER TO pg_monitor")
     stock.database.execute(f"ALTER DATABASE {stock.database.info.dbname} SET role = pg_monitor")
 
@@ -45,7 +45,7 @@ ALTER TYPE k OWNER TO pg_monitor; ALTER SEQUENCE apart OWNER TO pg_monitor
 
 
 def test_rows_that_a_policy_hides_are_an_error(empty: Database) -> None:
-    """Nothing is concluded from the others; but what reads no row does it."""
+    """Operations conclude nothing from the visible rows. Those that read no row succeed."""
     empty.execute(_HIDDEN)
     url = url_of(empty).replace("postgresql:", "postgresql+psycopg:")
     engine = sa.create_engine(url, poolclass=sa.NullPool)
@@ -82,7 +82,7 @@ _MODELS = (
 
 
 @pytest.mark.parametrize("made", [_SERIAL, pytest.param(_IDENTITY, marks=pytest.mark.thorough)])
-def test_numbers_keep_owner_and_privileges(stock: Stock, made: str) -> None:
+def test_a_sequence_keeps_owner_and_privileges(stock: Stock, made: str) -> None:
     stock.prepare(
         Case(
             _MODELS.format("sa.Identity(), " if made is _SERIAL else ""),
@@ -111,7 +111,7 @@ def _privileges(stock: Stock) -> list[psycopg.rows.TupleRow]:
 
 
 def test_a_sequence_gets_the_owner_of_its_table(stock: Stock) -> None:
-    """Which it needs to be the column's: one that comes, and that of a column that comes back."""
+    """OWNED BY requires it: for an added sequence, and for that of a column that a downgrade adds again."""
     stock.prepare(
         Case(
             'sa.Table("t", metadata, sa.Column("n", sa.Integer, sa.Sequence("s", optional=False)))\n'

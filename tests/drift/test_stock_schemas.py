@@ -1,10 +1,10 @@
-"""Schemas with names that SQL has to quote: on a fresh database nothing differs, and a change goes round."""
+"""Schemas with names that SQL must quote: a fresh database is clean, and a change makes a round trip."""
 
 import re
 from dataclasses import replace
 
 import pytest
-from drift.circle import schema_of
+from drift.round_trip import schema_of
 from drift.stock import Case, Stock, params
 
 _TABLES = """
@@ -13,7 +13,7 @@ sa.Table("t", metadata, sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("a", sa.Integer, sa.CheckConstraint("a > 0", name="positive")),
     sa.Column("up", sa.ForeignKey("PREFIXt.id")), sa.Column("u", sa.Text, unique=True, index=True), SCHEMA)
 """
-# What reads its own schema, whatever search_path its caller has; DDL takes % twice.
+# They read their own schema, for any search_path of the caller. DDL needs a doubled %.
 _CODE = """
 def code(statement):
     sa.event.listen(metadata, "after_create", sa.DDL(statement.replace("%", "%%")))
@@ -37,7 +37,7 @@ def _quote(name: str) -> str:
 
 
 def _first(name: str, more: str = "", **options: object) -> Case:
-    """A project whose tables are in the first schema of the search_path."""
+    """A project with tables in the first schema of the search_path."""
     quoted = _quote(name)
     path = f"ALTER DATABASE %I SET search_path TO {quoted}".replace("'", "''")
     tables = _TABLES.replace("PREFIX", "").replace(", SCHEMA", "")
@@ -51,7 +51,7 @@ def _first(name: str, more: str = "", **options: object) -> Case:
 
 
 def _named(name: str, **options: object) -> Case:
-    """A project whose models name the schema of their tables."""
+    """A project with models that name the schema of their tables."""
     quoted = _quote(name)
     tables = _TABLES.replace("PREFIXt.id", f"{name}.t.id".replace('"', '\\"')).replace(
         "SCHEMA", f"schema={name!r}"
@@ -72,7 +72,7 @@ FRESH = {f"13-first-{name}": _first(schema, expected=_ALL) for name, schema in S
 }
 
 
-# A function in SQL reads the table when it is created.
+# CREATE FUNCTION checks the body of an SQL function, which reads the table.
 FRESH["13-sql-function"] = Case(
     FRESH["13-first-plain"].models
     + "code('CREATE FUNCTION h() RETURNS bigint LANGUAGE sql AS $$ SELECT count(*) FROM t $$')\n",
@@ -80,7 +80,7 @@ FRESH["13-sql-function"] = Case(
     expected=sorted([*_ALL, "function h()"]),
 )
 
-# The texts of a table, and the body of a function, name what is in its schema.
+# Expressions of a table, and the body of a function, name objects of its schema.
 FRESH["13-names-in-a-table"] = Case(
     r"""
     function = 'CREATE FUNCTION "X y".f() RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT 1 $$'
@@ -114,7 +114,7 @@ for text in (
 ):
     sa.event.listen(metadata, "after_create", sa.DDL(text))
 """
-# Views of both schemas read those of the other one.
+# Views of each schema read views of the other one.
 FRESH["13-views-across"] = Case(
     _ACROSS.format("BigInteger"),
     schemas='CREATE SCHEMA "X y"',
@@ -125,8 +125,8 @@ FRESH["13-views-across"] = Case(
 
 @pytest.mark.parametrize("case", params(FRESH))
 def test_a_fresh_database(stock: Stock, case: Case) -> None:
-    """All is made by the first revision, and by ``create_all``; check is clean after either."""
-    stock.circle(case)
+    """The first revision creates all, or ``create_all`` does; check is clean after either."""
+    stock.round_trip(case)
 
 
 CHANGED = {
@@ -140,16 +140,16 @@ CHANGED = {
 
 
 def test_views_across_schemas(stock: Stock) -> None:
-    """A column changes that views of another schema read, and views of them."""
+    """A changed column is read by views of another schema, and by views of those."""
     made = [*re.findall("'(CREATE.*)'", _ACROSS)]
     revision = [f"op.execute({text!r})" for text in ('CREATE TABLE "X y".t (a int)', *made)]
     fresh = FRESH["13-views-across"]
-    stock.circle(replace(fresh, revisions=["\n".join(revision)], expected=["column t.a (type)"]))
+    stock.round_trip(replace(fresh, revisions=["\n".join(revision)], expected=["column t.a (type)"]))
 
 
 @pytest.mark.parametrize("case", params(CHANGED))
 def test_a_change_in_a_schema(stock: Stock, case: Case) -> None:
-    """Made by ``create_all`` and then changed."""
+    """``create_all`` creates the schema, which changes later."""
     wanted = stock.prepare(case)
     assert wanted
     stock.write_models(case.models.partition('sa.Table("new"')[0])

@@ -1,4 +1,4 @@
-"""Settings of other projects' tables, columns, indexes, views and sequences; identities and serials."""
+"""Settings of tables, columns, indexes, views and sequences of other projects; identities and serials."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def _t(*items: str, name: str = "t") -> str:
 
 
 def _after(*statements: str, table: str = "t") -> str:
-    """Return models' code that executes statements after a table is created."""
+    """Return code of models that executes statements after a table is created."""
     return "".join(
         f'sa.event.listen(metadata.tables["{table}"], "after_create", sa.DDL({statement!r}))\n'
         for statement in statements
@@ -87,12 +87,12 @@ PARAMETERS = {
         revisions=[_PLAIN, _made("CREATE VIEW v WITH (security_barrier = true) AS SELECT id FROM t")],
         expected=["view v (storage parameters)"],
     ),
-    "16-parameters-of-view-that-goes": Case(
+    "16-parameters-of-view-that-dropped": Case(
         _PLAIN_MODEL,
         revisions=[_PLAIN, _made("CREATE VIEW v WITH (security_barrier = true) AS SELECT id FROM t")],
         expected=["view v"],
     ),
-    "16-parameters-of-view-made-again": Case(
+    "16-parameters-of-view-recreated": Case(
         _PLAIN_MODEL
         + _after("CREATE MATERIALIZED VIEW v WITH (fillfactor = 50) AS SELECT id, note FROM t")
         + _after("ALTER MATERIALIZED VIEW v ALTER note SET STORAGE EXTERNAL"),
@@ -152,7 +152,7 @@ LOGGED = {
         expected=["sequence s (persistence)"],
         again=True,
     ),
-    "16-unlogged-sequence-goes": Case(
+    "16-unlogged-sequence-dropped": Case(
         "", revisions=[_made("CREATE UNLOGGED SEQUENCE s")], expected=["sequence s"]
     ),
 }
@@ -198,7 +198,7 @@ COLUMNS = {
         revisions=[_made("CREATE TABLE t (id int)")],
         expected=["column t.note"],
     ),
-    "16-column-goes": Case(
+    "16-column-dropped": Case(
         _t(_ID),
         revisions=[_PLAIN, _made("ALTER TABLE t ALTER note SET STORAGE MAIN, ALTER note SET STATISTICS 5")],
         expected=["column t.note"],
@@ -213,7 +213,7 @@ COLUMNS = {
         never=["drop_index"],
         again=True,
     ),
-    "16-expression-of-index-goes": Case(
+    "16-expression-of-index-dropped": Case(
         _PLAIN_MODEL,
         revisions=[
             _PLAIN,
@@ -239,8 +239,8 @@ TABLES = {
         expected=["table t"],
         text=[r"prefixes=\['UNLOGGED'\]", "'toast.autovacuum_enabled': 'off'"],
     ),
-    # What SQLAlchemy cannot reflect of checks.
-    "16-table-goes-with-odd-checks": Case(
+    # Properties of checks that SQLAlchemy cannot reflect.
+    "16-table-dropped-with-odd-checks": Case(
         "",
         revisions=[
             _made(
@@ -251,7 +251,7 @@ TABLES = {
         expected=["table t"],
         never=["dialect_options"],
     ),
-    "16-table-goes": Case(
+    "16-table-dropped": Case(
         "",
         revisions=[_made("; ".join(["CREATE TABLE t (id serial PRIMARY KEY, note text)", *_SETTINGS]))],
         expected=["table t"],
@@ -303,7 +303,7 @@ TABLES = {
         text=[r"op.set_access_method\('v', 'heap', kind='materialized view'\)"],
         again=True,
     ),
-    "16-access-method-goes": Case(
+    "16-access-method-dropped": Case(
         "",
         schemas=_PILE,
         revisions=[
@@ -397,8 +397,8 @@ IDENTITIES = {
 
 
 SINCE_15 = {
-    *("16-access-method", "16-access-method-goes", "16-access-method-new"),
-    *("16-unlogged-sequence", "16-unlogged-sequence-goes", "16-logged-sequence-of-unlogged-table"),
+    *("16-access-method", "16-access-method-dropped", "16-access-method-new"),
+    *("16-unlogged-sequence", "16-unlogged-sequence-dropped", "16-logged-sequence-of-unlogged-table"),
 }
 CASES = {
     name: replace(case, since=15) if name in SINCE_15 else case
@@ -411,13 +411,13 @@ def test_a_setting(stock: Stock, case: Case) -> None:
     if stock.database.info.server_version < 150_000:  # where the sequences of an unlogged table are logged
         expected = [of for of in case.expected if not re.match(r"sequence .*\(persistence\)", of)]
         case = replace(case, expected=expected)
-    stock.circle(case)
+    stock.round_trip(case)
 
 
 @pytest.mark.parametrize("direction", [1, -1])
 @pytest.mark.parametrize("given", ["", "; DELETE FROM t"])
-def test_numbers_go_on(stock: Stock, direction: int, given: str) -> None:
-    """After the greatest that is there, and after those that were given and are gone; or before the least."""
+def test_numbering_continues(stock: Stock, direction: int, given: str) -> None:
+    """After the greatest existing number, and after deleted ones; descending, before the least."""
     options = "" if direction == 1 else "increment=-1"
     stock.write_models(_numbered(f'sa.Column("id", sa.Integer, sa.Identity({options}), primary_key=True)'))
     stock.write_revision(_SERIAL)
@@ -442,7 +442,7 @@ def _next(database: Database) -> int:
     return number
 
 
-def test_an_identity_of_an_empty_table_begins_where_it_says(stock: Stock) -> None:
+def test_an_identity_of_an_empty_table_starts_as_declared(stock: Stock) -> None:
     stock.write_models(_numbered('sa.Column("id", sa.Integer, sa.Identity(start=7), primary_key=True)'))
     stock.write_revision(_SERIAL)
     stock.upgrade()
@@ -471,17 +471,17 @@ TABLESPACES = {
         text=[r"op.set_tablespace\('v', 'pg_default', kind='materialized view'\)"],
         again=True,
     ),
-    "16-tablespace-back": Case(
+    "16-tablespace-to-default": Case(
         _t(_ID, 'sa.Column("n", sa.Integer)', 'sa.UniqueConstraint("n", name="once")'),
         revisions=[_made(_ASIDE)],
         expected=["constraint once on t (tablespace)", "table t (tablespace)"],
         text=[r"op.set_tablespace\('once', 'pg_default', kind='index'\)"],
     ),
-    "16-tablespace-goes": Case("", revisions=[_made(_ASIDE)], expected=["table t"]),
+    "16-tablespace-dropped": Case("", revisions=[_made(_ASIDE)], expected=["table t"]),
 }
 
 
 @pytest.mark.parametrize("case", params(TABLESPACES))
 def test_a_tablespace(stock: Stock, tablespace: str, case: Case) -> None:
     assert tablespace in str(case)
-    stock.circle(case)
+    stock.round_trip(case)

@@ -1,4 +1,4 @@
-"""Triggers, rules, policies and row security of other projects: they come, go, and are made again."""
+"""Triggers, rules, policies and row security of other projects: added, dropped and recreated."""
 
 import re
 
@@ -25,10 +25,10 @@ def _op(*statements: str) -> str:
     return "\n".join(f"op.execute({as_text(statement)!r})" for statement in statements)
 
 
-def _goes_to(
+def _changed(
     before: list[str], after: list[str], *expected: str, base: tuple[str, ...] = (_F,), **options: object
 ) -> Case:
-    """What the database has on table t, and what the models say."""
+    """A table t, and its objects in the database and in the models."""
     return Case(
         _TABLE + _code(*base, *after),
         revisions=[_op(_T, *base, *before)],
@@ -56,50 +56,50 @@ _OFF = "ALTER TABLE t DISABLE TRIGGER x"
 _ON, _OF = "trigger x on t", "trigger x on t (definition)"
 
 TRIGGERS = {
-    "17-trigger-comes": _goes_to([], [_X], _ON, text=[r"op\.create_trigger\(", r"op\.drop_trigger\("]),
-    "17-trigger-goes": _goes_to([_X], [], _ON),
-    "17-trigger-changes": _goes_to([_X], [_X.replace("UPDATE", "UPDATE OF a")], _OF),
-    "17-trigger-disabled-comes": _goes_to([], [_X, _OFF], _ON, text=["enabled=False"]),
-    "17-trigger-disabled-goes": _goes_to([_X, _OFF], [], _ON),
-    "17-trigger-disabled-changes": _goes_to(
+    "17-trigger-added": _changed([], [_X], _ON, text=[r"op\.create_trigger\(", r"op\.drop_trigger\("]),
+    "17-trigger-dropped": _changed([_X], [], _ON),
+    "17-trigger-changes": _changed([_X], [_X.replace("UPDATE", "UPDATE OF a")], _OF),
+    "17-trigger-disabled-added": _changed([], [_X, _OFF], _ON, text=["enabled=False"]),
+    "17-trigger-disabled-dropped": _changed([_X, _OFF], [], _ON),
+    "17-trigger-disabled-changes": _changed(
         [_X, _OFF], [_X.replace("UPDATE", "INSERT")], _OF, "trigger x on t (enabled)"
     ),
-    "17-trigger-always": _goes_to(
+    "17-trigger-always": _changed(
         [_X, _OFF],
         [_X, "ALTER TABLE t ENABLE ALWAYS TRIGGER x"],
         "trigger x on t (enabled)",
         text=[r"op\.alter_trigger\('x', 't', enabled='always'\)"],
     ),
-    "17-trigger-odd": _goes_to([], [_ODD], 'trigger My "odd" one: 5% on t'),
-    "17-trigger-comment": _goes_to(
+    "17-trigger-odd": _changed([], [_ODD], 'trigger My "odd" one: 5% on t'),
+    "17-trigger-comment": _changed(
         [_X, "COMMENT ON TRIGGER x ON t IS 'one'"],
         [_X.replace("UPDATE", "INSERT"), "COMMENT ON TRIGGER x ON t IS 'two'"],
         _OF,
         "trigger x on t (comment)",
     ),
-    "17-trigger-in": _goes_to([], [_IN], _ON, equal=False),
-    "17-trigger-transition-tables": _goes_to([], [_TABLES], _ON),
-    "17-trigger-transition-tables-go": _goes_to([_TABLES], [_X], _OF),
-    "17-constraint-trigger-comes": _goes_to([], [_CONSTRAINT], _ON),
-    "17-constraint-trigger-changes": _goes_to(
+    "17-trigger-in": _changed([], [_IN], _ON, equal=False),
+    "17-trigger-transition-tables": _changed([], [_TABLES], _ON),
+    "17-trigger-without-transition-tables": _changed([_TABLES], [_X], _OF),
+    "17-constraint-trigger-added": _changed([], [_CONSTRAINT], _ON),
+    "17-constraint-trigger-changes": _changed(
         [_CONSTRAINT], [_CONSTRAINT.replace("DEFERRED", "IMMEDIATE")], _OF
     ),
-    "17-constraint-trigger-from-other": _goes_to([_X], [_CONSTRAINT], _OF),
-    "17-constraint-trigger-to-other": _goes_to([_CONSTRAINT], [_X], _OF),
+    "17-constraint-trigger-from-other": _changed([_X], [_CONSTRAINT], _OF),
+    "17-constraint-trigger-to-other": _changed([_CONSTRAINT], [_X], _OF),
     "17-trigger-of-another-function": Case(
         _TABLE + _code(_G, _X.replace("f()", "g()")),
         revisions=[_op(_T), f'op.replace_function("f()", {_F!r})\n{_op(_X)}'],
         expected=["function f()", "function g()", _OF],
         again=True,
     ),
-    # What it reads changes: it goes before, and comes after.
+    # The column that it reads changes: the trigger is dropped before, and created after.
     "17-trigger-of-a-column-that-changes": Case(
         _TABLE.replace("String(9)", "String(20)") + _code(_F, _X.replace("UPDATE", "UPDATE OF b")),
         revisions=[_op(_T, _F, _X.replace("UPDATE", "UPDATE OF b"), "COMMENT ON TRIGGER x ON t IS NULL")],
         expected=["column t.b (type)"],
         again=True,
     ),
-    "17-trigger-of-a-column-that-goes": Case(
+    "17-trigger-of-a-column-that-dropped": Case(
         _TABLE.replace(', sa.Column("c", sa.Text)', "") + _code(_F, _X.replace("UPDATE", "UPDATE OF b")),
         revisions=[_op(_T, _F, _X.replace("UPDATE", "UPDATE OF c"))],
         expected=["column t.c", _OF],
@@ -110,16 +110,16 @@ TRIGGERS = {
 _RULE = "CREATE RULE x AS ON DELETE TO t DO ALSO (UPDATE t SET c = '5%:x'; NOTIFY gone)"
 _RULE_OFF = "ALTER TABLE t DISABLE RULE x"
 RULES = {
-    "17-rule-comes": _goes_to([], [_RULE], "rule x on t", text=[r"op\.create_rule\("]),
-    "17-rule-goes": _goes_to([_RULE, "COMMENT ON RULE x ON t IS 'it''s'"], [], "rule x on t"),
-    "17-rule-disabled-comes": _goes_to([], [_RULE, _RULE_OFF], "rule x on t"),
-    "17-rule-disabled-changes": _goes_to(
+    "17-rule-added": _changed([], [_RULE], "rule x on t", text=[r"op\.create_rule\("]),
+    "17-rule-dropped": _changed([_RULE, "COMMENT ON RULE x ON t IS 'it''s'"], [], "rule x on t"),
+    "17-rule-disabled-added": _changed([], [_RULE, _RULE_OFF], "rule x on t"),
+    "17-rule-disabled-changes": _changed(
         [_RULE, _RULE_OFF],
         [_RULE.replace("ALSO", "INSTEAD")],
         "rule x on t (definition)",
         "rule x on t (enabled)",
     ),
-    "17-rule-enabled": _goes_to(
+    "17-rule-enabled": _changed(
         [_RULE], [_RULE, "ALTER TABLE t ENABLE REPLICA RULE x"], "rule x on t (enabled)"
     ),
     "17-rule-of-a-column-that-changes": Case(
@@ -135,24 +135,24 @@ _FRS = "ALTER TABLE t FORCE ROW LEVEL SECURITY"
 _ONE = "policy x on t"
 _ON_T = "table t (row security)"
 POLICIES = {
-    "17-policy-comes": _goes_to(
+    "17-policy-added": _changed(
         [], [_P, _RS], _ONE, _ON_T, text=[r"(?s)op\.create_policy\(.*op\.set_row_security\(.*def downgrade"]
     ),
-    "17-policy-goes": _goes_to(
+    "17-policy-dropped": _changed(
         [_P, _RS, _FRS],
         [],
         _ONE,
         _ON_T,
         text=[r"(?s)op\.set_row_security\('t', enabled=False\).*op\.drop_policy\(.*def downgrade"],
     ),
-    "17-policy-changes": _goes_to(
+    "17-policy-changes": _changed(
         [_P, "COMMENT ON POLICY x ON t IS 'it''s'"],
         ["CREATE POLICY x ON t AS RESTRICTIVE FOR INSERT TO pg_monitor WITH CHECK (c <> '5%:x')"],
         "policy x on t (comment)",
         "policy x on t (definition)",
     ),
-    "17-policy-in": _goes_to([], ["CREATE POLICY x ON t USING (b IN ('k', 'l'))"], _ONE, equal=False),
-    "17-policy-odd": _goes_to(
+    "17-policy-in": _changed([], ["CREATE POLICY x ON t USING (b IN ('k', 'l'))"], _ONE, equal=False),
+    "17-policy-odd": _changed(
         [], ['CREATE POLICY "My ""odd"" one: 5%" ON t USING (true)'], 'policy My "odd" one: 5% on t'
     ),
     "17-policy-of-a-function": Case(
@@ -186,8 +186,8 @@ POLICIES = {
         expected=["column t.b (type)"],
         again=True,
     ),
-    "17-row-security-forced": _goes_to([_RS], [_RS, _FRS], _ON_T),
-    "17-row-security-off": _goes_to([_RS, _FRS], [_FRS], _ON_T),
+    "17-row-security-forced": _changed([_RS], [_RS, _FRS], _ON_T),
+    "17-row-security-off": _changed([_RS, _FRS], [_FRS], _ON_T),
 }
 
 _ALL = [
@@ -223,11 +223,11 @@ WHOLES = {
     "17-dropped-table-and-function": Case(
         "", revisions=[_op(_T, _F, *_ALL)], expected=["function f()", *_WHOLE], again=True
     ),
-    "17-new-view": _goes_to([], [_VIEW, _OF_VIEW, _RULE_OF_VIEW], "rule y on v", "trigger x on v", "view v"),
-    "17-dropped-view": _goes_to(
+    "17-new-view": _changed([], [_VIEW, _OF_VIEW, _RULE_OF_VIEW], "rule y on v", "trigger x on v", "view v"),
+    "17-dropped-view": _changed(
         [_VIEW, _OF_VIEW, _RULE_OF_VIEW], [], "rule y on v", "trigger x on v", "view v"
     ),
-    "17-view-made-again": Case(
+    "17-view-recreated": Case(
         _TABLE.replace("String(9)", "String(20)") + _code(_F, _VIEW, _OF_VIEW, _RULE_OF_VIEW),
         revisions=[_op(_T, _F, _VIEW, _OF_VIEW, _RULE_OF_VIEW)],
         expected=["column t.b (type)"],
@@ -241,13 +241,13 @@ WHOLES = {
         text=[r"op\.alter_constraint_triggers\('up', 't', enabled=\{\}\)"],
         again=True,
     ),
-    "17-key-disabled-comes": Case(
+    "17-key-disabled-added": Case(
         _KEYED + _code("ALTER TABLE t DISABLE TRIGGER ALL"),
         revisions=[_op(_T, "ALTER TABLE t ADD UNIQUE (a)")],
         expected=["constraint up on t"],
         again=True,
     ),
-    "17-key-disabled-goes-with-its-table": Case(
+    "17-key-disabled-dropped-with-its-table": Case(
         "",
         revisions=[_op(_T, _KEY)],
         sql="ALTER TABLE t DISABLE TRIGGER ALL",
@@ -262,7 +262,7 @@ WHOLES = {
         " EXECUTE format('ALTER DATABASE %I SET role = pg_monitor', current_database()); END $$",
         expected=["constraint up on t (triggers)"],
         text=["# - constraint up on t: triggers: "],
-        by_hand=True,
+        manual=True,
     ),
     "17-in-a-schema": Case(
         f'sa.Table("Odd t", metadata, {_COLUMNS}, schema="s")\n' + _code(_F),
@@ -280,5 +280,5 @@ CASES = TRIGGERS | RULES | POLICIES | WHOLES
 
 
 @pytest.mark.parametrize("case", params(CASES))
-def test_what_is_on_a_table(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+def test_objects_of_a_table(stock: Stock, case: Case) -> None:
+    stock.round_trip(case)

@@ -1,4 +1,4 @@
-"""Types of other projects: the checks that they bring, enumerated types and domains of new columns."""
+"""Types of other projects: the checks that they add, and enumerated types and domains of new columns."""
 
 import pytest
 from drift.stock import Case, Stock, params
@@ -7,7 +7,7 @@ _MADE = "op.execute('CREATE TABLE t (id int)')"
 _ID = 'sa.Column("id", sa.Integer)'
 _KIND = 'sa.Enum("a", "b", name="kind_ck", native_enum=False, create_constraint=True)'
 _UNNAMED = 'sa.Enum("a", "b", native_enum=False, create_constraint=True)'
-# As PostgreSQL writes it and reads it again without a change.
+# As PostgreSQL prints it; reading this text again does not change it.
 _STORED = "kind varchar(1) CONSTRAINT kind_ck CHECK (kind::text = ANY (ARRAY['a'::text, 'x'::text]))"
 _YES = 'sa.Boolean(name="yes_ck", create_constraint=True)'
 
@@ -56,12 +56,12 @@ CHECKS = {
         revisions=[f"op.execute('''CREATE TABLE t (id int, {_STORED})''')"],
         expected=["column t.kind (type)", "constraint kind_ck on t (definition)"],
     ),
-    "07-check-goes": Case(
+    "07-check-dropped": Case(
         _t('sa.Column("kind", sa.Enum("a", "b", native_enum=False))'),
         revisions=[f"op.execute('''CREATE TABLE t (id int, {_STORED})''')"],
         expected=["constraint kind_ck on t"],
     ),
-    "07-column-goes": Case(
+    "07-column-dropped": Case(
         _t(),
         revisions=[f'op.execute("""CREATE TABLE t (id int, {_STORED})""")'],
         expected=["column t.kind", "constraint kind_ck on t"],
@@ -108,7 +108,7 @@ GENERATED = {
     "10-array-in-new-table": Case(
         _t(f'sa.Column("v", pg.ARRAY({_ENUM}))'), expected=["table t", "type k"], again=True
     ),
-    "10-type-is-there": Case(
+    "10-type-already-exists": Case(
         _t(f'sa.Column("v", {_ENUM})'),
         revisions=["op.execute('''CREATE TYPE k AS ENUM ('a', 'b')''')"],
         expected=["table t"],
@@ -137,4 +137,4 @@ GENERATED = {
 
 @pytest.mark.parametrize("case", params(CHECKS | GENERATED))
 def test_a_type(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+    stock.round_trip(case)

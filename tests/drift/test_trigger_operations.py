@@ -1,8 +1,8 @@
-"""Operations for triggers, rules and policies: online as well, and what they refuse."""
+"""Operations for triggers, rules and policies: online runs, and errors."""
 
 import pytest
 from alembic.util import CommandError
-from drift.circle import Project, assert_same, schema_of
+from drift.round_trip import Project, assert_same, schema_of
 from drift.stock import Stock
 from drift.test_database_changes import ABOUT_TRIGGERS
 from sqlalchemy.exc import DBAPIError
@@ -13,7 +13,7 @@ _X = "CREATE TRIGGER x BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()"
 _CONSTRAINT = "CREATE CONSTRAINT TRIGGER x AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()"
 
 
-def test_what_is_written_runs_online(project: Project, schema_at_head: list[str]) -> None:
+def test_generated_operations_run_online(project: Project, schema_at_head: list[str]) -> None:
     for _, change in ABOUT_TRIGGERS:
         project.database.execute(change)
     changed = schema_of(project.database)
@@ -39,7 +39,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("body", "said"), ERRORS.values(), ids=[*ERRORS])
-def test_nothing_is_taken_for_something_else(stock: Stock, body: str, said: str) -> None:
+def test_wrong_arguments_are_errors(stock: Stock, body: str, said: str) -> None:
     stock.write_models("")
     stock.write_revision(f"import alembic_drift.operations\nop.execute('CREATE TABLE t (a int)')\n{body}")
     with pytest.raises((DBAPIError, CommandError), match=said):

@@ -1,4 +1,4 @@
-"""Beside the tables of other projects: types in schemas of their own, variants, grants, partitions."""
+"""Other objects of other projects: types in separate schemas, variants, grants, partitions."""
 
 import pytest
 from drift.stock import Case, Stock, params
@@ -29,7 +29,7 @@ options["include_schemas"] = True
 """
 
 CASES = {
-    # A schema of which the models have a type or a sequence, and no table.
+    # A schema in which the models have a type or a sequence, but no table.
     "type-of-a-schema": Case(
         _T.replace("MORE", _ENUM), schemas=_IN_S, revisions=[_MADE.replace("MORE", ", e s.e")]
     ),
@@ -39,7 +39,7 @@ CASES = {
         revisions=[_MADE.replace("MORE", ", e s.e")],
         expected=["type e (definition)"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
     "sequence-of-a-schema": Case(
         _T.replace(", MORE", "") + 'sa.Sequence("q", schema="s", metadata=metadata)',
@@ -61,7 +61,7 @@ CASES = {
         env=_LEAVES_OUT,
         expected=["table s.t"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
     "variant-of-a-new-table": Case(
         _T.replace("MORE", 'sa.Column("e", sa.String(5).with_variant(sa.Enum("k", name="e"), "postgresql"))'),
@@ -72,7 +72,7 @@ CASES = {
         "    cache_ok = True\n" + _T.replace("MORE", 'sa.Column("e", Many)'),
         expected=["table t", "type e"],
     ),
-    # What goes with what is dropped or made again, and what the downgrade makes.
+    # Objects that are dropped or recreated with another one, and what the downgrade creates.
     "view-with-grants": Case(
         _T.replace("MORE", 'sa.Column("a", sa.Integer)'),
         revisions=[_MADE_VIEW, "op.execute('CREATE SEQUENCE s')"],
@@ -82,7 +82,7 @@ CASES = {
             "# view v: a downgrade creates it without its privileges: SELECT to public",
             "# sequence s: a downgrade creates it without its privileges: USAGE to public",
         ],
-        by_hand=True,
+        manual=True,
     ),
     "view-with-options": Case(
         _VIEW,
@@ -130,9 +130,9 @@ for text in ("CREATE VIEW w AS SELECT id, a FROM t", "ALTER VIEW w ALTER id SET 
             "# - index keep_i on t: .*dropped together with column t.a",
             "# - constraint keep_u on t: .*column t.a",
         ],
-        by_hand=True,
+        manual=True,
     ),
-    "partitioned-goes": Case(
+    "partitioned-dropped": Case(
         _T.replace(", MORE", ""),
         revisions=[
             _MADE.replace("MORE", ""),
@@ -141,7 +141,7 @@ for text in ("CREATE VIEW w AS SELECT id, a FROM t", "ALTER VIEW w ALTER id SET 
         expected=["table p"],
         text=["postgresql_partition_by='RANGE \\(id\\)'"],
     ),
-    "partitions-go": Case(
+    "partitions-dropped": Case(
         _T.replace(", MORE", ""),
         revisions=[
             _MADE.replace("MORE", ""),
@@ -150,7 +150,7 @@ for text in ("CREATE VIEW w AS SELECT id, a FROM t", "ALTER VIEW w ALTER id SET 
         sql="CREATE TABLE p1 PARTITION OF p DEFAULT",
         expected=["table p"],
         text=["# - table p: its partitions p1 are dropped with it"],
-        by_hand=True,
+        manual=True,
     ),
     "not-null-of-a-domain": Case(
         _T.replace(", MORE", ""),
@@ -167,11 +167,11 @@ for text in ("CREATE VIEW w AS SELECT id, a FROM t", "ALTER VIEW w ALTER id SET 
         sql="CREATE COLLATION c (lc_collate = 'C', lc_ctype = 'C')",
         expected=["collation public.c (definition)"],
         equal=False,
-        by_hand=True,
+        manual=True,
     ),
 }
 
 
 @pytest.mark.parametrize("case", params(CASES))
-def test_what_stands_beside(stock: Stock, case: Case) -> None:
-    stock.circle(case)
+def test_another_object(stock: Stock, case: Case) -> None:
+    stock.round_trip(case)
