@@ -1,4 +1,4 @@
-"""What the tests of 007 share."""
+"""Helpers of the tests of revision 007."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ BOTH = TASK | TEXTS | {"input": TEXTS}
 
 
 def migrate(database: Database, revision: str = "007", x: dict[str, str] | None = None) -> None:
-    """Bring a database to a revision, from whichever side it is."""
+    """Upgrade or downgrade a database to a revision."""
     row = database.execute("SELECT version_num FROM alembic_version").fetchone()
     assert row is not None
     run_alembic("upgrade" if row[0] < revision else "downgrade", revision, url=url_of(database), x=x)
 
 
 def store(database: Database, *values: Any) -> None:
-    """Insert a request with each value as its Task calls, in the order in which ``stored`` reads them."""
+    """Insert a request for each value, as its Task calls. ``stored`` reads them in the same order."""
     for number, value in enumerate(values):
         insert(
             database,

@@ -1,4 +1,4 @@
-"""The rules of the sub-task backfill once more, in plain Python: row by row, as a person would read them."""
+"""The rules of the sub-task backfill in plain Python, row by row: a reference for the tests."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ ABSENT = object()
 
 @dataclass
 class Request:
-    """The columns of api_requests that the rules speak of."""
+    """The columns of api_requests that the rules use."""
 
     request_id: UUID
     timestamp: datetime
@@ -29,7 +29,7 @@ class Request:
 
 
 def backfill(requests: list[Request]) -> None:
-    """Change the requests as section 3 of the reference says."""
+    """Change the requests according to section 3 of the reference."""
     for request in requests:
         calls = task_items(request.response_body)
         if calls and request.task_tool_invocation is ABSENT:

@@ -1,4 +1,4 @@
-"""The backfill of 003, rule by rule, against the reference, and how its work grows."""
+"""The backfill of 003: each rule, a comparison with the reference, and the growth of its work."""
 
 import json
 import uuid
@@ -125,7 +125,7 @@ class TestRule2Candidates:
         backfill(database)
         assert links(database, request) == [None]
 
-    def test_not_one_that_is_linked_already(self, database: Database) -> None:
+    def test_a_linked_request_is_no_candidate(self, database: Database) -> None:
         other = parent(database, "else", seconds=-100)
         request = parent(database, "go")
         linked, _ = child(database, "go", parent_task_request_id=other, is_subtask=True)
@@ -133,7 +133,7 @@ class TestRule2Candidates:
         assert parent_of(database, linked) == (other, True)
         assert links(database, request) == [None]
 
-    def test_only_when_the_first_message_is_the_users(self, database: Database) -> None:
+    def test_the_first_message_must_be_the_users(self, database: Database) -> None:
         request = parent(database, "go")
         child(database, None, body={"messages": [{"role": "assistant", "content": "go"}]})
         child(database, None, body={"messages": [{"role": "system"}, {"role": "user", "content": "go"}]})
@@ -216,7 +216,7 @@ class TestRule4Turns:
         backfill(database)
         assert links(database, request) == [str(early), str(late)]
 
-    def test_a_child_that_finds_all_taken_is_still_linked_to_the_parent(self, database: Database) -> None:
+    def test_a_child_without_a_free_call_is_still_linked_to_the_parent(self, database: Database) -> None:
         request = parent(database, "go")
         _, first = child(database, "go", 5)
         second, _ = child(database, "go", 6)
@@ -224,7 +224,7 @@ class TestRule4Turns:
         assert links(database, request) == [str(first)]
         assert parent_of(database, second) == (request, True)
 
-    def test_a_child_with_two_prompts_takes_the_first_call_that_is_free(self, database: Database) -> None:
+    def test_a_child_with_two_prompts_takes_the_first_free_call(self, database: Database) -> None:
         request = parent(database, "a", "b", "c")
         both = [{"type": "text", "text": "b"}, {"type": "text", "text": "a"}]
         _, first = child(database, both, 5)
@@ -267,7 +267,7 @@ def test_calls_that_the_proxy_stored_link_in_either_form(database: Database, sto
     assert invocation(database, request) == [stored | {"linked_conversation_id": str(conversation)}]
 
 
-# Few values, so that they meet; every shape that section 3 warns of.
+# Few values, so that many are equal; every shape that section 3 warns of.
 prompts = st.sampled_from(["", "a", "b", "<system-reminder> a", "<system-reminder>"])
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-1, 1), st.just(0.5), prompts)
 anything = st.recursive(
@@ -379,7 +379,7 @@ def read_requests(database: Database) -> dict[uuid.UUID, tuple[Any, ...]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(requests=request_lists())
-def test_it_does_what_the_reference_does_on_any_json(database: Database, requests: list[Request]) -> None:
+def test_it_agrees_with_the_reference_on_any_json(database: Database, requests: list[Request]) -> None:
     database.execute("DELETE FROM api_requests")
     insert_requests(database, requests)
     backfill(database)
@@ -399,8 +399,8 @@ def test_it_does_what_the_reference_does_on_any_json(database: Database, request
 
 
 @pytest.fixture
-def misjudged(database: Database) -> Database:
-    """A database whose statistics are of a time when no request had a conversation or a body."""
+def stale(database: Database) -> Database:
+    """A database with statistics from before any request had a conversation or a body."""
     database.execute("ALTER TABLE api_requests SET (autovacuum_enabled = off)")
     database.execute(
         "INSERT INTO api_requests (request_id, timestamp, domain, method, path, headers)"
@@ -425,7 +425,7 @@ FROM generate_series(%(first)s::int, %(last)s::int) AS n"""
 
 
 def work(database: Database) -> float:
-    """Return how many rows all steps of the statement that works out the changes touch, as it is planned."""
+    """Return how many rows all plan nodes of the statement that works out the changes process."""
     touched: list[float] = []
     settings_seen: list[str] = []
 
@@ -447,25 +447,25 @@ def work(database: Database) -> float:
         event.listen(connection, "before_cursor_execute", explain, retval=True)
         REVISION.fill()
         connection.rollback()
-    assert settings_seen == ["off"], "a planner with wrong row counts may compare all with all"
+    assert settings_seen == ["off"], "with wrong estimates, the planner may choose a nested loop over all rows"
     return touched[0]
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("same", [False, True], ids=["different prompts", "one prompt everywhere"])
-def test_its_work_grows_linearly_whatever_the_statistics_say(misjudged: Database, same: bool) -> None:
-    misjudged.execute(FILL, {"same": same, "first": 1, "last": 2_000})
-    small = work(misjudged)
-    misjudged.execute(FILL, {"same": same, "first": 2_001, "last": 8_000})
-    large = work(misjudged)
+def test_its_work_grows_linearly_with_stale_statistics(stale: Database, same: bool) -> None:
+    stale.execute(FILL, {"same": same, "first": 1, "last": 2_000})
+    small = work(stale)
+    stale.execute(FILL, {"same": same, "first": 2_001, "last": 8_000})
+    large = work(stale)
     assert large < 4.5 * small, "four times the requests, more than four times the work"
 
 
-def test_bodies_are_read_of_those_only_that_a_call_could_have_started(misjudged: Database) -> None:
-    parent(misjudged, "go")
+def test_only_bodies_of_possible_children_are_read(stale: Database) -> None:
+    parent(stale, "go")
     for seconds in (-5, 31, 40):
-        child(misjudged, "go", seconds)
-    child(misjudged, "go", 29)
+        child(stale, "go", seconds)
+    child(stale, "go", 29)
     plan: list[dict[str, Any]] = []
 
     def find(node: dict[str, Any]) -> None:
@@ -474,7 +474,7 @@ def test_bodies_are_read_of_those_only_that_a_call_could_have_started(misjudged:
         for inner in node.get("Plans", []):
             find(inner)
 
-    with operations(misjudged) as connection:
+    with operations(stale) as connection:
         connection.exec_driver_sql(REVISION.FIND_TASK_CALLS)
         explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {REVISION.WORK_OUT_CHANGES}")
         find(explained.scalar_one()[0]["Plan"])
@@ -483,7 +483,7 @@ def test_bodies_are_read_of_those_only_that_a_call_could_have_started(misjudged:
 
 
 def test_the_search_for_calls_runs_in_parallel(database: Database) -> None:
-    """The planner does not count what lies in TOAST; by itself it would take one process."""
+    """The planner does not count data in TOAST: by default it would use one process."""
     database.execute(FILL, {"same": False, "first": 1, "last": 20_000})
     database.execute("ANALYZE api_requests")
     for setting, value in REVISION.SETTINGS.items():
@@ -513,10 +513,8 @@ def test_a_request_deleted_between_two_searches_takes_no_conversation(database: 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("any_found", [True, False])
-def test_a_second_search_reads_only_responses_that_have_come_or_changed(
-    database: Database, any_found: bool
-) -> None:
-    """Without a call in the first there is nothing that says when it looked: then all are read again."""
+def test_a_second_search_reads_only_new_or_changed_responses(database: Database, any_found: bool) -> None:
+    """If the first search found no call, its time is unknown: then all responses are read again."""
     database.execute("ALTER TABLE api_requests ALTER response_body SET STORAGE EXTERNAL")
     long = {"filler": "x" * 5000, "content": []}
     old = [insert(database, "api_requests", response_body=long) for _ in range(20)]
@@ -537,7 +535,7 @@ def test_a_second_search_reads_only_responses_that_have_come_or_changed(
     assert (read < 10) == any_found
 
 
-def test_the_planner_is_left_as_it_was(database: Database) -> None:
+def test_planner_settings_are_restored(database: Database) -> None:
     with operations(database) as connection:
         show = text(f"SELECT {', '.join(f'current_setting({name!r})' for name in REVISION.SETTINGS)}")
         before = connection.execute(show).one()
@@ -545,15 +543,15 @@ def test_the_planner_is_left_as_it_was(database: Database) -> None:
         assert connection.execute(show).one() == before
 
 
-def test_a_flood_of_children_costs_no_more_than_other_requests(misjudged: Database) -> None:
-    """Thirty calls with one prompt and a thousand children of it: not thirty thousand pairs.
+def test_a_flood_of_children_costs_no_more_than_other_requests(stale: Database) -> None:
+    """Thirty calls with one prompt and a thousand children of it must not make thirty thousand pairs.
 
-    Some sixty nodes of the plan see each request once; one that saw each pair would add as much again.
+    About sixty plan nodes process each request once. A node that processed each pair would exceed the limit.
     """
-    parent(misjudged, *["go"] * 30)
+    parent(stale, *["go"] * 30)
     for number in range(1000):
-        child(misjudged, "go", 1 + number / 100)
-    assert work(misjudged) < 65 * 1001
+        child(stale, "go", 1 + number / 100)
+    assert work(stale) < 65 * 1001
 
 
 def test_two_calls_and_two_subtasks_inserted_at_002_are_linked_at_head(empty: Database) -> None:

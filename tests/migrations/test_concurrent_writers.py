@@ -1,4 +1,4 @@
-"""The online chain while programs write: nothing lost, nothing overwritten, what they insert is filled."""
+"""The online chain with concurrent writes: nothing is lost or overwritten, and new rows are filled."""
 
 import itertools
 import random
@@ -23,7 +23,7 @@ ROWS = 1000
 
 
 class Writers:
-    """Programs that insert, update and delete, each in a thread and with a connection of its own."""
+    """Programs that insert, update and delete, each in a thread and with a separate connection."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -64,7 +64,7 @@ class Writers:
     def spawn(self, connection: psycopg.Connection[Any], number: int) -> None:
         moment, prompt = 200_000 + 60 * number, f"late {number}"
         parent = insert(connection, "api_requests", timestamp=at(moment), conversation_id=uuid.uuid4())
-        connection.execute(  # as the proxy does: the response comes later
+        connection.execute(  # as the proxy does: the response arrives later
             "UPDATE api_requests SET response_body = %s WHERE request_id = %s",
             [Jsonb(task_response(prompt)), parent],
         )
@@ -93,7 +93,7 @@ class Writers:
 
 
 def fill(database: Database) -> None:
-    """Requests of the proxy's bootstrap: one in ten calls a Task, the next one is its sub-task."""
+    """Insert requests of the proxy's bootstrap: every tenth calls a Task, the next one is its sub-task."""
     database.execute(BOOTSTRAP)
     for number in range(ROWS):
         insert(
@@ -109,13 +109,13 @@ def fill(database: Database) -> None:
 
 
 @pytest.mark.thorough
-def test_nothing_is_lost_or_overwritten_and_what_comes_is_filled(empty: Database) -> None:
+def test_nothing_is_lost_or_overwritten_and_new_rows_are_filled(empty: Database) -> None:
     fill(empty)
     writers = Writers(url_of(empty))
     filled_before: dict[str, int] = {}
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        """Note what was committed when the last pass of each backfill began."""
+        """Record what was committed when the last pass of each backfill began."""
         if "SET account_id" in statement and ">= '(0,0)'" in statement:
             filled_before["account"] = len(writers.inserted)
         if statement.startswith(
@@ -134,7 +134,7 @@ def test_nothing_is_lost_or_overwritten_and_what_comes_is_filled(empty: Database
         event.remove(Engine, "before_cursor_execute", note)
         writers.stop()
     assert (result.outcome, result.error, writers.errors) == (Outcome.UPGRADED, None, [])
-    assert min(filled_before.values()) > 10, "hardly anything was written meanwhile"
+    assert min(filled_before.values()) > 10, "too few rows were written during the upgrade"
 
     rows = {
         row[0]: row[1:]

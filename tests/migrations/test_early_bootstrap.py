@@ -1,4 +1,4 @@
-"""The early bootstrap's index on (timestamp DESC) is replaced by the plain one, with one at every moment."""
+"""The early bootstrap's index on (timestamp DESC) is replaced by a plain one; one always exists."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
@@ -26,7 +26,7 @@ def invalid(name: str) -> str:
     return f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}'::regclass;"
 
 
-# What else is there, as an operator or an interrupted run left it.
+# Further indexes, left by an operator or an interrupted run.
 STATES = {
     "alone": "",
     "invalid": invalid(CHAIN),
@@ -58,7 +58,7 @@ SELECT to_regclass('idx_api_requests_timestamp') IS NOT NULL, EXISTS (
 
 
 class Watch:
-    """Before each write of an upgrade, notes what others find, and may end the server process."""
+    """Records before each write of an upgrade what others find; can terminate the server process."""
 
     def __init__(self, url: str, *, kill: int | None = None) -> None:
         self.writes: list[str] = []
@@ -85,14 +85,14 @@ def new(clones: Callable[[str], AbstractContextManager[Database]]) -> dict[tuple
 
 
 def upgraded(url: str, *, online: bool, kill: int | None = None) -> Watch:
-    """Upgrade a database, with a second try where the server process is ended before a write."""
+    """Upgrade a database; after the server process is terminated before a write, try a second time."""
     with closing(Watch(url, kill=kill)) as watch:
         result = killed.upgrade(url, watch, online=online)
     assert (result.outcome, result.error) == (Outcome.UPGRADED, None)
     return watch
 
 
-# In turn: what stops anywhere is tested below.
+# They alternate: the next test stops an upgrade anywhere.
 WAYS = {
     f"{state}, {'online' if online else 'atomic'}": (statements, online)
     for number, (state, statements) in enumerate(STATES.items())
@@ -109,15 +109,15 @@ def test_it_is_replaced_without_a_gap(
     ((named, serving),) = empty.execute(SERVING).fetchall()
     watch = upgraded(url_of(empty), online=online)
     assert catalog(empty) == wanted
-    if serving:  # an index under the chain's name stays, so that no program that starts meanwhile makes one
+    if serving:  # the chain's name always has an index, so that a program that starts now creates none
         assert {(True, True)} <= set(watch.found) <= {(True, True), (named, True)}
 
 
 @pytest.mark.thorough
-def test_killed_anywhere_it_is_replaced_by_the_next_run(
+def test_after_a_kill_anywhere_the_next_run_replaces_it(
     empty: Database, new: dict[tuple[str, str], str]
 ) -> None:
-    """It begins with what an earlier run left, so that each kind of step comes: drop, build, replace."""
+    """It begins with the remains of an earlier run, so that each step occurs: drop, build, replace."""
 
     def replace(kill: int | None) -> list[str]:
         empty.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
@@ -131,5 +131,5 @@ def test_killed_anywhere_it_is_replaced_by_the_next_run(
     writes = replace(None)
     steps = [number for number, text in enumerate(writes) if CHAIN in text or BUILT in text]
     for number in range(steps[0] - 1, steps[-1] + 4, 3):
-        if writes[number - 1 : number + 1] != ["COMMIT", "COMMIT"]:  # which leave the same
+        if writes[number - 1 : number + 1] != ["COMMIT", "COMMIT"]:  # nothing changes between two commits
             replace(number)

@@ -1,4 +1,4 @@
-"""007 on databases with rows: every legacy kind up and down, and interrupted anywhere online."""
+"""007 on databases with rows: every legacy kind up and down, and interrupted anywhere when online."""
 
 import uuid
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def new(clones: Callable[[str], AbstractContextManager[Database]]) -> dict[str, 
 
 
 def with_both_forms(before: Content, request_id: uuid.UUID) -> Content:
-    """Return the same rows with the Task calls of one of them in both forms."""
+    """Return the same rows, with both forms for the Task calls of one of them."""
     columns, rows = before["api_requests"]
     calls, key = columns.index("task_tool_invocation"), columns.index("request_id")
     text = (
@@ -46,7 +46,7 @@ def with_both_forms(before: Content, request_id: uuid.UUID) -> Content:
     return before | {"api_requests": (columns, sorted(changed, key=str))}
 
 
-# Every kind, in one of the ways, in turn.
+# Every kind; the ways alternate.
 TURNS = {
     "bootstrap, atomic": ("bootstrap", WAYS["atomic"]),
     "bootstrap, online": ("bootstrap", WAYS["online"]),
@@ -71,7 +71,7 @@ def test_up_down_up(empty: Database, new: dict[str, Catalog], kind: str, x: dict
 
 
 class TestInterruptedOnline:
-    """The client or its server process ends before a write; the next run finishes."""
+    """The client or its server process is killed before a write; the next run finishes."""
 
     def start(self, at_revision: Callable[[str], Database]) -> str:
         database = at_revision("006")
@@ -101,14 +101,14 @@ class TestInterruptedOnline:
             assert kill(url, number, online=True)
             left = state(url)
             if left in done:
-                continue  # what the next run does depends on that alone
+                continue  # the next run depends on this state alone
             result = upgrade_database(url, online=True)
             assert result.outcome in {Outcome.UPGRADED, Outcome.AT_HEAD}, result
             assert state(url) == expected, f"{kill.__name__} at write {number}: {writes[number]}"
             done.append(left)
 
-    def test_before_the_new_index_the_old_one_is_there(self, at_revision: Callable[[str], Database]) -> None:
-        """And what was filled until then is."""
+    def test_the_old_index_stays_until_the_new_one(self, at_revision: Callable[[str], Database]) -> None:
+        """The rows that were filled by then stay filled."""
         writes: list[str] = []
 
         def stop(_number: int, _connection: Any, text: str, _parameters: Any) -> None:

@@ -1,4 +1,4 @@
-"""007: five indexes go, one comes, tokens get DEFAULT 0; what is not ours stops it before any change."""
+"""007: five indexes are dropped, one is added, tokens get DEFAULT 0; a conflict stops it first."""
 
 import time
 import uuid
@@ -30,7 +30,7 @@ SELECT (SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid IN (
 
 @contextmanager
 def seen_by_others(database: Database) -> Iterator[list[tuple[int, int]]]:
-    """Note, before each statement of a migration, which indexes others find for listings and for chunks."""
+    """Record before each statement of a migration which indexes others find for listings and chunks."""
     found: list[tuple[int, int]] = []
     with closing(psycopg.connect(url_of(database), autocommit=True)) as other:
 
@@ -48,12 +48,12 @@ WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 class TestIndexes:
-    """Five go, one comes, and it comes first."""
+    """Five are dropped and one is added, which happens first."""
 
     @pytest.mark.parametrize("x", quick(WAYS, "online"))
-    def test_there_is_one_for_each_query_at_every_moment(self, at_revision: At, x: dict[str, str]) -> None:
+    def test_each_query_always_has_an_index(self, at_revision: At, x: dict[str, str]) -> None:
         database = at_revision("006")
-        store(database, [BOTH])  # with no rows at all, nothing is built concurrently
+        store(database, [BOTH])  # without rows, nothing is built concurrently
         insert(database, "streaming_chunks", request_id=f"{0:032x}", chunk_index=0, timestamp=START, data="x")
         for step in ("007", "006"):
             with seen_by_others(database) as found:
@@ -67,7 +67,7 @@ class TestIndexes:
     def test_updates_with_a_response_are_heap_only(
         self, at_revision: At, revision: str, fewest: int, most: int
     ) -> None:
-        """By the server's own count, of 300; one in ten stores a Task call, which is in an index."""
+        """By the server's count, of 300; one in ten stores a Task call, which is in an index."""
         database = at_revision(revision)
         for number in range(300):
             request = insert(
@@ -85,8 +85,8 @@ class TestIndexes:
         assert updated == 300
         assert fewest <= heap_only <= most
 
-    def test_the_commonest_writer_is_in_no_deadlock(self, at_revision: At) -> None:
-        """A program that inserts chunks holds their table and then asks for that of the requests."""
+    def test_a_writer_of_chunks_causes_no_deadlock(self, at_revision: At) -> None:
+        """A program that inserts chunks locks their table and then requests a lock on api_requests."""
         database = at_revision("006")
         store(database, [BOTH])
         with psycopg.connect(url_of(database)) as other, ThreadPoolExecutor() as pool:
@@ -111,7 +111,7 @@ NAMES = {
     "idx_requests_conversation_detail": "api_requests",
     "idx_requests_conversation_listing": "api_requests",
 }
-OTHERS = {
+CONFLICTS = {
     "on another column": (
         "CREATE INDEX {name} ON {table} (created_at)",
         'is "INDEX ON {table} USING btree (c',
@@ -128,17 +128,17 @@ OTHERS = {
 }
 
 
-# Each name and each kind of other, in turn, and the ways in turn.
+# Half of the combinations of a name and a conflict; the ways alternate.
 TURNS = {
     f"{name}, {other}, {way}": (name, other, WAYS[way])
     for number, name in enumerate(NAMES)
-    for place, (other, way) in enumerate(zip(OTHERS, [*WAYS, *WAYS, *WAYS], strict=False))
+    for place, (other, way) in enumerate(zip(CONFLICTS, [*WAYS, *WAYS, *WAYS], strict=False))
     if (number + place) % 2 == 0
 }
 
 
-class TestOthers:
-    """A known name with another definition stops it, with one line and before anything is changed."""
+class TestConflicts:
+    """A known name with another definition stops it with one line, before any change."""
 
     @pytest.mark.parametrize(("name", "other", "x"), quick(TURNS, *[*TURNS][:4]))
     def test_up(self, at_revision: At, name: str, other: str, x: dict[str, str]) -> None:
@@ -149,7 +149,7 @@ class TestOthers:
         self.refused(at_revision("007"), "006", name, other, x)
 
     def refused(self, database: Database, to: str, name: str, other: str, x: dict[str, str]) -> None:
-        statement, said = (text.format(name=name, table=NAMES[name]) for text in OTHERS[other])
+        statement, said = (text.format(name=name, table=NAMES[name]) for text in CONFLICTS[other])
         store(database, [TASK | TEXTS])
         database.execute(f"DROP INDEX IF EXISTS {name}")
         database.execute(statement)
@@ -167,7 +167,7 @@ class TestOthers:
         database.execute(f"ALTER {kind} {name} RENAME TO mine")
         migrate(database, to, x)
 
-    def test_a_plan_says_so(self, at_revision: At) -> None:
+    def test_a_plan_reports_it(self, at_revision: At) -> None:
         database = at_revision("006")
         database.execute(
             "DROP INDEX idx_requests_branch_id; CREATE INDEX idx_requests_branch_id ON api_requests (path)"
@@ -177,7 +177,7 @@ class TestOthers:
         assert '  refused: nothing was changed: index "idx_requests_branch_id" is "INDEX ON ' in done.stdout
 
     @pytest.mark.parametrize("x", quick(WAYS, "online"))
-    def test_what_is_missing_or_invalid_is_no_other(self, at_revision: At, x: dict[str, str]) -> None:
+    def test_a_missing_or_invalid_index_is_no_conflict(self, at_revision: At, x: dict[str, str]) -> None:
         database, new = at_revision("006"), catalog(at_revision("007"))
         database.execute(
             "DROP INDEX idx_requests_branch_id, idx_requests_conversation_detail;"

@@ -1,4 +1,4 @@
-"""Details of adoption that are in no kind of database, each brought about by hand."""
+"""Details of adoption that no kind of legacy database has; each test creates its own."""
 
 import logging
 import re
@@ -60,8 +60,8 @@ def test_a_role_that_may_not_create(empty: Database, role: str) -> None:
     assert catalog(empty) == before
 
 
-def test_a_view_that_may_not_be_made_is_not_taken_for_another_one(empty: Database, role: str) -> None:
-    """It would be dropped then."""
+def test_a_missing_privilege_is_not_mistaken_for_another_view(empty: Database, role: str) -> None:
+    """The view would be dropped then."""
     empty.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     engine = create_engine(parse_url(as_role(empty, role)))
     with engine.connect() as connection, pytest.raises(ProgrammingError, match="permission denied"):
@@ -77,7 +77,7 @@ def test_a_sequence_without_its_column(empty: Database, head: Database) -> None:
 
 
 @pytest.mark.thorough
-def test_online_a_failure_leaves_what_is_finished(empty: Database, head: Database) -> None:
+def test_an_online_failure_keeps_finished_work(empty: Database, head: Database) -> None:
     build(empty, KINDS["bootstrap"])
     empty.execute(
         "CREATE FUNCTION object() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;"
@@ -91,7 +91,7 @@ def test_online_a_failure_leaves_what_is_finished(empty: Database, head: Databas
 
 
 class Writer(logging.Handler):
-    """Inserts a row without headers as soon as a certain line is logged."""
+    """Inserts a row without headers when a certain line is logged."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -104,8 +104,8 @@ class Writer(logging.Handler):
 
 
 @pytest.mark.thorough
-def test_online_rows_come_while_headers_are_filled(empty: Database, head: Database) -> None:
-    """What the proxy writes between the filling of a column and its NOT NULL is filled as well."""
+def test_rows_inserted_during_the_online_backfill_of_headers(empty: Database, head: Database) -> None:
+    """Rows that the proxy inserts between the backfill of a column and its NOT NULL are filled, too."""
     build(empty, KINDS["bootstrap"])
     writer = Writer(empty)
     logger = logging.getLogger("alembic.online")
@@ -122,7 +122,7 @@ def test_online_rows_come_while_headers_are_filled(empty: Database, head: Databa
     assert empty.execute("SELECT count(*) FROM api_requests WHERE headers IS NULL").fetchone() == (0,)
 
 
-def test_an_invalid_index_is_not_taken_for_one(at_revision: Callable[[str], Database]) -> None:
+def test_an_invalid_index_is_an_error_or_rebuilt_online(at_revision: Callable[[str], Database]) -> None:
     database = at_revision("002")
     database.execute(
         "CREATE INDEX idx_requests_request_id ON api_requests (request_id);"

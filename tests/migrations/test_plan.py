@@ -1,4 +1,4 @@
-"""-x online=plan of our own chain: what adoption would settle, and that nothing is changed."""
+"""-x online=plan for this project's chain: what adoption would resolve, and that nothing changes."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ FEW = ["bootstrap", *[*KINDS][::14]]
 
 
 class _Ours:
-    """Our own project, as :func:`plan_of` takes it."""
+    """This project, as :func:`plan_of` takes it."""
 
     def config(self, *, online: bool, options: Any = (), **_: Any) -> Config:
         assert online
@@ -41,7 +41,7 @@ def everything(database: Database) -> Any:
 
 
 @pytest.mark.parametrize("kind", quick(FEW, "bootstrap"))
-def test_it_prints_what_adoption_settles(
+def test_it_prints_what_adoption_resolves(
     empty: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     build(empty, KINDS[kind])
@@ -74,7 +74,7 @@ def watching(watched: Watched) -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", quick(FEW, "bootstrap"))
 def test_its_first_revision_is_exact(empty: Database, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """But for the indexes of the view, of which nobody knows whether it will have rows."""
+    """Except for the indexes of the view: it is not known whether it will have rows."""
     build(empty, KINDS[kind])
     printed = plan(empty, monkeypatch, "000")
     watched = Watched(empty)
@@ -105,7 +105,7 @@ def test_by_a_role_that_may_only_read(empty: Database, role: str) -> None:
         f" GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
     )
     before = everything(empty)
-    with psycopg.connect(url_of(empty), autocommit=True) as other:  # a migration that runs
+    with psycopg.connect(url_of(empty), autocommit=True) as other:  # a running migration
         other.execute("SELECT pg_advisory_lock(hashtextextended('nexus_schema public', 0))")
         done = alembic_program("-x", "online=plan", "upgrade", "head", url=as_role(empty, role))
     assert everything(empty) == before
@@ -133,7 +133,7 @@ def test_at_head_there_is_nothing_to_do(head: Database, monkeypatch: pytest.Monk
 
 
 @pytest.mark.thorough
-def test_a_downgrade_that_counts_what_is_lost_is_refused(at_revision: Callable[[str], Database]) -> None:
+def test_a_downgrade_that_checks_for_data_loss_is_refused(at_revision: Callable[[str], Database]) -> None:
     database = at_revision("006")
     done = alembic_program("-x", "online=plan", "downgrade", "-1", url=url_of(database))
     assert done.returncode == 1

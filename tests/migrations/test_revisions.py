@@ -1,4 +1,4 @@
-"""Every revision: up, down and up again, twice over, and never a loss that was not asked for."""
+"""Every revision: up, down and up again, also repeated, and no loss of data without permission."""
 
 import re
 import uuid
@@ -44,7 +44,7 @@ def rows(database: Database) -> list[Any]:
 
 
 def fill(database: Database, revision: str) -> None:
-    """Insert rows that every backfill has something to do with."""
+    """Insert rows for every backfill."""
     parent = insert(database, "api_requests", response_body=task_response("go"))
     child = insert(database, "api_requests", timestamp=at(5), body=user_message("go"))
     insert(database, "api_requests", domain="unknown.example")
@@ -89,9 +89,9 @@ def test_running_an_upgrade_twice_is_harmless(at_revision: At, revision: str, at
     schema = dump_schema(empty)
     fill(empty, HEAD if at_head else revision)
     runs = []
-    for _ in range(2):  # the first of them fills the rows that are newer than the backfill
+    for _ in range(2):  # the first one fills the rows that are newer than the backfill
         run_alembic("stamp", STEPS[REVISIONS.index(revision)][0], url=url_of(empty))
-        # To head, because a later revision may drop what an earlier one makes.
+        # To head, because a later revision may drop what an earlier one creates.
         run_alembic("upgrade", "head" if at_head else revision, url=url_of(empty))
         runs.append((dump_schema(empty), rows(empty)))
     assert runs[0] == runs[1]
@@ -102,7 +102,7 @@ CREATES = re.compile(r"\bop\.((?:create|add)_(?!materialized_view)\w+)\(")
 
 
 def created() -> Iterator[tuple[str, str]]:
-    """Yield each revision with each of the operations that create something in its upgrade."""
+    """Yield each revision with each kind of operation that creates objects in its upgrade."""
     for file in sorted((ROOT / "alembic" / "versions").glob("*.py")):
         upgrade = file.read_text().partition("\ndef downgrade")[0]
         for operation in sorted(set(CREATES.findall(upgrade))):
@@ -110,15 +110,15 @@ def created() -> Iterator[tuple[str, str]]:
 
 
 CREATED = {" ".join(case): case for case in created()}
-# The first of each operation, and the newest revision's.
+# The first revision of each kind of operation, and the newest revision.
 FEW = {case[1]: name for name, case in reversed(CREATED.items())}.values()
 
 
 @pytest.mark.parametrize(("revision", "operation"), quick(CREATED, *FEW, [*CREATED][-1]))
-def test_it_proves_that_its_work_is_there(
+def test_it_verifies_its_result(
     at_revision: At, revision: str, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With every operation of one kind lost on its way, the revision raises and leaves nothing."""
+    """If all operations of one kind do nothing, the revision raises an error and leaves nothing behind."""
     previous = STEPS[REVISIONS.index(revision)][0]
     empty = at_revision(previous)
     schema = dump_schema(empty)
@@ -189,8 +189,8 @@ def test_a_row_that_another_session_is_writing_is_not_lost(head: Database, isola
     assert head.execute("SELECT count(*) FROM conversation_metrics").fetchone() == (1,)
 
 
-def test_a_linked_call_of_the_proxys_own_is_not_lost(at_revision: At) -> None:
-    """The upgrade adds a link to a value that the proxy stored: dropping it would lose both."""
+def test_a_linked_call_that_the_proxy_stored_is_not_lost(at_revision: At) -> None:
+    """The upgrade adds a link to a value that the proxy stored; dropping it would lose both."""
     empty = at_revision("003")
     call = {"name": "Task", "input": {"prompt": "go"}}
     insert(empty, "api_requests", task_tool_invocation=[call], response_body=task_response("go"))
@@ -198,7 +198,7 @@ def test_a_linked_call_of_the_proxys_own_is_not_lost(at_revision: At) -> None:
         run_alembic("downgrade", "-1", url=url_of(empty))
 
 
-def test_the_guard_also_stands_in_a_sql_script(head: Database) -> None:
+def test_a_sql_script_refuses_data_loss_too(head: Database) -> None:
     insert(head, "conversation_metrics", user_id="u")
     script = alembic_program("downgrade", "006:005", "--sql", url=url_of(head)).stdout
     result = run_sql_script(head, script)
@@ -207,7 +207,7 @@ def test_the_guard_also_stands_in_a_sql_script(head: Database) -> None:
     assert head.execute("SELECT count(*) FROM conversation_metrics").fetchone() == (1,)
 
 
-def test_each_revision_is_a_transaction_of_its_own(empty: Database) -> None:
+def test_each_revision_has_its_own_transaction(empty: Database) -> None:
     insert_broken = "CREATE FUNCTION boom() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN\
         IF tg_tag = 'CREATE INDEX' AND current_query() LIKE '%subtask%' THEN RAISE 'boom'; END IF; END $$"
     empty.execute(insert_broken)
@@ -224,8 +224,8 @@ KEY = "api_requests_parent_task_request_id_fkey"
 
 
 @pytest.mark.parametrize("x", quick({"atomic": {}, "online": {"online": "true"}}))
-def test_003_does_not_leave_the_name_of_its_key_to_the_server(at_revision: At, x: dict[str, str]) -> None:
-    """PostgreSQL chooses another name where this one is taken, Citus always."""
+def test_003_names_its_foreign_key(at_revision: At, x: dict[str, str]) -> None:
+    """PostgreSQL chooses another name if this one is in use, Citus always."""
     empty = at_revision("002")
     empty.execute(f"ALTER TABLE api_requests ADD CONSTRAINT {KEY} CHECK (duration_ms >= 0)")
     before = dump_schema(empty, "--exclude-table=*_journal")
@@ -287,7 +287,7 @@ class TestAccounts:
         'CREATE UNIQUE INDEX "Own; one" ON api_requests (request_id, timestamp DESC) WITH (fillfactor = 70)',
         "COMMENT ON INDEX own_partial IS 'it''s 100% :mine'",
     )
-    LEFT_ALONE = (
+    NOT_REBUILT = (
         "CREATE INDEX own_clustered ON api_requests (domain)",
         "ALTER TABLE api_requests CLUSTER ON own_clustered",
         "CREATE UNIQUE INDEX own_identity ON api_requests (request_id)",
@@ -308,12 +308,12 @@ class TestAccounts:
             "fewer",
         ),
     )
-    def test_indexes_are_built_again_where_most_rows_change(
+    def test_indexes_are_rebuilt_when_most_rows_change(
         self, at_revision: At, known: int, unknown: int
     ) -> None:
-        """By their identities; what a definition does not hold is left alone, and nothing is different."""
+        """A rebuilt index has a new OID. Indexes with properties outside of their definition are kept."""
         empty = at_revision("004")
-        for statement in (*self.REBUILT, *self.LEFT_ALONE):
+        for statement in (*self.REBUILT, *self.NOT_REBUILT):
             empty.execute(statement)
         empty.execute(
             "INSERT INTO api_requests (request_id, timestamp, domain, method, path, headers)"
@@ -327,7 +327,7 @@ class TestAccounts:
         if known == 2000 and unknown < 6000:
             assert {"own_partial", "Own; one"} <= changed
             assert len(changed) > 10
-            assert not {name for name in changed if name in " ".join(self.LEFT_ALONE)}
+            assert not {name for name in changed if name in " ".join(self.NOT_REBUILT)}
             assert "api_requests_pkey" not in changed
         else:
             assert changed == set()
@@ -343,7 +343,7 @@ class TestAccounts:
             ).fetchall()
         )
 
-    def test_an_account_that_is_there_is_kept(self, at_revision: At) -> None:
+    def test_an_existing_account_is_kept(self, at_revision: At) -> None:
         empty = at_revision("005")
         insert(empty, "api_requests", account_id="mine")
         run_alembic("stamp", "004", url=url_of(empty))
@@ -375,7 +375,7 @@ class TestAccounts:
         }
         run_alembic("downgrade", "004", url=url_of(empty), x=x)
 
-    def test_a_mapping_of_nothing_fills_nothing(self, at_revision: At, tmp_path: Path) -> None:
+    def test_an_empty_mapping_fills_nothing(self, at_revision: At, tmp_path: Path) -> None:
         empty = at_revision("004")
         (tmp_path / "accounts.toml").write_text("[accounts]\n")
         insert(empty, "api_requests")
@@ -392,8 +392,8 @@ class TestAccounts:
 
 
 @pytest.mark.thorough
-def test_statistics_are_of_the_columns_that_indexes_and_values_are_about(at_revision: At) -> None:
-    """Most of the time of ANALYZE without columns would go into unpacking bodies."""
+def test_only_indexed_and_filled_columns_are_analyzed(at_revision: At) -> None:
+    """ANALYZE of all columns would spend most of its time on decompressing bodies."""
     database = at_revision("001")
     database.execute("ALTER TABLE api_requests SET (autovacuum_enabled = off)")
     for _ in range(3):

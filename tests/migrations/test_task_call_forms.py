@@ -1,4 +1,4 @@
-"""The backfill of 007: elements of task_tool_invocation get the form that they lack."""
+"""The backfill of 007: elements of task_tool_invocation get the form that is missing."""
 
 import copy
 import logging
@@ -72,10 +72,10 @@ NO_CALLS: list[Any] = [{}, TASK | TEXTS, "prompt", 5, None, [], [[TASK | {"input
 
 
 class TestTaskCalls:
-    """The forms that elements of task_tool_invocation lack."""
+    """The missing forms of elements of task_tool_invocation."""
 
     @pytest.mark.parametrize("x", quick(WAYS, "atomic", "online"))
-    def test_each_element_gets_the_form_that_it_lacks(self, at_revision: At, x: dict[str, str]) -> None:
+    def test_each_element_gets_the_missing_form(self, at_revision: At, x: dict[str, str]) -> None:
         database = at_revision("006")
         before, after = zip(*ELEMENTS.values(), strict=True)
         store(database, *([element] for element in before), [*before], *NO_CALLS)
@@ -119,7 +119,7 @@ class TestTaskCalls:
 
 
 def completed(value: Any) -> Any:
-    """Return a value of the column as 007 leaves it, in plain Python."""
+    """Return a value of the column after 007, in plain Python."""
     if not isinstance(value, list):
         return value
     value = copy.deepcopy(value)
