@@ -1,4 +1,4 @@
-"""What tests of backfills look at."""
+"""A hook that records the UPDATE statements of a backfill."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from sqlalchemy import Engine, event
 
 
 class Updates:
-    """The UPDATE statements of a run on the table big, which of them changed rows, and how many rows."""
+    """The UPDATE statements of a run on the table big, those that changed rows, and the number of rows."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []

@@ -1,16 +1,16 @@
-"""Every operation, as a revision over the tables of :data:`project.BASE`."""
+"""Every operation, in a revision that changes the tables of :data:`project.BASE`."""
 
 from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """What a revision does."""
+    """The body of a revision, and its properties."""
 
     upgrade: str
     stalls: bool = False
-    """Whether in one transaction it reads or writes a table under a lock that stops others."""
+    """Whether one transaction reads or writes a table under a lock that blocks others."""
     reads: bool = False
-    """Whether it looks at the database, which a script cannot."""
+    """Whether it queries the database, which a script cannot do."""
 
 
 CASES = {
@@ -162,7 +162,7 @@ CASES = {
         """,
         stalls=True,
     ),
-    "column, made anew": Case(
+    "column, recreated": Case(
         """
         t = sa.table("t", sa.column("a", sa.BigInteger), sa.column("kept", sa.BigInteger))
         op.add_column("t", sa.Column("kept", sa.Integer))
@@ -181,7 +181,7 @@ CASES = {
         op.rename_table("bare_new", "bare")
         """
     ),
-    "table, made anew": Case(
+    "table, recreated": Case(
         """
         op.drop_table("bare")
         op.create_table("bare", sa.Column("id", sa.BigInteger), sa.Column("v", sa.Integer))
@@ -189,7 +189,7 @@ CASES = {
         op.alter_column("bare", "v", type_=sa.BigInteger)
         """
     ),
-    "index and constraint, made anew": Case(
+    "index and constraint, recreated": Case(
         """
         op.drop_index("t_a_idx", table_name="t")
         op.create_index("t_a_idx", "t", ["a", "b"])

@@ -12,20 +12,20 @@ from psycopg.conninfo import make_conninfo
 
 @pytest.fixture(scope="session")
 def shared(server_url: str) -> Iterator[Database]:
-    """A database for all tests of the folder: emptying it costs less than making another one."""
+    """A database for all tests of the folder: emptying it is cheaper than creating another one."""
     name = "nexus_online_" + os.environ.get("PYTEST_XDIST_WORKER", "alone")
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         admin.execute(f"CREATE DATABASE {name}")
         with psycopg.connect(make_conninfo(server_url, dbname=name), autocommit=True) as connection:
-            connection.prepare_threshold = None  # a table that is made anew has other types
+            connection.prepare_threshold = None  # a recreated table has other types
             yield connection
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def project(shared: Database, tmp_path: Path) -> Project:
-    """An Alembic project whose database holds the tables of BASE."""
+    """An Alembic project with a database that has the tables of BASE."""
     shared.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -36,5 +36,5 @@ def project(shared: Database, tmp_path: Path) -> Project:
 
 @pytest.fixture
 def driven(project: Project, tmp_path: Path, driver: str) -> Project:
-    """A project of another driver, over the same tables."""
+    """A project with another driver, on the same tables."""
     return Project(tmp_path / driver, project.database, driver=driver, environment=ENVIRONMENTS[driver])

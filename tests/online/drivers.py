@@ -1,4 +1,4 @@
-"""What the tests of drivers share: the env.py of Alembic's stock template for each, and a revision."""
+"""Helpers of the tests of drivers: the env.py of Alembic's own template for each, and a revision."""
 
 import pytest
 from marks import quick

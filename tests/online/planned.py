@@ -1,4 +1,4 @@
-"""The plan of a project, and what a run does, as the tests compare them."""
+"""The plan of a project and the steps of a run, in a form that can be compared."""
 
 import re
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from sqlalchemy import Engine, event
 
 
 class HasConfig(Protocol):
-    """A project, the tests' small one or another."""
+    """A project: the small one of the tests, or another."""
 
     def config(self, *, online: bool, **attributes: Any) -> Config: ...
 
 
 class Printed(NamedTuple):
-    """What a plan prints, and the error that it ends with."""
+    """The output of a plan, and its final error."""
 
     text: str
     error: str = ""
@@ -46,7 +46,7 @@ def plan_of(
 
 
 class Step(NamedTuple):
-    """What is executed together, without the spaces, and who waits for it: None where that was not seen."""
+    """Statements that are executed together, without spaces, and who waits for them: None if not known."""
 
     statements: str
     who: str | None
@@ -57,7 +57,7 @@ _ROWS = re.compile(r"INSERT|UPDATE|DELETE|SET|RESET")
 
 
 def steps(printed: Printed) -> list[Step]:
-    """Return the steps of a plan, without those of rows and settings."""
+    """Return the steps of a plan, without those for rows and settings."""
     found: list[Step] = []
     statements: list[str] = []
     title = ""
@@ -79,7 +79,7 @@ def _flat(text: str) -> str:
     return re.sub(r"\s+", "", text).lower().replace("%%", "%")
 
 
-# Of the tables, and of those of their indexes that the transaction does not make.
+# Locks of the tables, and of those of their indexes that the transaction has not created.
 _HELD = """
 SELECT DISTINCT mode FROM pg_locks LEFT JOIN pg_index ON indexrelid = relation
 WHERE pid = pg_backend_pid() AND granted AND (relation = ANY (%(tables)s) OR (indrelid IN (
@@ -95,7 +95,7 @@ _PLUGINS_OWN = re.compile(
 
 
 class Watched:
-    """A hook that keeps what a run executes, and who would wait for the tables that were there before."""
+    """A hook that records what a run executes, and who would wait for the tables that existed before."""
 
     def __init__(self, database: Database) -> None:
         self.steps: list[Step] = []
@@ -132,7 +132,7 @@ class Watched:
 
 
 def agree(planned: list[Step], ran: list[Step]) -> None:
-    """Assert that a plan has what a run executes, and says who waits."""
+    """Assert that a plan has the statements that a run executes, and says who waits."""
     assert [step.statements for step in planned] == [step.statements for step in ran], (planned, ran)
     for step, seen in zip(planned, ran, strict=True):
         assert None in {seen.who, step.who} or seen.who == step.who, step.statements

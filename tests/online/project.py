@@ -1,4 +1,4 @@
-"""A small Alembic project that knows nothing of ours, and the tables that its revisions change."""
+"""A small Alembic project, independent of ours, and the tables that its revisions change."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ from databases import Database, catalog, content, run_sql_script, url_of
 from psycopg import pq
 from sqlalchemy import Engine, event, make_url
 
-# What a project changes in the env.py of Alembic's stock template.
+# The changes of a project to the env.py of Alembic's own template.
 ENABLED = {
     "from alembic import context\n": "from alembic import context\nimport alembic_online\n",
     """        dialect_opts={"paramstyle": "named"},
@@ -36,11 +36,11 @@ ENABLED = {
         alembic_online.enable(context)
 """,
 }
-# What the tests change further: a test may configure it in another way, and look at what the engine does.
+# Further changes for the tests: other arguments of configure, and hooks of the engine.
 TESTED = {
     "target_metadata = None\n": """import sqlalchemy as sa
 given = config.attributes
-# The name that PostgreSQL itself gives: online, a constraint needs one.
+# PostgreSQL's own names: online, a constraint needs a name.
 convention = {"uq": "%(table_name)s_%(column_0_name)s_key", "ix": "ix_%(column_0_label)s"}
 target_metadata = sa.MetaData(naming_convention=convention)
 how = {"target_metadata": target_metadata, "transaction_per_migration": True} | given.get("configure", {})
@@ -76,7 +76,7 @@ TEMPLATE = Path(alembic.__file__).parent / "templates" / "generic" / "env.py"
 
 
 def env(template: Path, *changes: dict[str, str]) -> str:
-    """Return a stock env.py with changes, each in one place."""
+    """Return an env.py of a template with changes; each old text must occur once."""
     text = template.read_text()
     for old, new in [pair for change in changes for pair in change.items()]:
         assert text.count(old) == 1, old
@@ -132,7 +132,7 @@ Hook = Callable[[Engine], None]
 
 
 class Project:
-    """An Alembic project in a folder, whose revisions are written from text."""
+    """An Alembic project in a folder. Its revisions are written from text."""
 
     def __init__(
         self, path: Path, database: Database, *, driver: str = "psycopg", environment: str = ENV
@@ -176,11 +176,11 @@ class Project:
         command.upgrade(self.config(online=online, **attributes), "head")
 
     def in_thread(self, **attributes: Any) -> "InThread":
-        """Begin an upgrade beside the test."""
+        """Start an upgrade in another thread."""
         return InThread(lambda: self.upgrade(**attributes))
 
     def waits(self, statement: str) -> int:
-        """Return the server process whose statement, which is like this, waits for a lock; once it does."""
+        """Wait until a statement like this waits for a lock; returns its server process."""
         wait_for(self.database, f"SELECT EXISTS ({WAITING})", statement)
         found = self.database.execute(WAITING, [statement]).fetchone()
         assert found is not None
@@ -193,12 +193,12 @@ class Project:
         return output.getvalue()
 
     def run_script(self) -> subprocess.CompletedProcess[str]:
-        """Run what the script says in psql."""
+        """Run the script in psql."""
         return run_sql_script(self.database, self.script())
 
 
 def reset(database: Database, setup: str = BASE) -> None:
-    """Empty a database and make its tables anew: cheaper than another database."""
+    """Empty a database and recreate its tables: cheaper than creating another database."""
     database.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public;" + setup)
 
 
@@ -211,7 +211,7 @@ State = set[tuple[str, ...]]
 
 
 def state(database: Database) -> State:
-    """Return all that a run has to leave: the schema, the names in it, the rows, the version."""
+    """Return all results of a run: the schema, the names in it, the rows, the version."""
     return {
         *((*key, what) for key, what in catalog(database).items()),
         *(("not null", *map(str, row)) for row in database.execute(NOT_NULL)),
@@ -226,9 +226,9 @@ def state(database: Database) -> State:
 def both_ways(
     project: Project, setup: str = "SELECT 1", look: Callable[[Database], Any] = state, **attributes: Any
 ) -> tuple[Any, Any]:
-    """Run the revisions on the same database, online and in one transaction; return what each leaves.
+    """Run the revisions on the same database, online and in one transaction; return both results.
 
-    :param setup: what else there is before.
+    :param setup: SQL that prepares the database.
     """
     found = []
     for online in (True, False):
@@ -240,29 +240,29 @@ def both_ways(
 
 
 def no_uuids(value: object) -> str:
-    """Return something as text, in which all UUIDs are the same."""
+    """Return the text of a value, in which all UUIDs are equal."""
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "a uuid", repr(value))
 
 
 def versions(database: Database) -> list[Any]:
-    """Return the revisions that the database is at."""
+    """Return the current revisions of the database."""
     if database.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,):
         return []
     return [row[0] for row in database.execute("SELECT version_num FROM alembic_version")]
 
 
-class Fault(Exception):  # noqa: N818 - what a test throws
-    """Thrown by :class:`Stop`."""
+class Fault(Exception):  # noqa: N818 - raised by a test
+    """Raised by :class:`Stop`."""
 
 
 PASSING = "SELECT|BEGIN|SET|SAVEPOINT|RELEASE"
 
 
 class Stop:
-    """Ends a run before its n-th change, by an exception or by ending its server process.
+    """Ends a run before its n-th change, by an exception or by terminating its server process.
 
-    In a transaction of the plugin's only its COMMIT counts: whichever of the statements before it was the
-    last, the same is left. A process is ended before those as well, where ``kill`` is given.
+    In a transaction of the plugin, only the COMMIT counts: a stop before an earlier statement leaves the same
+    state. With ``kill``, the process is also terminated before those statements.
     """
 
     def __init__(self, number: int, *, kill: Database | None = None, matching: str = "") -> None:
@@ -292,18 +292,18 @@ class Stop:
 
 
 def session_of(cursor: Any) -> tuple[bool, int]:
-    """Return whether a driver's cursor is in a transaction that was begun by SQL, and its server process."""
+    """Return whether a driver's cursor is in a transaction begun by SQL, and its server process."""
     if hasattr(cursor, "connection"):
         driver = cursor.connection
         inside = driver.info.transaction_status == pq.TransactionStatus.INTRANS
         return driver.autocommit and inside, driver.info.backend_pid
-    adapter = cursor._adapt_connection  # SQLAlchemy's, of asyncpg
+    adapter = cursor._adapt_connection  # SQLAlchemy's adapter of asyncpg
     connection = adapter.driver_connection
     return adapter.autocommit and connection.is_in_transaction(), connection.get_server_pid()
 
 
-class InTheWay:
-    """Has another session take locks right before a statement of a run, and keep them until that gave up."""
+class Blocker:
+    """Another session takes locks right before a statement of a run, and holds them until it gives up."""
 
     def __init__(self, database: Database, locks: str, *, before: str) -> None:
         self.times = 0
@@ -327,13 +327,13 @@ class InTheWay:
 
 
 def terminate(database: Database, pid: int) -> None:
-    """End a server process, and return when it is gone."""
+    """Terminate a server process, and wait until it is gone."""
     database.execute("SELECT pg_terminate_backend(%s)", [pid])
     wait_for(database, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)", pid)
 
 
 def wait_for(database: Database, condition: str, *parameters: Any, seconds: float = 30) -> None:
-    """Return when a condition is true on the server."""
+    """Wait until a condition is true on the server."""
     end = time.monotonic() + seconds
     while database.execute(condition, parameters).fetchone() != (True,):
         assert time.monotonic() < end, f"never became true: {condition}"
@@ -341,7 +341,7 @@ def wait_for(database: Database, condition: str, *parameters: Any, seconds: floa
 
 
 class InThread(threading.Thread):
-    """Runs something beside the test; ``end`` waits for it and throws what it threw."""
+    """Runs a function in a thread; ``end`` waits for it and raises its error."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         super().__init__(daemon=True)
@@ -352,7 +352,7 @@ class InThread(threading.Thread):
     def run(self) -> None:
         try:
             self._work()
-        except BaseException as error:  # noqa: BLE001 - thrown by end()
+        except BaseException as error:  # noqa: BLE001 - raised by end()
             self.error = error
 
     def end(self, seconds: float = 60) -> None:
@@ -363,7 +363,7 @@ class InThread(threading.Thread):
 
 
 def others_work(database: Database) -> None:
-    """Read and write t from a connection that waits one second for a lock at most."""
+    """Read and write t over a connection that waits at most one second for a lock."""
     with psycopg.connect(url_of(database), autocommit=True) as other:
         other.execute("SET lock_timeout = '1s'")
         other.execute("SELECT count(*) FROM t")

@@ -1,4 +1,4 @@
-"""A revision that failed and is run again: by whatever its operations have left, each is done once."""
+"""A revision that failed and runs again: each operation is done once, whatever the earlier run has left."""
 
 import logging
 from typing import Any
@@ -12,11 +12,11 @@ from sqlalchemy.exc import DBAPIError
 from alembic_online.errors import OnlineError, first_line
 
 FAILS = '\nop.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")'
-MENDED = "INSERT INTO parent VALUES (99, 'mended')"
+FIX = "INSERT INTO parent VALUES (99, 'mended')"
 
-# After these, the catalog looks as if the ones before had not been done, or had.
+# After these operations, the catalog does not show which of them were done.
 REVISIONS = {
-    "a column made anew": """
+    "a column recreated": """
 t = sa.table("t", sa.column("a", sa.BigInteger), sa.column("kept", sa.BigInteger))
 op.add_column("t", sa.Column("kept", sa.Integer))
 op.backfill(sa.update(t).values(kept=t.c.a).where(t.c.kept.is_(None)), what="rows kept")
@@ -37,7 +37,7 @@ op.execute("INSERT INTO bare_new SELECT id, v FROM bare")
 op.drop_table("bare")
 op.rename_table("bare_new", "bare")
 """,
-    "a table made anew": """
+    "a table recreated": """
 op.drop_table("bare")
 op.create_table("bare", sa.Column("id", sa.BigInteger), sa.Column("v", sa.Integer))
 op.bulk_insert(sa.table("bare", sa.column("id")), [{"id": 1}, {"id": 2}])
@@ -59,25 +59,25 @@ of_each = pytest.mark.parametrize("upgrade", REVISIONS.values(), ids=REVISIONS)
 
 
 def failed(project: Project, upgrade: str) -> Any:
-    """Return the state that the revision has to end in, after a first run that failed."""
+    """Return the expected final state of the revision, after a first run that failed."""
     project.revision(upgrade + FAILS)
-    project.database.execute(MENDED)
+    project.database.execute(FIX)
     project.upgrade(online=False)
     wanted = state(project.database)
     reset(project.database)
     with pytest.raises(DBAPIError, match="division by zero"):
         project.upgrade()
     assert versions(project.database) == []
-    project.database.execute(MENDED)
+    project.database.execute(FIX)
     return wanted
 
 
 @of_each
-@pytest.mark.parametrize("online", quick({"online": True, "as usual": False}))
+@pytest.mark.parametrize("online", quick({"online": True, "default": False}))
 def test_the_next_run_finishes_it(
     project: Project, caplog: pytest.LogCaptureFixture, upgrade: str, online: bool
 ) -> None:
-    """Online as well where it is not asked to: in one transaction, what is done would be done again."""
+    """Online in both cases: in one transaction, finished operations would be repeated."""
     caplog.set_level(logging.INFO, "alembic.online")
     wanted = failed(project, upgrade)
     project.upgrade(online=online)
@@ -86,19 +86,19 @@ def test_the_next_run_finishes_it(
     assert ("r1 was begun online, and is finished online" in caplog.text) is not online
 
 
-def test_another_revision_after_it_runs_as_it_is_told_to(
+def test_the_following_revision_is_not_finished_online(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "alembic.online")
-    failed(project, REVISIONS["a table made anew"])
+    failed(project, REVISIONS["a table recreated"])
     project.revision('op.rename_table("t", "u")')  # refused online
     project.upgrade(online=False)
     assert versions(project.database) == ["r2"]
     assert "r2 was" not in caplog.text
 
 
-def test_the_way_round_a_refusal_skips_what_is_done(project: Project) -> None:
-    """What stands after something that is read back is refused in the middle of the revision."""
+def test_online_false_skips_finished_operations(project: Project) -> None:
+    """An operation after a read of the revision's own changes is refused in the middle of the revision."""
     upgrade = """
 op.create_table("fresh", sa.Column("id", sa.Integer))
 op.execute("INSERT INTO fresh VALUES (1)")
@@ -118,16 +118,16 @@ op.rename_table("parent", "parents")
     path.write_text(text)
     for online in (False, True):
         stop = Stop(1, matching="ALTER TABLE parent")
-        with pytest.raises(Fault):  # the one transaction may fail as well
+        with pytest.raises(Fault):  # the one transaction may fail, too
             project.upgrade(online=online, hooks=[stop])
     project.upgrade(online=False)
     assert state(project.database) == wanted
 
 
-def test_a_stamp_forgets_what_was_done(project: Project) -> None:
+def test_a_stamp_deletes_the_journal(project: Project) -> None:
     from alembic import command
 
-    failed(project, REVISIONS["a table made anew"])
+    failed(project, REVISIONS["a table recreated"])
     command.stamp(project.config(online=False), "head")
     assert project.database.execute("SELECT to_regclass('alembic_version_journal')").fetchone() == (None,)
 
@@ -144,9 +144,9 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("how", ["upgrade", "stamp"])
-@pytest.mark.parametrize("online", [True, False], ids=["online", "as usual"])
+@pytest.mark.parametrize("online", [True, False], ids=["online", "default"])
 @pytest.mark.parametrize("other", quick(OTHERS))
-def test_something_else_of_the_journals_name_is_left_alone(
+def test_another_object_with_the_journals_name_is_kept(
     project: Project, other: str, online: bool, how: str
 ) -> None:
     from alembic import command
@@ -169,7 +169,7 @@ def test_something_else_of_the_journals_name_is_left_alone(
     assert versions(project.database) == ["r1"]
 
 
-NOT_THERE = {
+ERRORS = {
     "drop table": 'op.drop_table("misspelt")',
     "drop column": 'op.drop_column("t", "misspelt")',
     "drop index": 'op.drop_index("misspelt", table_name="t")',
@@ -184,9 +184,9 @@ op.add_column("t", sa.Column("a", sa.Uuid, server_default=sa.text("gen_random_uu
 }
 
 
-@pytest.mark.parametrize("upgrade", NOT_THERE.values(), ids=NOT_THERE)
-def test_what_is_an_error_in_one_transaction_is_one_online(project: Project, upgrade: str) -> None:
-    """Also when it is run again: only what an earlier run has begun may be gone or there already."""
+@pytest.mark.parametrize("upgrade", ERRORS.values(), ids=ERRORS)
+def test_an_error_in_one_transaction_is_an_error_online(project: Project, upgrade: str) -> None:
+    """Also in a second run: only the objects of begun operations may already exist or be dropped."""
     project.revision(upgrade)
     with pytest.raises(DBAPIError) as wanted:
         project.upgrade(online=False)
@@ -236,7 +236,7 @@ op.create_foreign_key("x", "t", "parent", ["parent_id"], ["id"], ondelete="CASCA
 
 
 @pytest.mark.parametrize("upgrade", CONSTRAINTS.values(), ids=CONSTRAINTS)
-def test_a_constraint_made_by_hand_is_kept_if_it_is_the_same(project: Project, upgrade: str) -> None:
+def test_an_identical_constraint_that_already_exists_is_kept(project: Project, upgrade: str) -> None:
     project.revision(upgrade)
     project.upgrade(online=False)
     wanted = state(project.database)
@@ -250,7 +250,7 @@ CONVENTION = MetaData(
 )
 
 
-def test_names_of_a_convention_and_too_long_ones(project: Project) -> None:
+def test_names_of_a_convention_and_names_that_are_too_long(project: Project) -> None:
     long = "a_column_whose_name_is_so_long_that_its_index_has_to_have_another"
     project.revision(
         f"""

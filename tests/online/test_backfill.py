@@ -1,4 +1,4 @@
-"""op.backfill: every row, whatever others do meanwhile; from where it was when it died."""
+"""op.backfill: it fills every row during concurrent changes, and resumes where it was interrupted."""
 
 import threading
 import time
@@ -47,7 +47,7 @@ op.backfill(
     over=small,
 )""",
 }
-# As on a server that has the rows of a table elsewhere: a function of exactly this type comes first.
+# As on a server that stores the rows elsewhere: a function with exactly this type takes precedence.
 NO_PAGES = "CREATE FUNCTION pg_relation_size(oid) RETURNS bigint LANGUAGE sql AS 'SELECT CAST(0 AS bigint)';"
 KEYS = {
     "key": NO_PAGES,
@@ -68,7 +68,7 @@ def big(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def fill(big: Project, way: str) -> str:
-    """Return what fills the rows, after the table was made for it."""
+    """Prepare the table; returns the code that fills its rows."""
     big.database.execute(KEYS.get(way, "SELECT 1"))
     return TABLES + WAYS[way]
 
@@ -81,7 +81,7 @@ def missing(database: Database) -> int:
 
 @contextmanager
 def repeated(url: str, statement: str) -> Iterator[list[int]]:
-    """Run a statement again and again beside what is inside; yields a list with how often."""
+    """Run a statement repeatedly during the with block; yields a list with the number of runs."""
     done, count = threading.Event(), [0]
 
     def work() -> None:
@@ -100,7 +100,7 @@ def repeated(url: str, statement: str) -> Iterator[list[int]]:
 
 
 @quick_ways
-def test_rows_that_others_move_meanwhile(big: Project, way: str) -> None:
+def test_concurrent_updates(big: Project, way: str) -> None:
     big.revision(fill(big, way))
     move = "UPDATE big SET v = v + 1 WHERE id = (SELECT (random() * 5000)::int)"
     updates = Updates()
@@ -116,8 +116,8 @@ def test_rows_that_others_move_meanwhile(big: Project, way: str) -> None:
 
 
 @quick_ways
-def test_rows_that_come_in_meanwhile(big: Project, way: str) -> None:
-    """It ends; what was there when it began is filled."""
+def test_concurrent_inserts(big: Project, way: str) -> None:
+    """It ends, and the rows that existed at its beginning are filled."""
     big.revision(fill(big, way))
     stream = "INSERT INTO big (id, a, b) SELECT max(id) + 1, 0, 'it''s ' || max(id) + 1 FROM big"
     with repeated(big.url, stream) as inserts:
@@ -127,7 +127,7 @@ def test_rows_that_come_in_meanwhile(big: Project, way: str) -> None:
 
 
 @quick_ways
-def test_it_goes_on_where_it_was(big: Project, way: str) -> None:
+def test_it_resumes_where_it_was_interrupted(big: Project, way: str) -> None:
     big.revision(fill(big, way))
     last = 3 if way != "over another table" else 2
     stop = Stop(last, kill=big.database, matching="UPDATE big")
@@ -196,7 +196,7 @@ SWALLOWED = {
 @pytest.mark.parametrize("online", [True, False])
 @pytest.mark.parametrize("way", quick(["pages", "key", "over another table"]))
 @pytest.mark.parametrize(("swallow", "rows"), quick(SWALLOWED, *list(SWALLOWED)[::3]))
-def test_updates_that_are_swallowed(big: Project, swallow: str, rows: str, way: str, online: bool) -> None:
+def test_swallowed_updates(big: Project, swallow: str, rows: str, way: str, online: bool) -> None:
     big.database.execute(swallow)
     big.revision(fill(big, way))
     for _ in range(2):
@@ -213,7 +213,7 @@ def test_updates_that_are_swallowed(big: Project, swallow: str, rows: str, way: 
 
 
 class Inserts:
-    """Has another session insert a row that lacks its value, right after each of the first statements."""
+    """Another session inserts a row without its value, right after each of the first statements."""
 
     def __init__(self, url: str, times: int) -> None:
         self.left = times
@@ -230,8 +230,8 @@ class Inserts:
 
 
 @pytest.mark.parametrize("online", [True, False])
-def test_what_others_insert_after_the_last_pass_is_no_error(big: Project, online: bool) -> None:
-    big.database.execute("UPDATE big SET c = 1 WHERE id > 50")  # few enough to leave the indexes alone
+def test_rows_inserted_after_the_last_pass_are_no_error(big: Project, online: bool) -> None:
+    big.database.execute("UPDATE big SET c = 1 WHERE id > 50")  # too few rows remain to rebuild indexes
     big.revision(TABLES + WAYS["pages"])
     inserts = Inserts(big.url, 30)
     big.upgrade(online=online, hooks=[inserts])
@@ -240,8 +240,8 @@ def test_what_others_insert_after_the_last_pass_is_no_error(big: Project, online
 
 
 @pytest.mark.parametrize("online", [True, False])
-def test_swallowed_in_a_partition(big: Project, online: bool) -> None:
-    """Rows of two partitions may have one place."""
+def test_swallowed_updates_in_a_partition(big: Project, online: bool) -> None:
+    """Rows of two partitions can have the same ctid."""
     big.database.execute(
         "ALTER TABLE big RENAME TO old; CREATE TABLE big (LIKE old) PARTITION BY RANGE (id);"
         "CREATE TABLE big_1 PARTITION OF big FOR VALUES FROM (0) TO (100);"
@@ -265,7 +265,7 @@ def test_swallowed_in_a_partition(big: Project, online: bool) -> None:
     ],
     ids=["no WHERE", "alias"],
 )
-def test_what_is_no_backfill(big: Project, upgrade: str, message: str, online: bool) -> None:
+def test_an_invalid_backfill(big: Project, upgrade: str, message: str, online: bool) -> None:
     big.revision(TABLES + upgrade)
     with pytest.raises(OnlineError, match=rf"a backfill .*{message}.*\(rows\)") as error:
         big.upgrade(online=online)
@@ -283,7 +283,7 @@ def test_a_script_needs_the_types_of_columns(big: Project, online: bool) -> None
         big.script(online=online)
 
 
-def test_the_key_of_former_revisions_has_no_effect(big: Project) -> None:
+def test_the_former_argument_key_has_no_effect(big: Project) -> None:
     big.revision(TABLES + FILL.replace(', what="rows"', ', what="rows", key=["misspelt"]'))
     with pytest.warns(DeprecationWarning, match="key= of op.backfill has no effect: leave it out"):
         big.upgrade()
@@ -402,7 +402,7 @@ def test_a_partitioned_table(big: Project, way: str, how: str) -> None:
     assert missing(big.database) == 0
 
 
-def test_in_a_schema_of_its_own(big: Project) -> None:
+def test_another_schema(big: Project) -> None:
     big.database.execute(
         'DROP SCHEMA IF EXISTS "Other" CASCADE; CREATE SCHEMA "Other"; ALTER TABLE big SET SCHEMA "Other"'
     )
@@ -420,7 +420,7 @@ def test_the_number_of_rows(big: Project) -> None:
     assert big.database.execute("SELECT v FROM bare WHERE id = 1").fetchone() == (5000,)
 
 
-def test_until_unchanged_repeats_what_is_inside(big: Project) -> None:
+def test_until_unchanged_repeats_its_body(big: Project) -> None:
     big.revision(
         TABLES
         + "for _ in plugin.until_unchanged():\n    "
@@ -471,7 +471,7 @@ def test_rows_that_a_policy_hides(big: Project, way: str, hidden: str, online: b
     big.upgrade(online=online, before=before)
     assert missing(big.database) == 0
     shown: list[Any] = []
-    # Given back, and not an obstacle to what reads no rows.
+    # The setting is restored, and operations that read no rows are not affected.
     big.database.execute("ALTER TABLE big FORCE ROW LEVEL SECURITY")
     big.revision(
         'op.add_column("big", sa.Column("d", sa.Integer))\nop.create_index("big_d_idx", "big", ["d"])'
@@ -486,7 +486,7 @@ def test_rows_that_a_policy_hides(big: Project, way: str, hidden: str, online: b
     assert versions(big.database) == ["r2"]
 
 
-# The other server is this one.
+# The foreign server is this server itself.
 FOREIGN = """
 DROP EXTENSION IF EXISTS postgres_fdw CASCADE;
 CREATE EXTENSION postgres_fdw;
@@ -507,7 +507,7 @@ def far(big: Project) -> Project:
     """A project whose table, far, another server may offer as big."""
     found = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'postgres_fdw')"
     if big.database.execute(found).fetchone() != (True,):
-        pytest.skip("the server has no postgres_fdw; TEST_DATABASE_URL may name one that has")
+        pytest.skip("the server has no postgres_fdw; TEST_DATABASE_URL can name a server that has it")
     info = big.database.info
     place = {"host": info.host, "port": info.port, "dbname": info.dbname}
     login = {"user": info.user, "password": info.password}
@@ -530,7 +530,7 @@ def test_a_foreign_table_without_a_key_is_refused(far: Project, setup: str) -> N
     assert missing(far.database) == 0
 
 
-def test_a_table_with_foreign_parts_is_gone_over_by_its_primary_key(far: Project) -> None:
+def test_a_table_with_foreign_children_is_filled_by_its_primary_key(far: Project) -> None:
     far.database.execute(CHILD.format(", PRIMARY KEY (b, id)"))
     far.revision(TABLES + WAYS["pages"])
     updates = Updates()
@@ -540,8 +540,8 @@ def test_a_table_with_foreign_parts_is_gone_over_by_its_primary_key(far: Project
     assert "ctid" not in updates.statements[0]
 
 
-def test_a_foreign_table_is_refused_whatever_its_wrapper(big: Project) -> None:
-    """It is not read for it: this wrapper could not."""
+def test_a_foreign_table_is_refused_for_any_wrapper(big: Project) -> None:
+    """The refusal does not read the table, which this wrapper could not do."""
     big.database.execute(
         "DROP FOREIGN DATA WRAPPER IF EXISTS nothing CASCADE; CREATE FOREIGN DATA WRAPPER nothing;"
         "CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing; DROP TABLE big;"

@@ -1,4 +1,4 @@
-"""What others change between the steps of an operation, while it runs or before it is run again."""
+"""Changes by others between the steps of an operation, during a run or before the next one."""
 
 from typing import Any
 
@@ -23,12 +23,12 @@ check = sa.CheckConstraint("c > 0", name="x")
 op.add_column("t", sa.Column("c", sa.Integer, check, server_default="1", index=True, nullable=False))
 """
 BUILD = "CREATE UNIQUE INDEX CONCURRENTLY"
-# What an interrupted run was about to do, and what somebody does before the next one.
+# The step before which a run was interrupted, and a change before the next run.
 CHANGES = {
     "another index": (INDEX, BUILD, "CREATE INDEX x ON t (id)"),
     "an index of another table": (INDEX, BUILD, "CREATE UNIQUE INDEX x ON parent (id)"),
     "another index for a constraint": (UNIQUE, BUILD, "CREATE UNIQUE INDEX x ON t (id)"),
-    "the index of a constraint gone": (UNIQUE, "COMMIT", "DROP INDEX x"),
+    "the index of a constraint dropped": (UNIQUE, "COMMIT", "DROP INDEX x"),
     "the index of a constraint replaced": (
         UNIQUE,
         "COMMIT",
@@ -39,7 +39,7 @@ CHANGES = {
         ".*VALIDATE",
         "ALTER TABLE t DROP CONSTRAINT x, ADD CONSTRAINT x CHECK (a > -9) NOT VALID",
     ),
-    "a check gone": (ALL, ".*VALIDATE", "ALTER TABLE t DROP CONSTRAINT x"),
+    "a check dropped": (ALL, ".*VALIDATE", "ALTER TABLE t DROP CONSTRAINT x"),
     "a foreign key replaced": (
         KEY,
         ".*VALIDATE",
@@ -47,7 +47,7 @@ CHANGES = {
         "ALTER TABLE t DROP CONSTRAINT x,"
         " ADD CONSTRAINT x FOREIGN KEY (parent_id) REFERENCES others NOT VALID",
     ),
-    "the column gone": (COLUMN, ".*VALIDATE", "ALTER TABLE t DROP c"),
+    "the column dropped": (COLUMN, ".*VALIDATE", "ALTER TABLE t DROP c"),
     "a view on what is dropped": (
         'op.drop_column("child", "parent_id")',
         "DROP INDEX",
@@ -58,7 +58,7 @@ CHANGES = {
 
 @pytest.mark.parametrize(("upgrade", "before", "change"), quick(CHANGES, "another index", "a check replaced"))
 def test_an_error_says_what_was_changed(project: Project, upgrade: str, before: str, change: str) -> None:
-    """Each further run says the same, and none is stamped."""
+    """Each further run reports the same error, and stamps nothing."""
     project.revision(upgrade)
     stop = Stop(1, matching=before)
     with pytest.raises(Fault):
@@ -120,7 +120,7 @@ def test_partitions_get_the_names_of_one_transaction(project: Project, upgrade: 
 
 
 class Meanwhile:
-    """Has another session do something right before the first statement like this."""
+    """Another session executes a change right before the first statement that begins with a text."""
 
     def __init__(self, url: str, change: str, before: str) -> None:
         self.done = False
@@ -145,9 +145,9 @@ PARTITIONS = {
 }
 
 
-@pytest.mark.parametrize("stopped", quick({"at once": False, "in two runs": True}))
+@pytest.mark.parametrize("stopped", quick({"in one run": False, "in two runs": True}))
 @pytest.mark.parametrize("change", quick(PARTITIONS, "one more"))
-def test_partitions_come_and_go_meanwhile(project: Project, change: str, stopped: bool) -> None:
+def test_concurrent_changes_of_partitions(project: Project, change: str, stopped: bool) -> None:
     project.database.execute(PARTS)
     project.revision(UPGRADES["index"])
     before = "CREATE INDEX CONCURRENTLY m_1"

@@ -1,4 +1,4 @@
-"""The plugin's page is true: its env.py, its backfill, its files."""
+"""The plugin's page is correct: its env.py, its backfill, its files."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Drivers beside psycopg 3: each kind of step, errors of the server, interrupted runs."""
+"""Drivers other than psycopg 3: each kind of step, errors of the server, interrupted runs."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from alembic_online.errors import OnlineError
 
 OF_STEPS = (
-    r"BEGIN$",  # a transaction of its own
+    r"BEGIN$",  # a separate transaction
     r"LOCK TABLE t IN",
     r"CREATE UNIQUE INDEX CONCURRENTLY",
     r"DROP INDEX CONCURRENTLY",
@@ -56,7 +56,7 @@ def test_each_kind_of_step(driven: Project) -> None:
 @with_each
 @pytest.mark.thorough
 def test_a_query_on_both_sides_of_a_change(driven: Project) -> None:
-    """A driver that keeps prepared statements has to hear of the change."""
+    """A driver that keeps prepared statements must notice the change."""
     count = "columns.append(len(op.get_bind().execute(sa.text('SELECT * FROM t WHERE id = 1')).one()))"
     change = 'op.add_column("t", sa.Column("c", sa.Integer, server_default="1"))'
     say = "op.execute(\"COMMENT ON TABLE t IS '%s'\" % columns)"
@@ -99,7 +99,7 @@ VIOLATED = {
 
 @with_each
 @pytest.mark.parametrize(("upgrade", "message"), quick(VIOLATED, "unique", "foreign key"))
-def test_what_the_server_says_of_rows(driven: Project, upgrade: str, message: str) -> None:
+def test_errors_of_the_server_about_rows(driven: Project, upgrade: str, message: str) -> None:
     driven.database.execute("UPDATE t SET a = CASE WHEN id = 9 THEN 77 WHEN id < 9 THEN 7 END")
     driven.revision(upgrade)
     before = {row for row in state(driven.database) if "alembic" not in str(row)}
@@ -144,7 +144,7 @@ def test_a_backfill_goes_on_where_it_was(driven: Project, killed: bool) -> None:
 @with_each
 @pytest.mark.thorough
 def test_a_backfill_in_one_transaction(driven: Project) -> None:
-    """It takes the indexes away and builds them again."""
+    """It drops the indexes and rebuilds them."""
     driven.database.execute(BIG + """; CREATE INDEX "Own: 5%" ON big (id) WHERE pad LIKE '%:x'""")
     driven.database.execute("""COMMENT ON INDEX "Own: 5%" IS '5% :x'""")
     before = state(driven.database)
@@ -158,7 +158,7 @@ def test_a_backfill_in_one_transaction(driven: Project) -> None:
 
 @pytest.mark.thorough
 @with_each
-def test_a_build_whose_process_ends(driven: Project) -> None:
+def test_a_build_with_a_terminated_process(driven: Project) -> None:
     driven.revision('op.create_index("t_new_idx", "t", ["a"])')
     valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('t_new_idx')"
     with psycopg.connect(driven.url) as writer:
@@ -174,8 +174,8 @@ def test_a_build_whose_process_ends(driven: Project) -> None:
 
 @pytest.mark.thorough
 @with_each
-def test_a_run_whose_process_ends_before_any_statement(driven: Project) -> None:
-    """Each run ends one statement later than the one before it, and begins with what that has left."""
+def test_a_run_with_a_process_terminated_before_any_statement(driven: Project) -> None:
+    """Each run ends one statement later than the previous one, and begins with the state that it left."""
     driven.revision(EACH_KIND)
     driven.upgrade(online=False)
     wanted = state(driven.database)

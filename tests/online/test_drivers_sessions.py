@@ -1,4 +1,4 @@
-"""Drivers beside psycopg 3: waiting, the connection of a pool, and which modules a run needs."""
+"""Drivers other than psycopg 3: waiting, the connection of a pool, and the modules that a run needs."""
 
 import asyncio
 import re
@@ -18,15 +18,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from alembic_online import driver as drivers
 from alembic_online.errors import OnlineError
 
-IN_THE_WAY = {
+BLOCKED = {
     "a build": ('op.create_index("t_new_idx", "t", ["a"])', "create index t_new_idx", "parent"),
     "a change": ('op.add_column("t", sa.Column("c", sa.Integer))', "add column t.c", "t"),
 }
 
 
 @with_each
-@pytest.mark.parametrize(("upgrade", "what", "table"), quick(IN_THE_WAY))
-def test_giving_up_names_who_is_in_the_way(driven: Project, upgrade: str, what: str, table: str) -> None:
+@pytest.mark.parametrize(("upgrade", "what", "table"), quick(BLOCKED))
+def test_giving_up_names_the_blocking_session(driven: Project, upgrade: str, what: str, table: str) -> None:
     driven.revision(upgrade)
     before = state(driven.database)
     with psycopg.connect(driven.url, application_name="the blocker: 5%") as other:
@@ -62,7 +62,7 @@ with context.begin_transaction():
 
 
 class RightAfter:
-    """Throws when a statement has been executed for the first time."""
+    """Raises an error after the first execution of a statement."""
 
     def __init__(self, statement: str) -> None:
         self._statement: str | None = statement
@@ -87,7 +87,7 @@ ENDS: dict[str, tuple[Callable[[], Callable[[Engine], None]] | None, type[BaseEx
 def in_turn(
     url: str, hooks: Sequence[Callable[[Engine], None]], *works: Callable[[Connection], None]
 ) -> None:
-    """Do things with the only connection of an application's pool, which each of them gives back."""
+    """Call functions with the only connection of an application's pool; each returns it to the pool."""
     if "asyncpg" not in url:
         engine = create_engine(url, pool_size=1, max_overflow=0)
         for hook in hooks:
@@ -116,7 +116,7 @@ def in_turn(
 
 @with_each
 @pytest.mark.parametrize(("hook", "error"), quick(ENDS))
-def test_an_applications_pool_gets_its_connection_back_as_it_was(
+def test_a_pool_gets_its_connection_back_unchanged(
     driven: Project,
     driver: str,
     hook: Callable[[], Callable[[Engine], None]] | None,
@@ -144,7 +144,7 @@ def test_an_applications_pool_gets_its_connection_back_as_it_was(
     assert versions(driven.database) == (["r1"] if error is None else [])
 
 
-# Where psycopg is not installed.
+# Without psycopg.
 ALONE = """
 import sys
 sys.modules.update(dict.fromkeys({others!r}))
@@ -163,7 +163,7 @@ command.upgrade(config, "head")
 @pytest.mark.parametrize("driver", quick([*ENVIRONMENTS]))
 @pytest.mark.thorough
 def test_it_needs_no_other_driver(driven: Project, driver: str) -> None:
-    """The second connection as well."""
+    """Neither does its second connection."""
     driven.revision('op.create_index("t_new_idx", "t", ["a"])')
     others = [name for name in (*drivers.DRIVERS, "psycopg_binary") if name != driver]
     others += ["greenlet"] if driver != "asyncpg" else []

@@ -1,4 +1,4 @@
-"""What changes by importing the package, by enabling a context, and what does not."""
+"""What importing the package and enabling a context change, and what they do not change."""
 
 import re
 import subprocess
@@ -36,7 +36,7 @@ def upgrade():
 def downgrade():
     pass
 """
-# What imports nothing of ours.
+# A run that does not import the plugin.
 ALONE = """
 import sys
 from alembic.config import main
@@ -47,7 +47,7 @@ assert not [name for name in sys.modules if name.startswith("alembic_online")], 
 
 @pytest.fixture
 def stock(tmp_path: Path) -> Path:
-    """The ini file of a project of Alembic's stock template, which says nothing of the plugin."""
+    """The ini file of a project of Alembic's own template, without the plugin."""
     ini = tmp_path / "alembic.ini"
     command.init(Config(ini, stdout=StringIO()), str(tmp_path / "stock"), template="generic")
     text = ini.read_text().replace("driver://user:pass@localhost/dbname", "postgresql+psycopg://")
@@ -56,23 +56,23 @@ def stock(tmp_path: Path) -> Path:
     return ini
 
 
-def test_a_project_that_does_not_enable_it_is_as_it_was(stock: Path) -> None:
+def test_a_project_that_does_not_enable_it_is_unchanged(stock: Path) -> None:
     alone = subprocess.run(
         [sys.executable, "-c", ALONE, str(stock)], check=True, capture_output=True, text=True
     ).stdout
-    assert alembic_online.__all__  # imported, and no more
+    assert alembic_online.__all__  # imported, but not enabled
     output = StringIO()
     config = Config(stock, output_buffer=output)
     config.set_main_option("script_location", str(stock.parent / "stock"))
     config.set_main_option("sqlalchemy.url", "postgresql+psycopg://")
-    config.config_file_name = None  # else the loggers of this process are set up anew
+    config.config_file_name = None  # otherwise Alembic configures the loggers of this process
     command.upgrade(config, "head", sql=True)
     assert output.getvalue() == alone
     assert alone.count("CONCURRENTLY") == 3
 
 
-def test_it_hands_on_to_what_another_plugin_has_registered() -> None:
-    """In a process of its own: one registry serves all."""
+def test_it_calls_the_implementation_of_another_plugin() -> None:
+    """In another process, because there is one registry for all plugins."""
     program = """
 from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext
@@ -97,7 +97,7 @@ op.drop_index("t_a_idx", "t", postgresql_concurrently=True)
 """
 
 
-def test_enabled_a_script_builds_concurrently_where_it_says_so_outside_of_a_transaction(
+def test_an_enabled_script_builds_concurrently_only_outside_of_a_transaction(
     project: Project,
 ) -> None:
     project.revision(CONCURRENTLY)
@@ -110,7 +110,7 @@ def test_enabled_a_script_builds_concurrently_where_it_says_so_outside_of_a_tran
     project.upgrade(online=False)
 
 
-def test_an_operation_is_handed_on_as_it_is() -> None:
+def test_an_operation_is_passed_on_unchanged() -> None:
     assert Operations._to_impl.dispatch(ops.CreateIndexOp) is not toimpl.create_index
     operation = ops.CreateIndexOp("ix", "t", ["a"], postgresql_concurrently=True)
     output = StringIO()
@@ -121,15 +121,15 @@ def test_an_operation_is_handed_on_as_it_is() -> None:
     assert output.getvalue().count("CREATE INDEX CONCURRENTLY") == 2
 
 
-def test_it_speaks_of_no_other_project() -> None:
-    """Neither of a switch that they do not have, nor of tables and constraints by a name of ours."""
+def test_it_mentions_no_project() -> None:
+    """Neither a switch that other projects lack, nor tables and constraints with a name of ours."""
     sources = [file.read_text() for file in Path(alembic_online.__file__).parent.rglob("*.py")]
     assert len(sources) > 5
-    former = "nexus_schema_not_null_"  # of a run that an older version has begun
+    former = "nexus_schema_not_null_"  # from a run of an older version
     assert not [text for text in sources if re.search("DEBUG=|nexus|NEXUS", text.replace(former, ""))]
 
 
-# What tells whether it ran online.
+# Records whether the revision runs online.
 TELLS = 'op.execute("CREATE TABLE ran AS SELECT %s AS online" % plugin.is_online())'
 YES, NO = ("", "true", "True", "1", "YES", "on"), ("false", "FALSE", "0", "No", "off")
 
@@ -149,7 +149,7 @@ YES, NO = ("", "true", "True", "1", "YES", "on"), ("false", "FALSE", "0", "No", 
         "online=off",
     ),
 )
-def test_whether_it_is_asked_for(project: Project, options: list[str], online: bool) -> None:
+def test_valid_values_of_online(project: Project, options: list[str], online: bool) -> None:
     project.revision(TELLS)
     project.upgrade(options=options)
     assert project.database.execute("SELECT online FROM ran").fetchone() == (online,)
@@ -178,7 +178,7 @@ def test_whether_it_is_asked_for(project: Project, options: list[str], online: b
         "soon",
     ),
 )
-def test_what_is_no_value_of_an_option(project: Project, options: list[str], message: str) -> None:
+def test_invalid_values_of_options(project: Project, options: list[str], message: str) -> None:
     project.revision(TELLS)
     with pytest.raises(OnlineError, match=message) as error:
         project.upgrade(options=options)

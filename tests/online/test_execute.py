@@ -1,4 +1,4 @@
-"""op.execute and op.bulk_insert: once, and in the way that fits the statement."""
+"""op.execute and op.bulk_insert: executed once, and in the mode that fits the statement."""
 
 import re
 
@@ -21,7 +21,7 @@ op.bulk_insert(sa.table("bare", sa.column("id")), [{"id": 0}, {"id": -1}])
 """
 
 
-def test_what_was_done_before_an_error_is_not_done_again(project: Project) -> None:
+def test_finished_operations_are_not_repeated_after_an_error(project: Project) -> None:
     project.database.execute("UPDATE t SET a = NULL WHERE id = 3")
     project.revision(ONCE + 'op.alter_column("t", "a", nullable=False)')
     for _ in range(2):
@@ -60,13 +60,13 @@ def test_a_statement_that_may_take_long(project: Project, monkeypatch: pytest.Mo
     assert versions(project.database) == ["r1"]
 
 
-def test_an_unknown_way(project: Project) -> None:
+def test_an_unknown_mode(project: Project) -> None:
     project.revision('op.execute("SELECT 1", execution_options={"online": "quick"})')
     with pytest.raises(OnlineError, match="'quick'} is unknown; there are"):
         project.upgrade()
 
 
-def test_a_script_waits_for_the_tables_of_a_statement_by_a_weak_lock(project: Project) -> None:
+def test_a_script_waits_for_the_tables_of_a_statement_with_a_weak_lock(project: Project) -> None:
     project.revision('op.execute("ALTER TABLE t ALTER COLUMN a SET DEFAULT 7")')
     script = re.sub(r"\n+", "\n", project.script())
     assert (
@@ -127,7 +127,7 @@ STATEMENTS = {
 
 
 @pytest.mark.parametrize(("setup", "upgrade"), STATEMENTS.values(), ids=STATEMENTS)
-def test_each_statement_in_its_way(project: Project, setup: str, upgrade: str) -> None:
+def test_each_kind_of_statement(project: Project, setup: str, upgrade: str) -> None:
     project.database.execute(setup or "SELECT 1")
     project.revision(upgrade)
     project.upgrade()

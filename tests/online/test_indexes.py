@@ -1,4 +1,4 @@
-"""Indexes that a build has left, that are not those that were meant, or that cannot be."""
+"""Indexes: left by an interrupted build, different from the requested ones, or impossible to build."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ AFTER = [BEFORE[0], ("t_a_key", True, True), BEFORE[1]]
 
 
 @either
-def test_an_invalid_index_is_built_anew(project: Project, upgrade: str) -> None:
+def test_an_invalid_index_is_rebuilt(project: Project, upgrade: str) -> None:
     project.database.execute("UPDATE t SET a = 7 WHERE id = 8")
     with pytest.raises(UniqueViolation):
         project.database.execute("CREATE UNIQUE INDEX CONCURRENTLY t_a_key ON t (a)")
@@ -43,7 +43,7 @@ def test_an_invalid_index_is_built_anew(project: Project, upgrade: str) -> None:
 
 
 @either
-def test_duplicates_are_shown_and_nothing_is_left(project: Project, upgrade: str) -> None:
+def test_duplicates_are_reported_and_nothing_is_left(project: Project, upgrade: str) -> None:
     project.database.execute("UPDATE t SET a = 7 WHERE id = 8")
     project.revision(upgrade)
     with pytest.raises(OnlineError, match=r"index t_a_key was not built.*\(a\)=\(7\) is duplicated") as error:
@@ -70,7 +70,7 @@ def test_duplicates_are_shown_and_nothing_is_left(project: Project, upgrade: str
     ),
 )
 @either
-def test_another_index_of_the_name(project: Project, upgrade: str, other: str) -> None:
+def test_another_index_with_the_name(project: Project, upgrade: str, other: str) -> None:
     project.database.execute(other)
     project.revision(upgrade)
     found = {row for row in state(project.database) if row[0] == "index"}
@@ -95,7 +95,7 @@ def test_another_index_of_the_name(project: Project, upgrade: str, other: str) -
         ("CHECK (a > 0)", 'op.create_unique_constraint("x", "t", ["a"])'),
     ],
 )
-def test_another_constraint_of_the_name(project: Project, other: str, upgrade: str) -> None:
+def test_another_constraint_with_the_name(project: Project, other: str, upgrade: str) -> None:
     project.database.execute(
         f"ALTER TABLE t ADD CONSTRAINT x {other} NOT VALID"
         if "UNI" not in other
@@ -107,8 +107,8 @@ def test_another_constraint_of_the_name(project: Project, other: str, upgrade: s
 
 
 @pytest.mark.parametrize("upgrade", [UNIQUE, CONSTRAINT, 'op.drop_index("t_a_idx", table_name="t")'])
-def test_the_server_process_ends_in_the_middle_of_it(project: Project, upgrade: str) -> None:
-    """While it waits for a writer: what it leaves is invalid, and the next run makes it good."""
+def test_the_server_process_is_terminated_during_it(project: Project, upgrade: str) -> None:
+    """While it waits for a writer: the index is left invalid, and the next run repairs it."""
     project.revision(upgrade)
     with psycopg.connect(project.url) as writer:
         writer.execute("UPDATE t SET a = a WHERE id = 1")
@@ -123,7 +123,7 @@ def test_the_server_process_ends_in_the_middle_of_it(project: Project, upgrade: 
     assert len(indexes(project.database)) == (3 if "key" in upgrade else 1)
 
 
-def test_an_index_made_by_hand_beforehand_is_kept(project: Project) -> None:
+def test_an_identical_index_that_already_exists_is_kept(project: Project) -> None:
     project.database.execute("CREATE UNIQUE INDEX t_a_key ON t (a)")
     before = project.database.execute("SELECT 't_a_key'::regclass::oid").fetchone()
     project.revision(CONSTRAINT)
@@ -135,7 +135,7 @@ def test_an_index_made_by_hand_beforehand_is_kept(project: Project) -> None:
 
 
 @pytest.mark.parametrize("online", [True, False])
-def test_to_rename_an_index_that_is_not_there(project: Project, online: bool) -> None:
+def test_renaming_a_missing_index(project: Project, online: bool) -> None:
     project.revision('op.rename_index("misspelt", "x", schema="public", if_exists=True)')
     project.upgrade(online=online)
     project.revision('op.rename_index("misspelt", "x")')
@@ -143,7 +143,7 @@ def test_to_rename_an_index_that_is_not_there(project: Project, online: bool) ->
         project.upgrade(online=online)
 
 
-def test_nobody_waits_for_an_index_that_is_renamed(project: Project) -> None:
+def test_renaming_an_index_blocks_nobody(project: Project) -> None:
     project.revision('plugin.rename_index("t_a_idx", "t_renamed_idx")')
     with psycopg.connect(project.url) as other:
         other.execute("SELECT FROM t WHERE a = 1")

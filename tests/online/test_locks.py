@@ -1,4 +1,4 @@
-"""What others may do while an operation runs: strong locks are for the catalog alone."""
+"""What others can do while an operation runs: strong locks are only for changes of the catalog."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from online.cases import CASES, Case
 from online.project import Project, others_work, reset, session_of, state
 from sqlalchemy import Engine, event
 
-# Event triggers tell of each DDL statement, in its own transaction, which locks on the tables of BASE its
+# Event triggers record for each DDL statement, in its transaction, which locks on the tables of BASE its
 # session holds, and whether it has scanned one of them.
 OBSERVER = """
 CREATE SCHEMA observer;
@@ -51,7 +51,7 @@ def observed(project: Project) -> Iterator[Project]:
 
 
 class Held:
-    """Asks, by another connection, which locks a run holds after each of its statements."""
+    """Records, over another connection, which locks a run holds after each of its statements."""
 
     def __init__(self, database: Database) -> None:
         self.found: list[tuple[str, set[str]]] = []
@@ -81,8 +81,8 @@ def test_no_strong_lock_while_rows_are_read_or_written(observed: Project, case: 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("case", list(CASES.values())[::2], ids=list(CASES)[::2])
-def test_one_transaction_stalls_where_it_is_said(observed: Project, case: Case) -> None:
-    """The observer sees what there is to see."""
+def test_one_transaction_stalls_as_declared(observed: Project, case: Case) -> None:
+    """This checks the observer."""
     observed.revision(case.upgrade)
     observed.upgrade(online=False)
     assert bool(observed.database.execute(STALLS, [STRONG]).fetchall()) == case.stalls
@@ -102,7 +102,7 @@ def test_others_work_while_an_index_waits(project: Project, case: Case) -> None:
     project.upgrade(online=False)
     wanted = state(project.database)
     reset(project.database)
-    if case is CASES["column, index"]:  # else the column itself waits for the writer
+    if case is CASES["column, index"]:  # otherwise the column itself waits for the writer
         project.database.execute("ALTER TABLE t ADD c int")
     with psycopg.connect(project.url) as writer:
         writer.execute("UPDATE t SET a = a WHERE id = 1")

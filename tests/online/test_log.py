@@ -1,4 +1,4 @@
-"""What a run says: a line for each operation."""
+"""The log of a run: a line for each operation."""
 
 import logging
 import re
@@ -50,7 +50,7 @@ def test_each_operation_is_one_line_with_its_seconds(
     ]
 
 
-def test_what_exists_already_is_for_debugging(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+def test_existing_objects_are_logged_at_debug(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "alembic.online")
     project.revision('op.create_index("t_a_idx", "t", ["a"], if_not_exists=True)')
     project.upgrade()

@@ -1,4 +1,4 @@
-"""Every operation: the same result online and in one transaction, wherever it stops on the way."""
+"""Every operation: the same result online and in one transaction, wherever a run stops."""
 
 from contextlib import suppress
 from itertools import count
@@ -32,7 +32,7 @@ def test_a_run_that_stops_anywhere_is_finished_by_the_next(project: Project, cas
     project.revision(case.upgrade)
     project.upgrade(online=False)
     wanted = state(project.database)
-    # At every fourth place; of the next cases, at those between.
+    # At every fourth place. The next cases stop at the places between.
     for number in count(1 + list(CASES.values()).index(case) % 4, 4):
         reset(project.database)
         stop = Stop(number)
@@ -48,8 +48,8 @@ def test_a_run_that_stops_anywhere_is_finished_by_the_next(project: Project, cas
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("case", list(CASES.values())[::4], ids=list(CASES)[::4])
-def test_a_run_whose_server_process_ends_again_and_again(project: Project, case: Case) -> None:
-    """Each run ends one statement later than the one before it, and begins with what that has left."""
+def test_a_run_with_a_repeatedly_terminated_server_process(project: Project, case: Case) -> None:
+    """Each run ends one statement later than the previous one, and begins with the state that it left."""
     project.revision(case.upgrade)
     project.upgrade(online=False)
     wanted, dumped = state(project.database), dump_schema(project.database)

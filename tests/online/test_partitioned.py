@@ -33,7 +33,7 @@ INDEXES = {
 
 
 def indexes(database: Database) -> list[Any]:
-    """Return the indexes, with what each is attached to."""
+    """Return the indexes, with the table of the index that each is attached to."""
     return database.execute(
         "SELECT indrelid::regclass::text, regexp_replace(pg_get_indexdef(indexrelid), 'INDEX .* ON', ''),"
         " indisvalid, (SELECT indrelid::regclass::text FROM pg_inherits JOIN pg_index AS of"
@@ -47,14 +47,14 @@ def indexes(database: Database) -> list[Any]:
 @pytest.mark.parametrize("setup", [SETUP, SETUP + NESTED], ids=["flat", "nested"])
 @pytest.mark.parametrize("upgrade", INDEXES.values(), ids=INDEXES)
 @pytest.mark.thorough
-def test_an_index_wherever_it_stops(project: Project, upgrade: str, setup: str) -> None:
+def test_an_index_after_a_stop_anywhere(project: Project, upgrade: str, setup: str) -> None:
     project.revision(upgrade)
     reset(project.database)
     project.database.execute(setup)
     project.upgrade(online=False)
     wanted = indexes(project.database)
     assert all(valid for _, _, valid, *_ in wanted)
-    for number in count(1 + (setup != SETUP), 2):  # at every other place, and at those between
+    for number in count(1 + (setup != SETUP), 2):  # at every other place; the two setups alternate
         reset(project.database)
         project.database.execute(setup)
         stop = Stop(number)
@@ -71,7 +71,7 @@ def test_an_index_wherever_it_stops(project: Project, upgrade: str, setup: str) 
 
 @pytest.mark.parametrize("taken", ["index", "table"])
 def test_the_names_of_partitions_indexes(project: Project, taken: str) -> None:
-    """As PostgreSQL chooses them, also where one is taken."""
+    """As PostgreSQL chooses them, also if a name is in use."""
     project.revision('op.create_index(None, "parts", ["a", sa.text("(id + 1)")])')
     long = "p" * 60
     setup = f"{SETUP}; CREATE TABLE {long} PARTITION OF parts FOR VALUES FROM (200) TO (300);"
@@ -114,7 +114,7 @@ FOREIGN_KEY = 'op.create_foreign_key("parts_parent_fkey", "parts", "parent", ["p
 
 
 def test_a_foreign_key(project: Project) -> None:
-    """Before PostgreSQL 18 it cannot be added unproved to all partitions at once."""
+    """Before PostgreSQL 18 it cannot be added NOT VALID to all partitions at once."""
     project.revision(FOREIGN_KEY)
     project.database.execute(SETUP)
     if project.database.info.server_version < 180000:

@@ -1,4 +1,4 @@
-"""-x online=plan: what it prints, that it changes nothing, and where it stops."""
+"""-x online=plan: what it prints, that it changes nothing, and what it cannot know."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -62,7 +62,7 @@ upgrade  -> r1
 1 revision, 11 steps: 4 brief statements, 1 long statement, 1 index build, 2 changes of rows, 1 validation, 1 backfill, 1 setting
 """  # noqa: E501 - as it is printed
 SEEN = "CREATE MATERIALIZED VIEW seen AS SELECT a FROM t;"
-# Whatever a transaction has written, also where it wrote the same again.
+# Everything that a transaction has written, even with the same value.
 EVERYTHING = " UNION ALL ".join(
     f"SELECT '{name}', md5(string_agg(concat(xmin, ' ', {key}), ',' ORDER BY {key})) FROM {name}"
     for name, key in {
@@ -76,7 +76,7 @@ EVERYTHING = " UNION ALL ".join(
 
 @pytest.fixture
 def reader(shared: Database) -> Iterator[str]:
-    """A role that may only read."""
+    """A role that can only read."""
     name = "nexus_reader_" + shared.info.dbname
     role, database = sql.Identifier(name), sql.Identifier(shared.info.dbname)
     shared.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hunter2-s3cret'").format(role))
@@ -87,7 +87,7 @@ def reader(shared: Database) -> Iterator[str]:
 
 
 def as_reader(project: Project, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the runs of a project connect as the role that may only read."""
+    """Let the runs of a project connect as the role that can only read."""
     for grant in ("USAGE ON SCHEMA", "SELECT ON ALL TABLES IN SCHEMA"):
         statement = sql.SQL("GRANT {} public TO {}").format(sql.SQL(grant), sql.Identifier(reader))
         project.database.execute(statement)
@@ -101,7 +101,7 @@ def test_it_prints_each_step_its_lock_and_who_waits(project: Project) -> None:
 
 
 def test_it_changes_nothing(project: Project, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither while another migration runs: it takes no lock of migrations."""
+    """Also during another migration: it does not take the lock of migrations."""
     project.database.execute(SEEN)
     project.revision(UPGRADE + 'op.alter_column("t", "b", type_=sa.String(20))')
     project.revision(
@@ -125,7 +125,7 @@ def test_it_changes_nothing(project: Project, reader: str, monkeypatch: pytest.M
     assert len(of_reader.text.splitlines()) == len(plan.text.splitlines())
 
 
-def test_what_a_role_may_not_try_is_not_known(
+def test_a_missing_privilege_makes_a_step_unknown(
     project: Project, reader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.revision(
@@ -147,7 +147,7 @@ def test_what_a_role_may_not_try_is_not_known(
     assert "everybody waits, briefly; whether it rewrites the table is not known" in printed.text
 
 
-def test_later_revisions_are_read_as_a_script_would_be(project: Project) -> None:
+def test_later_revisions_are_planned_as_in_a_script(project: Project) -> None:
     project.revision('op.create_table("k", sa.Column("id", sa.Integer))')
     project.revision(
         """
@@ -211,7 +211,7 @@ upgrade  -> r1
 
 
 def other_branch(project: Project, upgrade: str) -> None:
-    """Add a revision that has no other one before it."""
+    """Add a revision without a previous one."""
     (project.path / "versions" / "x1.py").write_text(
         REVISION.format(revision="x1", previous=None, top="", upgrade=f"    {upgrade}")
     )
@@ -238,7 +238,7 @@ def test_branches_and_a_downgrade(project: Project) -> None:
 
 
 @pytest.mark.thorough
-def test_the_session_is_given_back_as_it_was(project: Project) -> None:
+def test_the_session_is_restored(project: Project) -> None:
     project.revision(UPGRADE.replace("seen", "t_a_idx"))
     found: list[Any] = []
     query = "SELECT name, setting FROM pg_settings ORDER BY name"

@@ -1,4 +1,4 @@
-"""A plan is exact: its statements are those that the run executes, and who it says would wait does."""
+"""A plan is exact: it has the statements that the run executes, and the right sessions would wait."""
 
 import re
 
@@ -8,7 +8,7 @@ from online.cases import CASES
 from online.planned import Watched, agree, plan_of, steps
 from online.project import Project, Stop, state
 
-# What later operations do depends on earlier ones, which a plan has not carried out.
+# Later operations depend on earlier ones, which a plan does not execute.
 DEPENDENT = {
     "index renamed, then asked for": """
 op.rename_index("t_a_idx", "t_other_idx")
@@ -105,7 +105,7 @@ ALL = {name: CASES[name].upgrade for name in [*FEW, *[*CASES][1::4]]} | DEPENDEN
 
 
 @pytest.mark.parametrize("upgrade", quick(ALL, *FEW))
-def test_it_is_what_the_run_does(project: Project, upgrade: str) -> None:
+def test_it_agrees_with_the_run(project: Project, upgrade: str) -> None:
     project.database.execute(MORE)
     project.revision(upgrade)
     before = state(project.database)
@@ -128,11 +128,11 @@ op.alter_column("t", "a", nullable=False)
 
 
 @pytest.mark.parametrize("number", quick({str(number): number for number in range(2, 13)}, "5"))
-def test_it_is_what_is_left_of_an_interrupted_run(project: Project, number: int) -> None:
+def test_it_shows_the_rest_of_an_interrupted_run(project: Project, number: int) -> None:
     project.revision(INTERRUPTED)
     whole = steps(plan_of(project))
     stop = Stop(number, kill=project.database)
-    with pytest.raises(Exception):  # noqa: B017 - whatever a lost connection says
+    with pytest.raises(Exception):  # noqa: B017 - any error of a lost connection
         project.upgrade(hooks=[stop])
     before = state(project.database)
     printed = plan_of(project)

@@ -1,4 +1,4 @@
-"""Where -x online=plan stops, and what it says of what would stop the run."""
+"""Where -x online=plan stops, and how it reports what would stop the run."""
 
 import re
 from argparse import Namespace
@@ -26,7 +26,7 @@ with op.get_bind().begin_nested():
 """
 
 
-def test_it_lists_all_that_is_refused_with_the_way_round(project: Project) -> None:
+def test_it_lists_all_refused_operations_with_their_alternatives(project: Project) -> None:
     project.revision(REFUSED)
     project.revision('op.rename_table("t", "u")')
     printed = plan_of(project)
@@ -66,7 +66,7 @@ def test_a_name_that_the_journal_needs(project: Project) -> None:
     assert "alembic_version_journal already exists, and is not the journal" in printed.error
 
 
-def test_the_command_line_ends_with_status_1_for_what_is_refused(project: Project) -> None:
+def test_the_command_exits_with_status_1_after_a_refusal(project: Project) -> None:
     config = project.config(online=True, options=["online=plan"])
     config.cmd_opts = Namespace(x=["online=plan"], cmd=(command.upgrade, [], []))
     project.revision(FIRST)
@@ -133,7 +133,7 @@ OTHERS: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("run", "attributes", "message"), quick(OTHERS, "stamp", "script"))
-def test_what_has_no_plan(
+def test_commands_without_a_plan(
     project: Project, run: Callable[..., Any], attributes: dict[str, Any], message: str
 ) -> None:
     project.revision("pass")

@@ -1,4 +1,4 @@
-"""What has no way that lets others work is refused before its revision starts."""
+"""Operations that cannot run without blocking are refused before their revision starts."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ SAVEPOINTS = {
         r"ExecuteSQL within begin_nested\(\) is refused",
         "move it out of the with statement",
     ),
-    "savepoint, by hand": (
+    "savepoint, as SQL": (
         'op.execute("SAVEPOINT x")\nop.execute("UPDATE t SET a = 5")\nop.execute("RELEASE x")',
         "op.execute of SAVEPOINT x is refused",
         "leave it out",
@@ -134,7 +134,7 @@ REFUSED |= {
     )
     for statement, (what, instead) in STATEMENTS.items()
 }
-# Operations of another plugin are refused by what they execute.
+# Operations of another plugin are refused because of the SQL that they execute.
 REFUSED |= {
     operation: (
         f"import alembic_drift.operations\nop.{operation}",
@@ -147,7 +147,7 @@ REFUSED |= {
         'set_tablespace("t", "pg_default")',
     )
 }
-# The copy takes the place of a table to which a foreign key refers.
+# The copy replaces a table that a foreign key references.
 COPIED = "ALTER TABLE child DROP CONSTRAINT child_t_fkey;"
 STAMPED = (
     COPIED
@@ -170,7 +170,7 @@ few_and_savepoints = pytest.mark.parametrize(
 
 
 @of_each_and_savepoints
-def test_nothing_of_its_revision_is_done(project: Project, upgrade: str, what: str, instead: str) -> None:
+def test_its_revision_does_nothing(project: Project, upgrade: str, what: str, instead: str) -> None:
     project.database.execute(STAMPED)
     project.revision("pass")
     project.revision(FIRST + upgrade)
@@ -186,12 +186,12 @@ def test_nothing_of_its_revision_is_done(project: Project, upgrade: str, what: s
 
 
 def after_the_first(database: Database) -> set[tuple[str, ...]]:
-    """Return what is new in the state after a revision that does nothing: Alembic's own table."""
+    """Return what a revision that does nothing adds to the state: Alembic's own table."""
     return {row for row in state(database) if "alembic_version" in str(row) or row[0] == "version"}
 
 
 @few_and_savepoints
-def test_it_is_done_in_one_transaction_where_the_revision_says_so(
+def test_online_false_runs_it_in_one_transaction(
     project: Project, upgrade: str, what: str, instead: str
 ) -> None:
     del what, instead
@@ -214,7 +214,7 @@ def test_set_local(project: Project, script: bool) -> None:
     assert versions(project.database) == []
 
 
-def test_a_column_in_a_place_needs_a_copy(project: Project) -> None:
+def test_a_column_at_a_position_needs_a_copy(project: Project) -> None:
     project.revision(
         FIRST
         + 'with op.batch_alter_table("t") as batch:\n'
@@ -227,13 +227,13 @@ def test_a_column_in_a_place_needs_a_copy(project: Project) -> None:
 
 
 @pytest.mark.parametrize("kind", ["unnamed check", "column with an unnamed check", "rename table"])
-def test_a_script_refuses_as_well(project: Project, kind: str) -> None:
+def test_a_script_refuses_it_too(project: Project, kind: str) -> None:
     project.revision(REFUSED[kind][0])
     with pytest.raises(RefusedError, match=REFUSED[kind][1]):
         project.script()
 
 
-def test_a_script_says_what_it_cannot_ask(project: Project) -> None:
+def test_a_script_notes_what_it_cannot_query(project: Project) -> None:
     project.revision(
         """
         op.add_column("t", sa.Column("c", sa.Uuid, server_default=sa.text("gen_random_uuid()")))
@@ -245,7 +245,7 @@ def test_a_script_says_what_it_cannot_ask(project: Project) -> None:
     assert "-- A script cannot ask the server whether the type of t.a makes it write the table" in script
 
 
-def test_that_one_transaction_is_undone_by_an_error(project: Project) -> None:
+def test_online_false_is_rolled_back_after_an_error(project: Project) -> None:
     project.revision(FIRST + 'op.rename_table("t", "u")\nraise ValueError("stop")', top="online = False")
     before = {row for row in state(project.database) if row[0] != "version"}
     with pytest.raises(ValueError, match="stop"):
@@ -256,7 +256,7 @@ def test_that_one_transaction_is_undone_by_an_error(project: Project) -> None:
 
 
 @few
-def test_an_empty_table_is_nobodys_trouble(project: Project, upgrade: str, what: str, instead: str) -> None:
+def test_an_empty_table_is_not_refused(project: Project, upgrade: str, what: str, instead: str) -> None:
     del what, instead
     empty = f"{STAMPED}; TRUNCATE t, bare, stamped CASCADE"
     project.database.execute(empty)
@@ -269,7 +269,7 @@ def test_an_empty_table_is_nobodys_trouble(project: Project, upgrade: str, what:
     assert found == state(project.database)
 
 
-def test_a_table_of_the_same_revision_is_nobodys_trouble(project: Project) -> None:
+def test_a_table_of_the_same_revision_is_not_refused(project: Project) -> None:
     project.revision(
         """
         op.create_table("fresh", sa.Column("id", sa.Integer), sa.Column("v", sa.Integer))
@@ -295,7 +295,7 @@ def test_a_table_of_the_same_revision_is_nobodys_trouble(project: Project) -> No
     ],
     ids=["one transaction for all", "a transaction has begun"],
 )
-def test_a_project_that_is_not_fit(project: Project, attributes: dict[str, Any], message: str) -> None:
+def test_an_unsuitable_configuration(project: Project, attributes: dict[str, Any], message: str) -> None:
     project.revision(FIRST)
     before = state(project.database)
     with pytest.raises(OnlineError, match=message):
@@ -306,8 +306,8 @@ def test_a_project_that_is_not_fit(project: Project, attributes: dict[str, Any],
 @pytest.mark.parametrize(
     "attributes", [{}, {"configure": {"transaction_per_migration": False}}, {"begun": True}]
 )
-def test_without_online_alembic_is_as_it_was(project: Project, attributes: dict[str, object]) -> None:
-    """One transaction for a revision, an error in whose middle leaves nothing of it."""
+def test_without_online_alembic_is_unchanged(project: Project, attributes: dict[str, object]) -> None:
+    """Each revision is one transaction: an error in its middle leaves nothing of it."""
     project.revision(FIRST + 'op.rename_table("t", "u")\nop.execute("SELECT 1 / 0")')
     before = state(project.database)
     with pytest.raises(Exception, match="division by zero"):
@@ -317,7 +317,7 @@ def test_without_online_alembic_is_as_it_was(project: Project, attributes: dict[
 
 @pytest.mark.parametrize("statement", ["VACUUM FULL t", "VACUUM (ANALYZE, FULL) t"])
 def test_vacuum_full(project: Project, statement: str) -> None:
-    """In a transaction PostgreSQL refuses it itself."""
+    """In a transaction, PostgreSQL itself refuses it."""
     project.revision(f"op.execute({statement!r})")
     with pytest.raises(RefusedError, match="writes the table anew .*VACUUM without FULL"):
         project.upgrade()
@@ -355,7 +355,7 @@ def test_statements_that_read_and_write_no_rows_are_not_refused(project: Project
     assert state(project.database) == found
 
 
-def test_the_author_may_know_better(project: Project) -> None:
+def test_the_author_can_override_a_refusal(project: Project) -> None:
     project.revision('op.execute("CREATE INDEX x ON t (a)", execution_options={"online": "brief"})')
     project.upgrade()
     assert versions(project.database) == ["r1"]

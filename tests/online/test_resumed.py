@@ -1,4 +1,4 @@
-"""A revision that looks at the database and is interrupted: the result of one transaction, or an error."""
+"""An interrupted revision that queries the database: the result of one transaction, or an error."""
 
 import logging
 import textwrap
@@ -43,7 +43,7 @@ if "c" not in {COLUMNS}:
     op.add_column("t", sa.Column("c", sa.Integer))
 op.create_index("t_new_idx", "t", ["a"])
 """,
-    "a guard that was asked before": f"""
+    "a guard evaluated before": f"""
 there = "c" in {COLUMNS}
 op.add_column("t", sa.Column("c", sa.Integer), if_not_exists=True)
 if not there:
@@ -69,7 +69,7 @@ for number in op.get_bind().execute(sa.select(bare.c.id).where(bare.c.v.between(
     op.execute(sa.update(bare).where(bare.c.id == number).values(v=-number))
     op.execute("ANALYZE bare")
 """,
-    "chance": f"""
+    "random values": f"""
 import uuid
 u = {U}
 op.create_table("u", sa.Column("id", sa.Integer), sa.Column("v", sa.Uuid))
@@ -103,7 +103,7 @@ op.create_table("u", sa.Column("id", sa.Integer), sa.Column("kind", kind))
 op.create_table("w", sa.Column("id", sa.Integer), sa.Column("kind", kind))
 op.create_index("u_idx", "u", ["id"])
 """,
-    "rows by what is there": """
+    "rows that depend on rows": """
 op.create_table("u", sa.Column("id", sa.Integer))
 op.execute("INSERT INTO u SELECT generate_series(1, 10)")
 n = op.get_bind().scalar(sa.text("SELECT count(*) FROM u"))
@@ -122,21 +122,21 @@ op.add_column("t", sa.Column("c", sa.Integer))
 op.execute("UPDATE bare SET v = v + 1 WHERE id < 0")
 """,
 }
-# Those that may end with an error: they see what they have made themselves.
+# Those that may end with an error, because they query what they have created.
 LOOK = {
     "a guard around a table",
     "a guard around a column",
     "a guard that does something else",
-    "a guard that was asked before",
+    "a guard evaluated before",
     "a loop over what is left",
-    "rows by what is there",
+    "rows that depend on rows",
 }
 
 
 def ends(project: Project, upgrade: str, *, kill: bool) -> list[str | None]:
     """Interrupt it before each of its changes, and run it again; return the errors, or None.
 
-    Where its process ends, before every other change.
+    With ``kill``, its process is terminated before every other change.
     """
     project.revision(upgrade)
     project.upgrade(online=False)
@@ -161,7 +161,7 @@ def ends(project: Project, upgrade: str, *, kill: bool) -> list[str | None]:
 
 
 @pytest.mark.parametrize("name", quick([*REVISIONS], "a guard around a table"))
-def test_it_is_right_or_an_error(project: Project, name: str) -> None:
+def test_the_result_is_correct_or_an_error(project: Project, name: str) -> None:
     found = ends(project, REVISIONS[name], kill=False)
     assert None in found
     errors = {error for error in found if error is not None}
@@ -171,11 +171,11 @@ def test_it_is_right_or_an_error(project: Project, name: str) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", ["a guard around a column"])
-def test_also_where_its_process_ends(project: Project, name: str) -> None:
+def test_a_terminated_process(project: Project, name: str) -> None:
     assert None in ends(project, REVISIONS[name], kill=True)
 
 
-def test_the_error_lists_what_is_left(project: Project) -> None:
+def test_the_error_lists_what_remains(project: Project) -> None:
     project.revision(REVISIONS["a guard around a table"])
     with pytest.raises(Fault):
         project.upgrade(hooks=[Stop(2, matching="COMMIT")])
@@ -193,14 +193,14 @@ op.create_check_constraint("t_c_check", "t", "c > 0")
 op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")
 """
 FAILS = 'op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")'
-MENDED = "INSERT INTO parent VALUES (99, 'mended')"
+FIX = "INSERT INTO parent VALUES (99, 'mended')"
 
 
 def interrupted(project: Project, upgrade: str = INTERRUPTED) -> None:
     project.revision(upgrade)
     with pytest.raises(DBAPIError, match="division by zero"):
         project.upgrade()
-    project.database.execute(MENDED)
+    project.database.execute(FIX)
 
 
 GONE = {
@@ -211,7 +211,7 @@ GONE = {
 
 
 @pytest.mark.parametrize(("change", "what"), quick(GONE))
-def test_what_is_gone_is_named(project: Project, change: str, what: str) -> None:
+def test_missing_objects_are_named(project: Project, change: str, what: str) -> None:
     interrupted(project)
     project.database.execute(change)
     for _ in range(2):
@@ -224,7 +224,7 @@ def test_what_is_gone_is_named(project: Project, change: str, what: str) -> None
 
 
 @pytest.mark.thorough
-def test_what_a_later_operation_has_dropped_is_not_missed(project: Project) -> None:
+def test_an_object_dropped_by_a_later_operation_is_not_missing(project: Project) -> None:
     interrupted(
         project,
         """
@@ -246,7 +246,7 @@ def test_what_a_later_operation_has_dropped_is_not_missed(project: Project) -> N
     assert versions(project.database) == ["r1"]
 
 
-def test_it_can_be_begun_again(project: Project) -> None:
+def test_it_can_be_restarted(project: Project) -> None:
     interrupted(project)
     undone = "ALTER TABLE t DROP c; DROP INDEX t_new_idx"
     project.database.execute(undone)
@@ -258,13 +258,13 @@ def test_it_can_be_begun_again(project: Project) -> None:
     project.upgrade(options=["online=restart-with-rows"])
     found = state(project.database)
     reset(project.database)
-    project.database.execute(MENDED)
+    project.database.execute(FIX)
     project.upgrade(online=False)
     assert state(project.database) == found
 
 
 @pytest.mark.thorough
-def test_nothing_to_begin_again(project: Project) -> None:
+def test_nothing_to_restart(project: Project) -> None:
     project.revision('op.add_column("t", sa.Column("c", sa.Integer))')
     project.upgrade(options=["online=restart"])
     assert versions(project.database) == ["r1"]
@@ -288,13 +288,13 @@ def test_a_run_of_an_older_version(project: Project) -> None:
     assert versions(project.database) == ["r1"]
 
 
-def test_what_it_prints_comes_once(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_output_is_printed_once(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     project.revision('print("once")\nop.add_column("t", sa.Column("c", sa.Integer))')
     project.upgrade()
     assert capsys.readouterr().out == "once\n"
 
 
-def test_what_it_writes_by_itself_is_said(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+def test_writes_through_get_bind_are_reported(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "alembic.online")
     interrupted(
         project,
@@ -350,7 +350,7 @@ op.add_column("t", sa.Column("c", sa.Integer, *keys))
 
 @pytest.mark.parametrize("upgrade", quick(MANY))
 def test_the_order_of_sets_makes_no_difference(project: Project, upgrade: str) -> None:
-    """SQLAlchemy holds indexes and keys in sets, whose order is another one each time."""
+    """SQLAlchemy stores indexes and keys in sets, in a different order each time."""
     interrupted(project, upgrade + "op.execute('SELECT 1 / count(*) FROM parent WHERE id = 99')")
     project.database.execute("DELETE FROM parent WHERE id = 99")
     for _ in range(4):
@@ -373,14 +373,14 @@ def test_a_table_that_was_replaced(project: Project) -> None:
 
 
 EDITED = {
-    "another value": ("(90002, 0)", "(900003, 0)"),  # of another length: compiled files go by that
+    "another value": ("(90002, 0)", "(900003, 0)"),  # of another length, which invalidates the compiled file
     "one more": ("(90002, 0)')", "(90002, 0)')\nop.execute('INSERT INTO bare VALUES (90003, 0)')"),
     "one less": ("op.execute('INSERT INTO bare VALUES (90002, 0)')", "pass"),
 }
 
 
 @pytest.mark.parametrize(("old", "new"), quick(EDITED))
-def test_rows_that_were_edited_meanwhile(project: Project, old: str, new: str) -> None:
+def test_statements_edited_after_an_interruption(project: Project, old: str, new: str) -> None:
     interrupted(
         project,
         """
@@ -400,8 +400,8 @@ def test_rows_that_were_edited_meanwhile(project: Project, old: str, new: str) -
 DOWN = "raise NotImplementedError"
 
 
-def test_the_other_way_after_an_interrupted_run(project: Project) -> None:
-    """Neither loses what the first has done: it is to be finished first."""
+def test_the_other_direction_after_an_interrupted_run(project: Project) -> None:
+    """Neither direction loses the work of the other: the interrupted one must be finished first."""
     project.revision('op.create_table("w", sa.Column("id", sa.Integer))')
     project.revision(
         'op.execute("INSERT INTO w VALUES (1)")\nop.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")'
@@ -417,7 +417,7 @@ def test_the_other_way_after_an_interrupted_run(project: Project) -> None:
             OnlineError, match="upgrade of r2 was interrupted.* finished first: alembic -x online upgrade"
         ):
             command.downgrade(project.config(online=online), "base")
-    project.database.execute(MENDED)
+    project.database.execute(FIX)
     project.upgrade()
     (project.path / "versions" / "r2.py").unlink()
     command.stamp(project.config(online=False), "r1", purge=True)

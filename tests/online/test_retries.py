@@ -1,10 +1,10 @@
-"""A statement that did not get its lock is tried again, with nothing of the first attempt in it."""
+"""A statement that did not get its lock is retried, and nothing of the first attempt affects it."""
 
 import pytest
 from databases import dump_schema
-from online.project import InTheWay, Project, reset, state, versions
+from online.project import Blocker, Project, reset, state, versions
 
-# Each with the statement before which others take a lock, and the lock that they take.
+# The revision, the statement before which others take a lock, and that lock.
 RETRIED = {
     "table, foreign key of a column": (
         """
@@ -17,7 +17,7 @@ RETRIED = {
         "CREATE TABLE k",
         "UPDATE t SET a = a WHERE id = 1",
     ),
-    "table, whatever it may have": (
+    "table, with everything": (
         """
         v = sa.Column("v", sa.Integer, sa.CheckConstraint("v > 0", name="k_v"), unique=True, index=True)
         op.create_table(
@@ -85,7 +85,7 @@ SETUP = "CREATE TABLE hollow (id int)"
 
 
 @pytest.mark.parametrize(("upgrade", "before", "locks"), RETRIED.values(), ids=RETRIED)
-def test_the_second_attempt_makes_what_the_first_would_have(
+def test_the_second_attempt_has_the_same_result(
     project: Project, upgrade: str, before: str, locks: str
 ) -> None:
     project.database.execute(SETUP)
@@ -94,16 +94,16 @@ def test_the_second_attempt_makes_what_the_first_would_have(
     wanted, dumped = state(project.database), dump_schema(project.database)
     reset(project.database)
     project.database.execute(SETUP)
-    in_the_way = InTheWay(project.database, locks, before=before)
-    project.upgrade(hooks=[in_the_way])
-    assert in_the_way.times == 1
+    blocker = Blocker(project.database, locks, before=before)
+    project.upgrade(hooks=[blocker])
+    assert blocker.times == 1
     found = state(project.database)
     assert (found - wanted, wanted - found) == (set(), set())
     assert dump_schema(project.database) == dumped
 
 
 def test_objects_that_a_revision_uses_more_than_once(project: Project) -> None:
-    """They are made when its file is read, and it is read through before it runs."""
+    """They are created when the file is imported, and a first pass reads the revision before it runs."""
     top = """
 COLUMNS = [
     sa.Column("id", sa.Integer, primary_key=True),

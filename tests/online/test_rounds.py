@@ -1,4 +1,4 @@
-"""Rounds of a backfill: most updates are heap-only, as the server's own counters and sizes say."""
+"""Rounds of a backfill: most updates are heap-only, by the server's own counters and sizes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -54,7 +54,7 @@ def make(
 
 
 def counters(database: Database, updated: int) -> Any:
-    """Return updates, heap-only updates, size of the heap and of the indexes, once so many are counted."""
+    """Return updates, heap-only updates, and the sizes of heap and indexes, once enough are counted."""
     wait_for(database, f"SELECT found FROM ({COUNTERS}) AS counted (u, h, s, i, found)", updated)
     row = database.execute(COUNTERS, [updated]).fetchone()
     assert row is not None
@@ -62,7 +62,7 @@ def counters(database: Database, updated: int) -> Any:
 
 
 def in_rounds(updates: Updates) -> list[bool]:
-    """Return of each statement that changed rows whether it took a few of each page."""
+    """Return for each statement that changed rows whether it took a few rows of each page."""
     return ["array_agg" in statement for statement in updates.changing]
 
 
@@ -100,7 +100,7 @@ def test_most_updates_are_heap_only(project: Project, rows: int, width: int, lea
 @pytest.mark.thorough
 @pytest.mark.parametrize(("width", "options", "stay"), [(5000, "", 0), (500, "WITH (fillfactor = 10)", 200)])
 def test_one_row_on_a_page_takes_one_round(project: Project, width: int, options: str, stay: int) -> None:
-    """Rows that are larger than half a page move as ever; one that has room stays as ever."""
+    """A row larger than half a page always moves, and one with enough room never does."""
     make(project, rows=200, width=width, options=options)
     updates = Updates()
     project.upgrade(hooks=[updates])
@@ -129,8 +129,8 @@ INDEXES = {
 
 
 @pytest.mark.parametrize("index", quick(INDEXES, "predicate"))
-def test_an_index_on_the_column_that_is_set(project: Project, index: str) -> None:
-    """There rounds would only be slower; BRIN does not count from 16 on."""
+def test_an_index_on_an_updated_column(project: Project, index: str) -> None:
+    """Rounds would only be slower. BRIN indexes do not matter from PostgreSQL 16 on."""
     make(project)
     project.database.execute(index)
     updates = Updates()
@@ -147,7 +147,7 @@ def ranges_of_ten_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def snapshot(project: Project) -> Iterator[None]:
-    """A dump that is at work."""
+    """A dump that is running."""
     with psycopg.connect(project.url) as other:
         other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1")
         yield
@@ -155,7 +155,7 @@ def snapshot(project: Project) -> Iterator[None]:
 
 @pytest.mark.usefixtures("ranges_of_ten_pages", "snapshot")
 def test_a_snapshot_elsewhere_stops_the_rounds(project: Project) -> None:
-    """Two rounds are begun over every other range, to see whether it is gone; all else is plain."""
+    """Two rounds are tried on every other range, in case it is gone. All other updates are plain."""
     make(project)
     updates = Updates()
     project.upgrade(hooks=[updates])
@@ -193,7 +193,7 @@ def test_the_journal_says_which_round_of_which_range_is_done(project: Project) -
     first, last, rounds = row[0]["range"]
     assert (first, row[0]["round"], row[0]["position"]) == (0, 4, 0)
     assert pages is not None
-    assert last < pages[0]  # where the rows of the first rounds went
+    assert last < pages[0]  # the rows of the first rounds moved to later pages
     assert row[0]["changed"] == 2000 - missing(project.database)
     left, updates = missing(project.database), Updates()
     project.upgrade(hooks=[updates])
@@ -254,14 +254,14 @@ def test_over_another_table_of_many_pages(project: Project, order: str, least: f
 @pytest.mark.thorough
 @pytest.mark.usefixtures("ranges_of_ten_pages")
 def test_killed_at_every_round(project: Project) -> None:
-    """Each run gets one round further; together they change each row once, and most of them in its place."""
+    """Each run completes one more round. Together they change each row once, mostly heap-only."""
     make(project, rows=300)
     runs = 0
-    for runs in range(1, 100):  # noqa: B007 - looked at below
+    for runs in range(1, 100):  # noqa: B007 - used below
         try:
             project.upgrade(hooks=[Stop(2, kill=project.database, matching="UPDATE big")])
         except DBAPIError as error:
-            assert "terminating connection" in str(error)  # noqa: PT017 - or there is none
+            assert "terminating connection" in str(error)  # noqa: PT017 - the last run has no error
             continue
         break
     assert missing(project.database) == 0

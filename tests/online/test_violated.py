@@ -1,4 +1,4 @@
-"""What cannot be done leaves nothing behind: rows violate a rule, or something depends on what is dropped."""
+"""Failed operations leave nothing behind: rows violate a constraint, or dependent objects prevent a drop."""
 
 import pytest
 from marks import quick
@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic_online.errors import OnlineError
 
-RULES = {
+CONSTRAINTS = {
     "check": (
         'op.create_check_constraint("x", "t", "a > 5")',
         'x of t is violated: check constraint "x" of relation "t" is violated by some row; nothing',
@@ -23,9 +23,9 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize(("upgrade", "message"), RULES.values(), ids=RULES)
-def test_a_rule_that_rows_violate_is_taken_away_again(project: Project, upgrade: str, message: str) -> None:
-    """Else programs could not write rows as before."""
+@pytest.mark.parametrize(("upgrade", "message"), CONSTRAINTS.values(), ids=CONSTRAINTS)
+def test_a_constraint_that_rows_violate_is_dropped(project: Project, upgrade: str, message: str) -> None:
+    """Otherwise programs could no longer write rows as before."""
     project.database.execute("UPDATE t SET parent_id = NULL WHERE id = 7")
     project.revision(upgrade)
     before = {row for row in state(project.database) if "alembic" not in str(row)}
@@ -40,9 +40,9 @@ def test_a_rule_that_rows_violate_is_taken_away_again(project: Project, upgrade:
     assert versions(project.database) == ["r1"]
 
 
-def test_a_rule_that_was_there_before_stays(project: Project) -> None:
+def test_a_constraint_that_existed_before_is_kept(project: Project) -> None:
     project.database.execute("ALTER TABLE t ADD CONSTRAINT x CHECK (a > 5) NOT VALID")
-    project.revision(RULES["check"][0])
+    project.revision(CONSTRAINTS["check"][0])
     with pytest.raises(OnlineError, match="it was there before, and stays unproved"):
         project.upgrade()
     assert project.database.execute("SELECT FROM pg_constraint WHERE conname = 'x'").fetchall() == [()]
@@ -93,7 +93,7 @@ ALTER TABLE child DROP CONSTRAINT child_t_fkey;
 
 @pytest.mark.parametrize("upgrade", ['op.drop_column("t", "parent_id")', 'op.drop_table("t")'])
 @pytest.mark.parametrize(("setup", "name"), quick(DEPENDENTS, *list(DEPENDENTS)[::3]))
-def test_what_depends_on_it_is_found_before_anything_is_dropped(
+def test_dependent_objects_are_found_before_anything_is_dropped(
     project: Project, setup: str, name: str, upgrade: str
 ) -> None:
     project.revision(upgrade)
@@ -106,7 +106,7 @@ def test_what_depends_on_it_is_found_before_anything_is_dropped(
             project.upgrade()
         assert "\n" not in str(error.value)
         assert {row for row in state(project.database) if "alembic" not in str(row)} == before
-    else:  # it goes with it, or has nothing to do with it
+    else:  # PostgreSQL drops the other object, too, or there is no dependency
         wanted = state(project.database)
         reset(project.database)
         project.database.execute("DROP FUNCTION IF EXISTS f; " + OWN_FOREIGN_KEY + setup)

@@ -1,4 +1,4 @@
-"""Others in the way: they are waited for outside of the queue, and named; sessions and settings after it."""
+"""Waiting for other sessions outside of the lock queue, and naming them; the session afterwards."""
 
 import logging
 import subprocess
@@ -110,7 +110,7 @@ STATEMENTS = {
 
 @pytest.mark.parametrize("statement", quick(STATEMENTS))
 def test_ddl_by_execute_waits_without_a_queue(project: Project, statement: str) -> None:
-    """Its tables are found in its words."""
+    """Its tables are found in its SQL."""
     project.revision(f"op.execute({statement!r})")
     with psycopg.connect(project.url, application_name="the blocker") as other:
         other.execute("UPDATE t SET a = a WHERE id = 9")
@@ -128,20 +128,20 @@ WHERE NOT granted AND relation = 't'::regclass AND mode = 'AccessExclusiveLock'"
 
 
 @pytest.mark.thorough
-def test_ddl_of_which_nothing_is_known_is_a_short_stall(project: Project) -> None:
+def test_ddl_with_unknown_tables_blocks_only_briefly(project: Project) -> None:
     project.revision("op.execute(\"DO $$ BEGIN EXECUTE 'ALTER TABLE t ADD c int'; END $$\")")
     with psycopg.connect(project.url) as other:
         other.execute("SELECT FROM t")
         run = project.in_thread(lock_wait=3.0)
         while run.is_alive():
-            others_work(project.database)  # which waits one second for a lock at most
+            others_work(project.database)  # they wait for a lock at most one second
         other.rollback()
     with pytest.raises(OnlineError, match="gave up after 3 s"):
         run.end()
 
 
 @pytest.mark.thorough
-def test_an_autovacuum_is_sent_away(tmp_path: Path) -> None:
+def test_an_autovacuum_is_cancelled(tmp_path: Path) -> None:
     with own_server() as server, psycopg.connect(server.url(), autocommit=True) as database:
         database.execute(
             "CREATE TABLE t (id int) WITH (autovacuum_enabled = false, autovacuum_vacuum_cost_delay = 100,"
@@ -185,7 +185,7 @@ def test_two_runs_at_once(project: Project) -> None:
         'op.execute("INSERT INTO bare VALUES (0, 0)")\nop.alter_column("t", "a", nullable=False)'
     )
     with psycopg.connect(project.url) as writer:
-        writer.execute("UPDATE t SET a = a WHERE id = 1")  # holds the first one up until the second is there
+        writer.execute("UPDATE t SET a = a WHERE id = 1")  # blocks the first run until the second one exists
         runs = [
             subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, str(project.path), project.url],
@@ -220,7 +220,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_callers_settings_are_as_they_were(project: Project, fails: bool) -> None:
+def test_the_callers_settings_are_restored(project: Project, fails: bool) -> None:
     found: dict[str, Any] = {}
 
     def look(connection: Any) -> None:
@@ -242,7 +242,7 @@ def test_the_callers_settings_are_as_they_were(project: Project, fails: bool) ->
     assert found == SETTINGS
 
 
-def test_the_callers_settings_are_as_they_were_after_an_interrupt(project: Project) -> None:
+def test_the_callers_settings_are_restored_after_an_interrupt(project: Project) -> None:
     found: list[Any] = []
     project.revision(COLUMN + "\n" + INDEX)
     with pytest.raises(Fault):
@@ -260,7 +260,7 @@ def test_the_callers_settings_are_as_they_were_after_an_interrupt(project: Proje
     assert found == [("7s", "mine")]
 
 
-def test_the_server_looks_whether_its_client_is_there(project: Project) -> None:
+def test_the_server_checks_its_client_connection(project: Project) -> None:
     project.revision(
         """
         show = sa.text("SHOW client_connection_check_interval")
@@ -310,7 +310,7 @@ with context.config.attributes["engine"].connect() as connection:
 
 
 @pytest.mark.parametrize(("upgrade", "attributes", "error"), quick(ENDS, *list(ENDS)[::4]))
-def test_an_applications_pool_gets_its_connection_back_as_it_was(
+def test_a_pool_gets_its_connection_back_unchanged(
     project: Project, upgrade: str, attributes: dict[str, Any], error: type[BaseException] | None
 ) -> None:
     (project.path / "env.py").write_text(POOLED_ENV)
@@ -359,7 +359,7 @@ def test_an_asynchronous_environment(project: Project) -> None:
     ],
     ids=["a statement", "an operation"],
 )
-def test_the_session_says_what_it_does(project: Project, upgrade: str, statement: str, said: str) -> None:
+def test_the_session_names_its_operation(project: Project, upgrade: str, statement: str, said: str) -> None:
     project.revision(upgrade)
     with psycopg.connect(project.url) as writer:
         writer.execute("UPDATE t SET a = a WHERE id = 1")

@@ -1,4 +1,4 @@
-"""Tables that a revision makes to work with: dropped by an operator meanwhile, or the operator's own."""
+"""Work tables of a revision: recreated if an operator has dropped them, and kept otherwise."""
 
 import logging
 
@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from alembic_online.errors import OnlineError
 
 FAILS = 'op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")\n'
-MENDED = "INSERT INTO parent VALUES (99, 'mended')"
+FIX = "INSERT INTO parent VALUES (99, 'mended')"
 T = 't = sa.table("t", sa.column("id", sa.Integer), sa.column("filled", sa.Integer))\n'
 WORK = T + 'work = sa.table("work", sa.column("id", sa.Integer), sa.column("v", sa.Integer))\n'
 FILL = """
@@ -46,7 +46,7 @@ ONCE = 'op.execute("UPDATE bare SET v = bare.v + 1 FROM work WHERE bare.id = wor
 
 @pytest.mark.parametrize("place", quick(["before the backfill", "after the backfill", "in the second pass"]))
 @pytest.mark.parametrize("made", MADE.values(), ids=MADE)
-def test_dropped_by_an_operator_they_are_made_again(
+def test_dropped_work_tables_are_recreated(
     project: Project, caplog: pytest.LogCaptureFixture, made: str, place: str
 ) -> None:
     parts = [made, ONCE, FILL]
@@ -57,7 +57,7 @@ def test_dropped_by_an_operator_they_are_made_again(
         parts.insert(2 if place == "before the backfill" else 3, FAILS)
         upgrade = WORK + "".join(parts)
     project.revision(upgrade)
-    project.database.execute(f"{SETUP}; {MENDED}")
+    project.database.execute(f"{SETUP}; {FIX}")
     project.upgrade(online=False)
     wanted = state(project.database)
     reset(project.database)
@@ -67,18 +67,18 @@ def test_dropped_by_an_operator_they_are_made_again(
     assert "r1 is not finished; the next run needs what this one has made: " in caplog.text
     assert "public.work" in caplog.text
     tables = "work, other" if "other" in made else "work"
-    project.database.execute(f"DROP TABLE {tables}; {MENDED}; UPDATE t SET filled = -1 WHERE id = 7")
+    project.database.execute(f"DROP TABLE {tables}; {FIX}; UPDATE t SET filled = -1 WHERE id = 7")
     project.upgrade()
     found = state(project.database)
     assert (found - wanted, wanted - found) == (set(), set())
 
 
-def test_what_is_still_there_is_not_made_again(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+def test_existing_work_tables_are_kept(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "alembic.online")
     project.revision(WORK + MADE["by a statement"] + FAILS + FILL)
     with pytest.raises(DBAPIError, match="division by zero"):
         project.upgrade()
-    project.database.execute(f"{MENDED}; UPDATE work SET v = 7")
+    project.database.execute(f"{FIX}; UPDATE work SET v = 7")
     project.upgrade()
     assert project.database.execute("SELECT DISTINCT filled FROM t").fetchall() == [(7,)]
     assert "made again" not in caplog.text
@@ -93,7 +93,7 @@ def test_what_is_still_there_is_not_made_again(project: Project, caplog: pytest.
         'x = sa.table("x", sa.column("a", sa.Integer))\n'
         'op.backfill(sa.update(x).values(a=1).where(x.c.a == 0), what="rows")',
     ],
-    ids=["gone over", "joined", "filled"],
+    ids=["over", "joined", "filled"],
 )
 def test_a_backfill_needs_its_tables(project: Project, upgrade: str, online: bool) -> None:
     project.database.execute("TRUNCATE t CASCADE")

@@ -1,4 +1,4 @@
-"""A process that upgrades a database and dies at a certain statement, and what it leaves."""
+"""Upgrades that are killed at a certain statement, and the state that they leave."""
 
 import itertools
 import os
@@ -22,7 +22,7 @@ def upgrade(
 ) -> UpgradeResult:
     """Upgrade, and call a function before each statement that changes something, with its number.
 
-    Commits count. Death before any other statement leaves the same.
+    A commit counts. Death before any other statement leaves the same state.
     """
     number = itertools.count()
 
@@ -43,7 +43,7 @@ def upgrade(
 
 
 def die(url: str, at: int, online: bool = False) -> None:
-    """Upgrade, send the statement of that number to the server and be gone, without waiting for its end."""
+    """Upgrade, send the statement with this number to the server, and die without waiting for its end."""
 
     def at_statement(number: int, connection: Connection, text: str, parameters: Any) -> None:
         if number != at:
@@ -63,7 +63,7 @@ State = tuple[dict[tuple[str, str], str], Content, list[Any]]
 
 
 def state(url: str) -> State:
-    """Return all that the next run finds, when the last statement of a process that died has ended."""
+    """Wait until the last statement of a killed process has ended; return all that the next run finds."""
     with closing(psycopg.connect(url, autocommit=True)) as database:
         while database.execute(OTHERS).fetchone() != (0,):
             time.sleep(0.01)
@@ -83,7 +83,7 @@ def dump(url: str) -> str:
 
 
 def kill_client(url: str, number: int, *, online: bool) -> bool:
-    """Kill a process that upgrades at a write; return whether it came so far."""
+    """Kill an upgrading process at a write; return whether it reached that write."""
     process = forked(die, url, number, online)
     process.join()
     assert process.exitcode in {0, -signal.SIGKILL}
@@ -91,7 +91,7 @@ def kill_client(url: str, number: int, *, online: bool) -> bool:
 
 
 def kill_server(url: str, number: int, *, online: bool) -> bool:
-    """End the server process of an upgrade before a write; the upgrade goes on with another one."""
+    """Terminate the server process of an upgrade before a write; the upgrade continues with another one."""
     reached = False
 
     def at_write(found: int, connection: Connection, _text: str, _parameters: Any) -> None:

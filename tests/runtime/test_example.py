@@ -26,11 +26,11 @@ from programs import ROOT
 from support import HEAD
 
 COMMANDS = [*command_lines(section("docs/applications.md", "Try the example server"))]
-"""How the page starts it, and what it asks it."""
+"""The commands of the page: how to start the server, and requests to it."""
 
 
 class Replica:
-    """A running server: its URL and what it has said so far."""
+    """A running server: its URL and its output so far."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -92,7 +92,7 @@ def replica(cwd: Path, **environment: str) -> Iterator[Replica]:
 
 
 def ask(server: Replica, command: str) -> Any:
-    """Ask what a command line of curl asks."""
+    """Send the request of a curl command line."""
     _, _, url, *options = shlex.split(command)
     body = json.loads(options[options.index("-d") + 1]) if "-d" in options else {}
     return server.request(url.removeprefix("localhost:8000"), **body)
@@ -120,7 +120,7 @@ def test_two_replicas_at_once_on_an_empty_database(empty: Database, tmp_path: Pa
             assert audio.getnframes() > 0
         answer = other.request("/translate", conversation_id="c", text="Danke", target_lang="fr", user_id="u")
         assert (answer["detected_lang"], answer["text"]) == ("de", "merci")
-        # The table does not take this language; the caller gets the translation all the same.
+        # The table does not accept this language, but the caller gets the translation.
         assert one.request("/translate", conversation_id="c", text="hello", target_lang="x" * 11)["text"]
 
         rows = other.request("/metrics/c")

@@ -1,4 +1,4 @@
-"""A program passes an Engine or a Connection to Alembic, as its cookbook and pytest-alembic do."""
+"""An application passes an Engine or a Connection to Alembic, as in its cookbook and pytest-alembic."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from nexus_schema.errors import SchemaError
 
 SETTINGS = (
     "SELECT name, setting FROM pg_settings WHERE context IN ('user', 'superuser')"
-    " AND name NOT LIKE 'transaction_%' AND name NOT LIKE 'plpgsql.%' ORDER BY 1"  # there once it is used
+    " AND name NOT LIKE 'transaction_%' AND name NOT LIKE 'plpgsql.%' ORDER BY 1"  # once PL/pgSQL is used
 )
 LOCK = "SELECT pg_advisory_lock(hashtextextended('nexus_schema public', 0))"
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
@@ -31,7 +31,7 @@ Passed = Callable[[Engine], AbstractContextManager[Engine | Connection]]
 
 @pytest.fixture
 def url(empty: Database, role: str) -> URL:
-    """The database for a role that owns the schema, and is no superuser."""
+    """The URL of the database for a role that owns the schema and is no superuser."""
     empty.execute(
         f"GRANT CREATE ON DATABASE {empty.info.dbname} TO {role}; ALTER SCHEMA public OWNER TO {role}"
     )
@@ -40,7 +40,7 @@ def url(empty: Database, role: str) -> URL:
 
 @pytest.fixture
 def engine(url: URL) -> Iterator[Engine]:
-    """An engine that has one connection, so that it can be seen whether it is as it was."""
+    """An engine with one connection, so that a test can check whether it is unchanged."""
     engine = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=1)
     yield engine
     engine.dispose()
@@ -64,7 +64,7 @@ def with_own_settings(engine: Engine) -> Iterator[Connection]:
 PASSED: dict[str, Passed] = {
     "engine": nullcontext,
     "connection": lambda engine: engine.connect(),
-    "connection with settings of its own": with_own_settings,
+    "connection with its own settings": with_own_settings,
     "transaction": in_transaction,
 }
 passed = pytest.mark.parametrize("how", quick(PASSED, "engine", "transaction"))
@@ -77,7 +77,7 @@ def run(name: str, database: Any, *arguments: str, **attributes: Any) -> None:
 
 
 def state(connection: Connection) -> list[Any]:
-    """The process on the server, its settings, and how many locks of this kind there are."""
+    """Return the server process, its settings, and the number of advisory locks."""
     driver: Any = connection.connection.dbapi_connection
     return [driver.info.backend_pid, driver.autocommit] + [
         connection.execute(text(query)).fetchall() for query in (SETTINGS, LOCKS)
@@ -85,7 +85,7 @@ def state(connection: Connection) -> list[Any]:
 
 
 @passed
-def test_it_is_migrated_and_as_it_was(empty: Database, head: Database, engine: Engine, how: Passed) -> None:
+def test_it_is_migrated_and_restored(empty: Database, head: Database, engine: Engine, how: Passed) -> None:
     with how(engine) as database:
         if isinstance(database, Connection):
             was_inside = database.in_transaction()
@@ -112,7 +112,7 @@ def test_it_is_migrated_and_as_it_was(empty: Database, head: Database, engine: E
         run("current", database)
 
 
-def test_a_transaction_is_the_callers_to_undo(empty: Database, engine: Engine) -> None:
+def test_the_caller_can_roll_back_its_transaction(empty: Database, engine: Engine) -> None:
     with engine.connect() as connection:
         connection.execute(text("CREATE TABLE of_caller (id int)"))
         run("upgrade", connection, "head")
@@ -133,7 +133,7 @@ def test_it_waits_for_the_lock_of_migrations(empty: Database, engine: Engine, ho
 
 
 @pytest.mark.parametrize("kind", ["engine", "connection"])
-def test_after_a_failure_it_is_as_it_was(empty: Database, engine: Engine, kind: str) -> None:
+def test_it_is_restored_after_a_failure(empty: Database, engine: Engine, kind: str) -> None:
     empty.execute("CREATE VIEW api_requests AS SELECT 1")
     with engine.connect() as connection:
         before = state(connection)
@@ -177,7 +177,7 @@ def test_online(empty: Database, head: Database, engine: Engine, kind: str) -> N
         assert connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 0
 
 
-def test_online_takes_no_transaction_of_the_callers(empty: Database, engine: Engine) -> None:
+def test_online_refuses_a_transaction_of_the_caller(empty: Database, engine: Engine) -> None:
     with engine.begin() as connection, pytest.raises(SchemaError, match="needs a connection without a trans"):
         run("upgrade", connection, "head", online=True)
     assert catalog(empty) == {}
@@ -185,7 +185,7 @@ def test_online_takes_no_transaction_of_the_callers(empty: Database, engine: Eng
 
 @pytest.mark.parametrize("level", quick(["AUTOCOMMIT", "SERIALIZABLE"]))
 def test_an_engine_at_another_level(empty: Database, head: Database, url: URL, level: str) -> None:
-    """An engine's connections have their level back; a connection at such a level is not taken."""
+    """The level of an engine's connections is restored; a connection with such a level is refused."""
     engine = create_engine(url, isolation_level=level)
     run("upgrade", engine, "head")
     assert catalog(empty) == catalog(head)
@@ -213,13 +213,13 @@ def test_an_engine_at_another_level(empty: Database, head: Database, url: URL, l
         ("postgresql://localhost/", "pass an Engine or a Connection, not an object of str"),
     ],
 )
-def test_what_it_does_not_take(database: Any, expected: str) -> None:
+def test_unsupported_objects(database: Any, expected: str) -> None:
     with pytest.raises(SchemaError, match=expected):
         run("upgrade", database, "head")
 
 
 def test_a_connection_that_is_lost(empty: Database, engine: Engine) -> None:
-    """One line says so, and the engine goes on with another connection."""
+    """The error is one line, and the engine continues with another connection."""
 
     def kill(**_: Any) -> None:
         empty.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
@@ -231,7 +231,7 @@ def test_a_connection_that_is_lost(empty: Database, engine: Engine) -> None:
 
 @pytest.mark.thorough
 def test_an_asynchronous_engine(empty: Database, head: Database, url: URL) -> None:
-    """As Alembic's cookbook has it: run_sync() passes a connection that looks synchronous."""
+    """As in Alembic's cookbook: run_sync() passes a connection that looks synchronous."""
 
     async def upgrade() -> None:
         engine = create_async_engine(url)

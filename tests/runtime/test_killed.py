@@ -1,4 +1,4 @@
-"""The process that migrates is killed at every statement of the chain, and the next run completes."""
+"""The migrating process is killed at statements of the chain, and the next run completes it."""
 
 import os
 import uuid
@@ -20,10 +20,10 @@ from nexus_schema import Outcome, upgrade_database
 PARTS = 3
 
 STRIDE = int(os.environ.get("KILL_STRIDE", "700"))
-"""Online, each kind of database is killed at one write in so many; 1 takes a day."""
+"""Online, each kind of database is killed at every n-th write; 1 takes a day."""
 
 FEWEST_WRITES, MOST_WRITES = 480, 700
-"""How many writes an online run of any kind has."""
+"""The number of writes of an online run, for every kind."""
 
 
 def legacy(database: Database, kind: str = "bootstrap") -> None:
@@ -47,7 +47,7 @@ START: dict[str, Callable[[Database], None]] = {
 
 @pytest.fixture
 def fresh(request: pytest.FixtureRequest, empty: Database) -> Iterator[Callable[[], str]]:
-    """Return what makes a database like the one to start with, and names its URL."""
+    """Return a function that copies the initial database and returns the URL of the copy."""
     START[request.param](empty)
     with psycopg.connect(
         url_of(empty).replace(f"/{empty.info.dbname}?", "/postgres?"), autocommit=True
@@ -55,7 +55,7 @@ def fresh(request: pytest.FixtureRequest, empty: Database) -> Iterator[Callable[
         source = empty.info.dbname
         url = url_of(empty)
         empty.close()
-        # Two in turn: the server waits a tenth of a second for sessions of a database that have just ended.
+        # Two names alternate: the server waits 0.1 s for sessions of a database that have just ended.
         names = [f"nexus_killed_{os.getpid()}_{number}" for number in range(2)]
         turns = cycle(names)
 
@@ -86,13 +86,13 @@ def test_killed_at_an_eighth_of_the_statements(fresh: Callable[[], str], first: 
     assert writes.count("COMMIT") > 7
     assert len(writes) > 100
     finished: list[State] = []
-    # A new database dies at every eighth statement, the legacy one at those between.
+    # A new database dies at every eighth statement, the legacy one halfway between them.
     for number in range(len(writes))[4 * first + 8 * part :: 8 * PARTS]:
         url = fresh()
         assert kill_client(url, number, online=False), f"not killed at statement {number}: {writes[number]}"
         left = state(url)
         if left in finished:
-            continue  # what the next run does depends on that alone
+            continue  # the next run depends on this state alone
         result = upgrade_database(url)
         assert result.outcome in {Outcome.UPGRADED, Outcome.AT_HEAD}, f"at {writes[number]}: {result}"
         assert state(url) == expected, f"after death at statement {number}: {writes[number]}"
@@ -106,7 +106,7 @@ def test_killed_at_an_eighth_of_the_statements(fresh: Callable[[], str], first: 
     indirect=["fresh"],
 )
 def test_killed_online(fresh: Callable[[], str], first: int) -> None:
-    """Client and server process die in turn, at other writes for each kind of database."""
+    """Client and server process are killed in turn, at other writes for each kind of database."""
     url = fresh()
     assert upgrade_database(url).outcome is Outcome.UPGRADED
     expected = state(url), dump(url)

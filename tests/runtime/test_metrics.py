@@ -1,4 +1,4 @@
-"""Metrics are written where they shall be, and never harm who writes them."""
+"""Metrics are written where they belong, and never harm their caller."""
 
 import asyncio
 import logging
@@ -101,7 +101,7 @@ def test_enabled(head: Database, engine: Engine, monkeypatch: pytest.MonkeyPatch
 def test_not_enabled(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str | None
 ) -> None:
-    """Nothing is touched: this server could not even be reached, and the fields are wrong."""
+    """Nothing is accessed: the server cannot be reached, and the fields are wrong."""
     if value is None:
         monkeypatch.delenv("METRICS_ENABLED")
     else:
@@ -153,7 +153,7 @@ def test_the_longest_values_fit(head: Database, engine: Engine) -> None:
     )
 
 
-# What the caller may pass, each in a transaction in which it has written already.
+# What the caller may pass, each in a transaction that has already written.
 def in_connection(engine: Engine, work: Any) -> None:
     with engine.begin() as connection:
         work(connection, connection)
@@ -164,14 +164,14 @@ def in_session(engine: Engine, work: Any) -> None:
         work(session, session)
 
 
-def in_transaction_by_hand(engine: Engine, work: Any) -> None:
+def in_manual_transaction(engine: Engine, work: Any) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("BEGIN")
         work(connection, connection)
         connection.exec_driver_sql("COMMIT")
 
 
-CALLERS = [in_connection, in_session, in_transaction_by_hand]
+CALLERS = [in_connection, in_session, in_manual_transaction]
 OWN_ROW = text("INSERT INTO conversation_metrics (conversation_id) VALUES ('own')")
 
 
@@ -197,14 +197,14 @@ def test_it_joins_the_transaction_of_its_caller(head: Database, engine: Engine, 
         "LOCK",
     ],
 )
-def test_a_failed_write_leaves_the_transaction_as_it_was(
+def test_a_failed_write_leaves_the_transaction_unchanged(
     head: Database, engine: Engine, caplog: pytest.LogCaptureFixture, caller: Any, harm: str
 ) -> None:
     def work(target: Any, executing: Connection) -> None:
         executing.execute(text("SET LOCAL statement_timeout = '77s'"))
         executing.execute(text("CREATE TABLE own (id int)"))
         if harm == "LOCK":
-            # Released by this thread only: a call that waited for it would never return.
+            # Only this thread releases it: a call that waited for it would never return.
             locker.execute("LOCK TABLE conversation_metrics IN ACCESS EXCLUSIVE MODE")
         assert not record_conversation_metrics(target, timeout=0.2, **FIELDS)
         assert executing.execute(text("SHOW statement_timeout")).scalar() == "77s"
@@ -245,7 +245,7 @@ def test_outside_of_a_transaction_it_is_committed_at_once(head: Database, engine
 
 
 def test_a_write_does_not_flush_the_session(head: Database, engine: Engine) -> None:
-    """What the caller has not flushed yet may be wrong, and that is no matter of metrics."""
+    """Objects that the caller has not flushed yet may be invalid, which does not concern metrics."""
     from nexus_schema.models import ConversationMetric
 
     with Session(engine) as session:
@@ -270,7 +270,7 @@ def test_a_locked_table(head: Database, engine: Engine, caplog: pytest.LogCaptur
 
 
 def test_a_pool_without_a_free_connection(head: Database, caplog: pytest.LogCaptureFixture) -> None:
-    """A synchronous write has a connection of its own; asyncio's waits for the pool until its timeout."""
+    """A synchronous write opens its own connection; an asyncio one waits for the pool until its timeout."""
     options: Any = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 3600}
     engine = create_engine(parse_url(url_of(head)), **options)
     with engine.connect():
@@ -292,12 +292,12 @@ def test_a_pool_without_a_free_connection(head: Database, caplog: pytest.LogCapt
 
 @contextmanager
 def silent_port() -> Iterator[tuple[str, int]]:
-    """A server that takes connections and never says a word."""
+    """A server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         yield server.getsockname()
 
 
-def test_a_dead_database_stops_no_other_and_is_back_at_once(head: Database, engine: Engine) -> None:
+def test_a_dead_database_blocks_no_other_and_recovers_at_once(head: Database, engine: Engine) -> None:
     failing = create_engine(parse_url(url_of(head)))
     connecting: list[bool] = []
     with silent_port() as (host, port), ThreadPoolExecutor(20) as callers:
@@ -336,7 +336,7 @@ def test_a_server_that_does_not_answer(caplog: pytest.LogCaptureFixture, kind: s
 
 @pytest.fixture
 def stoppable() -> Iterator[tuple[URL, Callable[[Any], None]]]:
-    """A server, and what stops its process behind a connection: the network is fine, but no answer comes."""
+    """A server, and a function that stops the server process of a connection, which then never answers."""
     with own_server() as server, ExitStack() as stack:
 
         def stop(connection: Any) -> None:
@@ -396,8 +396,8 @@ def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
     assert "secret" not in caplog.text
 
 
-def test_a_creator_with_a_pool_of_its_own(head: Database) -> None:
-    """As psycopg_pool does: closing gives the connection back, to be lent to others."""
+def test_a_creator_with_its_own_pool(head: Database) -> None:
+    """As with psycopg_pool: close() returns the connection to the pool, which lends it again."""
 
     class Lent(psycopg.Connection[Any]):
         def close(self) -> None:
@@ -412,7 +412,7 @@ def test_a_creator_with_a_pool_of_its_own(head: Database) -> None:
     assert conversations(head) == ["c-1", "c-1"]
 
 
-def test_an_error_without_words(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_without_a_message(caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> Any:
         raise NotImplementedError
 
@@ -473,7 +473,7 @@ def test_async(head: Database, kind: str, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_async_cancelled(head: Database) -> None:
-    """A caller that is cancelled is cancelled: that is no failure of metrics to be swallowed."""
+    """A cancelled caller is cancelled: metrics do not swallow that as a failure."""
 
     async def run() -> None:
         task = asyncio.create_task(write_async(head, "engine", timeout=60))
@@ -490,7 +490,7 @@ def test_async_cancelled(head: Database) -> None:
 
 
 def test_async_cancelled_in_the_callers_transaction(head: Database) -> None:
-    """Cancelling the statement would cut the caller's connection; the write comes to its own end first."""
+    """Cancelling the statement would break the caller's connection, so the write finishes first."""
 
     async def run() -> None:
         engine = create_async_engine(parse_url(url_of(head)))
@@ -521,7 +521,7 @@ def test_an_impossible_timeout(
 
 
 @pytest.mark.parametrize("what", ["postgresql://u:secret@h/d", None, 5])
-def test_what_it_does_not_take(caplog: pytest.LogCaptureFixture, monkeypatch: Any, what: Any) -> None:
+def test_unsupported_objects(caplog: pytest.LogCaptureFixture, monkeypatch: Any, what: Any) -> None:
     monkeypatch.setattr(metrics, "LOG_EVERY_SECONDS", 0)
     assert not record_conversation_metrics(what, **FIELDS)
     assert not asyncio.run(record_conversation_metrics_async(what, **FIELDS))
@@ -533,8 +533,8 @@ def test_what_it_does_not_take(caplog: pytest.LogCaptureFixture, monkeypatch: An
         assert line.endswith(f"not an object of {kind}")
 
 
-def test_the_event_loop_goes_on(head: Database) -> None:
-    """The lock is released by another task of the loop: a blocked loop would never get there."""
+def test_the_event_loop_is_not_blocked(head: Database) -> None:
+    """Another task of the loop releases the lock: a blocked loop would never run it."""
 
     async def run() -> bool:
         locker = await psycopg.AsyncConnection.connect(url_of(head))

@@ -1,4 +1,4 @@
-"""An application has an Alembic chain of its own in the same database, as docs/applications.md shows."""
+"""An application with its own Alembic chain in the same database, as docs/applications.md shows."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ Table(
 
 
 class Application:
-    """A project made by ``alembic init``, with the lines that docs/applications.md adds to its env.py."""
+    """A project of ``alembic init``, with the lines that docs/applications.md adds to its env.py."""
 
     def __init__(self, directory: Path, url: str) -> None:
         self.config = Config()
@@ -53,12 +53,12 @@ class Application:
 
 
 @pytest.mark.parametrize("first", quick(["theirs", "ours"]))
-def test_both_chains_go_their_way(empty: Database, head: Database, tmp_path: Path, first: str) -> None:
+def test_both_chains_are_independent(empty: Database, head: Database, tmp_path: Path, first: str) -> None:
     url = url_of(empty)
     application = Application(tmp_path, url)
     if first == "ours":
         run_alembic("upgrade", "head", url=url)
-    else:  # a chain that has begun already, with a table that is not ours
+    else:  # an existing chain, with a table that is not ours
         (application.versions / "a1.py").write_text(
             "from alembic import op\nrevision, down_revision = 'a1', None\n"
             "def upgrade(): op.execute('CREATE TABLE old_invoices (id int)')\ndef downgrade(): pass\n"

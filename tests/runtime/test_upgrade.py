@@ -1,4 +1,4 @@
-"""upgrade_database(): what a server calls at its start, when all goes well and when it does not."""
+"""upgrade_database(): what a server calls at start-up, with success and with failures."""
 
 import asyncio
 import logging
@@ -56,7 +56,7 @@ def version(database: Database) -> list[tuple[str]]:
 
 
 def migr(log: pytest.LogCaptureFixture) -> list[str]:
-    """What a host application would log, durations left out."""
+    """Return the lines that a host application would log, without durations."""
     lines = [
         record.getMessage()
         for record in log.records
@@ -67,7 +67,7 @@ def migr(log: pytest.LogCaptureFixture) -> list[str]:
 
 
 class Hook(logging.Handler):
-    """Runs something, once, in the thread that logs a certain line."""
+    """Runs a function, once, in the thread that logs a certain line."""
 
     def __init__(self, line: str, work: Callable[[], None]) -> None:
         super().__init__()
@@ -102,8 +102,8 @@ def test_an_empty_database(empty: Database, log: pytest.LogCaptureFixture) -> No
     ]
 
 
-def test_at_head_it_asks_one_question(server: Server, log: pytest.LogCaptureFixture) -> None:
-    """Counted by the server: connections, statements; one that reads two relations and locks nothing else."""
+def test_at_head_it_sends_one_query(server: Server, log: pytest.LogCaptureFixture) -> None:
+    """By its log: one connection and one statement, which locks nothing but the two relations it reads."""
     assert upgrade_database(server.url()).outcome is Outcome.UPGRADED
     server.log()
     log.clear()
@@ -123,7 +123,7 @@ def test_at_head_it_asks_one_question(server: Server, log: pytest.LogCaptureFixt
         "[Migr] Migration run complete",
     ]
     engine = create_engine(parse_url(server.url()))
-    upgrade_database(engine)  # the engine's first connection asks for the server's version and more
+    upgrade_database(engine)  # the engine's first connection also queries the server's version and more
     server.log()
     assert upgrade_database(engine).outcome is Outcome.AT_HEAD
     engine.dispose()
@@ -131,7 +131,7 @@ def test_at_head_it_asks_one_question(server: Server, log: pytest.LogCaptureFixt
 
 
 def test_at_head_it_needs_no_lock(head: Database) -> None:
-    """Neither the lock of migrations nor one that writers or schema changes would have to wait for."""
+    """Neither the lock of migrations, nor one that blocks writers or schema changes."""
     with psycopg.connect(url_of(head)) as other:
         other.execute(LOCK)
         other.execute("LOCK TABLE api_requests, streaming_chunks, conversation_metrics")
@@ -149,7 +149,7 @@ def sync_engine(url: URL, options: dict[str, str]) -> UpgradeResult:
     try:
         return upgrade_database(engine)
     finally:
-        with engine.connect() as connection:  # as it was: no setting of ours is left on it
+        with engine.connect() as connection:  # unchanged: none of our settings is left
             assert connection.exec_driver_sql("SHOW row_security").scalar() == "on"
             assert connection.exec_driver_sql("SHOW search_path").scalar() == options["options"].split("=")[1]
         engine.dispose()
@@ -191,8 +191,8 @@ def variable(url: URL, options: dict[str, str]) -> UpgradeResult:
         "url_text",
     ),
 )
-def test_what_it_takes(empty: Database, how: Callable[[URL, dict[str, str]], UpgradeResult]) -> None:
-    """Each also with a search_path of its own, which a new connection has to have as well."""
+def test_supported_arguments(empty: Database, how: Callable[[URL, dict[str, str]], UpgradeResult]) -> None:
+    """Each also with a search_path, which a new connection must have, too."""
     options = in_schema(empty)
     url = parse_url(url_of(empty))
     assert how(url, options).outcome is Outcome.UPGRADED
@@ -226,7 +226,7 @@ def test_what_it_takes(empty: Database, how: Callable[[URL, dict[str, str]], Upg
         ),
     ],
 )
-def test_what_it_does_not_take(log: pytest.LogCaptureFixture, database: Any, expected: str) -> None:
+def test_unsupported_arguments(log: pytest.LogCaptureFixture, database: Any, expected: str) -> None:
     result = upgrade_database(database)
     assert result.outcome is Outcome.FAILED
     assert expected in str(result.error)
@@ -245,8 +245,8 @@ def test_impossible_waits(empty: Database, option: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", quick(["async engine", "url", "engine"]))
-def test_a_server_that_takes_connections_and_says_nothing(kind: str) -> None:
-    """The driver alone would wait for minutes; this test ends because the limit does."""
+def test_a_server_that_accepts_connections_and_never_answers(kind: str) -> None:
+    """The driver alone would wait for minutes; the limit ends the wait."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = make_url(f"postgresql+psycopg://u:{SECRET}@127.0.0.1:{silent.getsockname()[1]}/d")
         if kind == "async engine":
@@ -283,13 +283,13 @@ def test_the_version_table_of_another_project(empty: Database) -> None:
     empty.execute("INSERT INTO alembic_version VALUES ('1a2b3c4d5e6f')")
     result = upgrade_database(url_of(empty))
     assert "revision 1a2b3c4d5e6f belongs to another project, which uses the" in str(result.error)
-    # In a later schema of the path it is none of ours.
+    # It is not used in a later schema of the search_path.
     options = {"options": "-csearch_path=app,public"}
     in_schema(empty)
     assert url_text(parse_url(url_of(empty)), options).outcome is Outcome.UPGRADED
 
 
-def test_a_role_without_rights(empty: Database, role: str, log: pytest.LogCaptureFixture) -> None:
+def test_a_role_without_privileges(empty: Database, role: str, log: pytest.LogCaptureFixture) -> None:
     empty.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     url = parse_url(url_of(empty)).set(username=role, password=SECRET)
     result = upgrade_database(url)
@@ -297,13 +297,13 @@ def test_a_role_without_rights(empty: Database, role: str, log: pytest.LogCaptur
     assert "missing privilege: permission denied for schema public; grant it" in str(result.error)
     assert "statement: CREATE TABLE alembic_version" in log.text.replace("\n  ", " ").replace("\t", "")
     assert not [line for line in migr(log) if "trying again" in line]
-    # The same for one that may not even read where the database is.
+    # The same for a role that may not even read the revision of the database.
     assert upgrade_database(url_of(empty)).outcome is Outcome.UPGRADED
     assert "permission denied for table alembic_version" in str(upgrade_database(url).error)
     assert SECRET not in log.text + repr(result)
 
 
-def test_a_wrong_password_is_not_waited_for(server: Server, log: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_password_is_not_retried(server: Server, log: pytest.LogCaptureFixture) -> None:
     server.execute("CREATE ROLE app LOGIN PASSWORD 'other'")
     hba = server.path / "data" / "pg_hba.conf"
     hba.write_text(f"local all app scram-sha-256\n{hba.read_text()}")
@@ -316,8 +316,8 @@ def test_a_wrong_password_is_not_waited_for(server: Server, log: pytest.LogCaptu
     assert SECRET not in log.text + repr(result)
 
 
-def in_the_way_of_004(database: Database, action: str) -> None:
-    """An event trigger stands for whatever a server may object to when 004 creates its index."""
+def intercept_index_of_004(database: Database, action: str) -> None:
+    """Create an event trigger that executes an action when 004 creates its index."""
     database.execute(
         "CREATE FUNCTION object() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
         f" IF current_query() LIKE '%idx_requests_conversation_timestamp_id%' THEN {action}; END IF; END $$"
@@ -326,7 +326,7 @@ def in_the_way_of_004(database: Database, action: str) -> None:
 
 
 def test_a_revision_that_fails(empty: Database, log: pytest.LogCaptureFixture) -> None:
-    in_the_way_of_004(
+    intercept_index_of_004(
         empty, "RAISE EXCEPTION 'not today' USING HINT = 'ask again tomorrow', ERRCODE = 'P0099'"
     )
     result = upgrade_database(url_of(empty))
@@ -378,7 +378,7 @@ def downgrade() -> None:
 def test_branches_that_were_not_merged(
     head: Database, copy: Path, files: dict[str, str], expected: str
 ) -> None:
-    """Alembic runs one of two files of one number, and says nothing."""
+    """Alembic alone runs one of two files with the same number, without a warning."""
     for name, number in files.items():
         text = REVISION.format(work="pass").replace(f'"{NEXT}"', f'"{number}"')
         (copy / "alembic" / "versions" / name).write_text(text)
@@ -399,10 +399,10 @@ def test_branches_that_were_not_merged(
         ("{}['missing']", "KeyError: 'missing'", "Traceback (most recent call last)"),
     ],
 )
-def test_a_revision_that_fails_by_purpose(
+def test_a_revision_that_fails_on_purpose(
     head: Database, copy: Path, work: str, expected: str, logged: str
 ) -> None:
-    """Newer code fails and goes on starting; mended it succeeds, and older code finds a database ahead."""
+    """Newer code fails, but the program starts. Fixed, it succeeds; older code finds the database ahead."""
     new = copy / "alembic" / "versions" / f"{NEXT}_one_more.py"
     new.write_text(REVISION.format(work=work))
     before = catalog(head)
@@ -419,8 +419,8 @@ def test_a_revision_that_fails_by_purpose(
     assert logged in failed.stderr
     assert catalog(head) == before
     new.write_text(REVISION.format(work="pass"))
-    mended = python_program("-c", START, url=url_of(head), cwd=copy, PYTHONPATH=str(copy / "src"))
-    assert f"name='{NEXT}_one_more'" in mended.stdout
+    fixed = python_program("-c", START, url=url_of(head), cwd=copy, PYTHONPATH=str(copy / "src"))
+    assert f"name='{NEXT}_one_more'" in fixed.stdout
     assert upgrade_database(url_of(head)).outcome is Outcome.AHEAD
 
 
@@ -456,10 +456,10 @@ LINES = [f"[Migr] applied {NAMES[0]}", "requests linked to the Task call", f"[Mi
         for line in LINES[:3]
     ],
 )
-def test_a_server_that_is_stopped_and_started_meanwhile(
+def test_a_server_that_is_restarted_meanwhile(
     server: Server, log: pytest.LogCaptureFixture, line: str, mode: str
 ) -> None:
-    """Between two revisions and in the middle of one; what was finished is not done again."""
+    """Between two revisions and within one; finished work is not repeated."""
 
     def restart() -> None:
         server.stop(mode)
@@ -474,7 +474,7 @@ def test_a_server_that_is_stopped_and_started_meanwhile(
 
 @pytest.mark.parametrize("kind", quick(["async", "sync"]))
 def test_an_engine_whose_pooled_connection_is_dead(server: Server, kind: str) -> None:
-    """As after a restart of the server: the pool hands it out once more."""
+    """As after a restart of the server: the pool returns the dead connection once more."""
     if kind == "sync":
         engine = create_engine(parse_url(server.url()))
         engine.connect().close()
@@ -496,9 +496,9 @@ def test_an_engine_whose_pooled_connection_is_dead(server: Server, kind: str) ->
     asyncio.run(run())
 
 
-def test_a_revision_that_takes_its_connection_down(empty: Database, log: pytest.LogCaptureFixture) -> None:
-    """Tried once more, not for ever."""
-    in_the_way_of_004(empty, "PERFORM pg_terminate_backend(pg_backend_pid())")
+def test_a_revision_that_breaks_its_connection(empty: Database, log: pytest.LogCaptureFixture) -> None:
+    """It is retried only once."""
+    intercept_index_of_004(empty, "PERFORM pg_terminate_backend(pg_backend_pid())")
     result = upgrade_database(url_of(empty))
     assert (result.outcome, applied(result)) == (Outcome.FAILED, NAMES[:4])
     assert str(result.error).startswith(f"{NAMES[4]} failed")
@@ -524,7 +524,7 @@ def test_sixteen_at_once(empty: Database, others: list[str]) -> None:
     assert upgrade_database(url_of(empty)).outcome is Outcome.AT_HEAD
 
 
-def test_waiting_says_for_whom(empty: Database, log: pytest.LogCaptureFixture) -> None:
+def test_waiting_names_the_other_migration(empty: Database, log: pytest.LogCaptureFixture) -> None:
     with psycopg.connect(url_of(empty, application_name="somebody else's"), autocommit=True) as other:
         other.execute(LOCK)
         result = upgrade_database(url_of(empty), lock_wait=0.3)
@@ -532,12 +532,12 @@ def test_waiting_says_for_whom(empty: Database, log: pytest.LogCaptureFixture) -
     assert result.outcome is Outcome.FAILED
     assert f"[Migr] waiting for another migration of this schema: {expected}" in migr(log)[1]
     assert expected in str(result.error)
-    assert len(migr(log)) == 3, "said once, not at each look"
+    assert len(migr(log)) == 3, "reported once, not at each check"
     assert catalog(empty) == {}
 
 
 @pytest.mark.parametrize("command", ["upgrade", "downgrade"])
-def test_the_lock_is_the_command_lines_too(head: Database, command: str) -> None:
+def test_the_command_line_uses_the_same_lock(head: Database, command: str) -> None:
     target = {"upgrade": "head", "downgrade": "005"}[command]
     with psycopg.connect(url_of(head), autocommit=True) as other:
         other.execute(LOCK)
@@ -548,7 +548,7 @@ def test_the_lock_is_the_command_lines_too(head: Database, command: str) -> None
 
 
 def test_an_index_is_built_concurrently_while_others_wait(head: Database) -> None:
-    """A waiter that held a snapshot, as one in pg_advisory_lock() does, would be waited for in turn."""
+    """The build would wait for a waiter with a snapshot, such as one in pg_advisory_lock()."""
     head.execute("UPDATE alembic_version SET version_num = '005'; DROP TABLE conversation_metrics")
     with psycopg.connect(url_of(head), autocommit=True) as holder:
         holder.execute(LOCK)
@@ -568,7 +568,7 @@ def test_an_index_is_built_concurrently_while_others_wait(head: Database) -> Non
 
 @pytest.mark.thorough
 def test_the_lock_outlives_its_holder_while_a_statement_runs(empty: Database) -> None:
-    """SIGKILL of the process that migrates leaves its statement running; nobody may begin before it ends."""
+    """After SIGKILL of the migrating process, its statement still runs: nobody may start before it ends."""
     empty.execute(
         "CREATE FUNCTION wait() RETURNS event_trigger LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM pg_advisory_xact_lock(42); END $$"
@@ -583,14 +583,14 @@ def test_the_lock_outlives_its_holder_while_a_statement_runs(empty: Database) ->
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         row = empty.execute("SELECT pid FROM pg_locks WHERE NOT granted").fetchone()
-        assert row is not None, "the statement goes on"
+        assert row is not None, "the statement still runs"
         assert f"(process {row[0]} " in str(upgrade_database(url_of(empty), lock_wait=0.3).error)
         gate.execute("SELECT pg_advisory_unlock_all()")
     assert applied(upgrade_database(url_of(empty))) == NAMES
 
 
-def test_the_event_loop_goes_on(empty: Database) -> None:
-    """The upgrade can only end after another task of the loop has released what it waits for."""
+def test_the_event_loop_is_not_blocked(empty: Database) -> None:
+    """The upgrade can only end after another task of the loop has released the lock."""
 
     async def run() -> UpgradeResult:
         holder = await psycopg.AsyncConnection.connect(url_of(empty), autocommit=True)
@@ -610,7 +610,7 @@ def test_the_event_loop_goes_on(empty: Database) -> None:
 
 @pytest.mark.parametrize("where", ["waiting for the lock", "in a statement", "waiting for the server"])
 def test_cancelling(empty: Database, log: pytest.LogCaptureFixture, where: str) -> None:
-    """The thread ends, too, or the process could not: asyncio.run() waits for it."""
+    """The thread ends, too: asyncio.run() waits for it, so the process could not end otherwise."""
 
     async def run() -> None:
         url = "postgresql://u@127.0.0.1:1/d" if where == "waiting for the server" else url_of(empty)
@@ -639,7 +639,7 @@ def test_cancelling(empty: Database, log: pytest.LogCaptureFixture, where: str) 
         time.sleep(0.02)
 
 
-def test_the_logging_of_the_host_is_left_alone(empty: Database) -> None:
+def test_the_logging_of_the_host_is_not_changed(empty: Database) -> None:
     program = """if True:
         import logging
         logging.basicConfig(format="HOST %(name)s %(message)s", level=logging.INFO)
@@ -720,7 +720,7 @@ def test_through_a_pooler(
 
 @needs_pgbouncer
 def test_through_a_busy_pooler(head: Database) -> None:
-    """Where others take the server's sessions in turn, no two looks find the same one."""
+    """Other clients use the server's sessions, so two checks do not find the same session."""
     head.execute("UPDATE alembic_version SET version_num = '005'; DROP TABLE conversation_metrics")
     stop = threading.Event()
 
@@ -744,7 +744,7 @@ def test_through_a_busy_pooler(head: Database) -> None:
 
 @needs_pgbouncer
 def test_through_a_pooler_in_session_mode(empty: Database) -> None:
-    """There a session is a session."""
+    """In this mode, a client keeps its session."""
     with pooler(str(PGBOUNCER), url_of(empty), "session") as url:
         assert applied(upgrade_database(url)) == NAMES
 

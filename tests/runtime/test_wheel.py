@@ -1,4 +1,4 @@
-"""The wheel has all that an application or an operator needs, without the repository."""
+"""The wheel has everything that an application or an operator needs without the repository."""
 
 import subprocess
 import sys
@@ -55,10 +55,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment with the wheel, and with this environment's dependencies in reach.
+    """The Python of a new environment with the wheel. It can import this environment's dependencies.
 
-    They are not installed again, so that the test needs no network; this package itself is not in reach, for
-    an editable one counts only in the environment that it is installed in.
+    They are not installed again, so that the test needs no network. This package cannot be imported there:
+    an editable package only works in the environment that it is installed in.
     """
     directory = tmp_path_factory.mktemp("environment")
     venv.create(directory / "venv", with_pip=False)
@@ -114,7 +114,7 @@ def test_a_project_that_uses_neither_plugin(python: Path, empty: Database, tmp_p
     assert "No new upgrade operations detected." in result.stdout
 
 
-# Where an application may have a package or module called models: beside it, or from somebody else.
+# Where an application can have a package or module models: beside it, or from another distribution.
 OWN_MODELS = {
     "a module": "application/models.py",
     "a package": "application/models/__init__.py",
@@ -149,7 +149,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def run(python: Path, empty: Database, tmp_path: Path) -> Run:
-    """Return what runs ``python -m nexus_schema`` of the wheel, in an empty directory."""
+    """Return a function that runs ``python -m nexus_schema`` of the wheel, in an empty directory."""
 
     def run(*arguments: str, url: str | None = url_of(empty)) -> "subprocess.CompletedProcess[str]":
         return run_program(python, "-m", "nexus_schema", *arguments, url=url, cwd=tmp_path, PYTHONPATH="")

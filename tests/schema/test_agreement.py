@@ -1,4 +1,4 @@
-"""Models, chain and --sql script make the same schema."""
+"""Models, chain and --sql script create the same schema."""
 
 import difflib
 
@@ -16,7 +16,7 @@ def assert_same(left: str, right: str) -> None:
     assert left == right, "\n".join(difflib.unified_diff(left.splitlines(), right.splitlines(), lineterm=""))
 
 
-def test_models_make_what_the_chain_makes_byte_for_byte(head: Database, empty: Database) -> None:
+def test_the_models_create_the_schema_of_the_chain(head: Database, empty: Database) -> None:
     engine = create_engine(parse_url(url_of(empty)))
     Base.metadata.create_all(engine)
     engine.dispose()
@@ -24,7 +24,7 @@ def test_models_make_what_the_chain_makes_byte_for_byte(head: Database, empty: D
     assert_same(dump_schema(head), dump_schema(empty))
 
 
-def test_the_sql_script_makes_what_the_chain_makes_byte_for_byte(head: Database, empty: Database) -> None:
+def test_the_sql_script_creates_the_schema_of_the_chain(head: Database, empty: Database) -> None:
     script = alembic_program("upgrade", "head", "--sql", url=url_of(empty))
     assert script.returncode == 0, script.stderr
     result = run_sql_script(empty, script.stdout)
@@ -49,7 +49,7 @@ def test_check_is_clean_at_head(head: Database) -> None:
 
 def test_check_leaves_nothing_behind_and_locks_no_view(head: Database) -> None:
     before = dump_schema(head)
-    with head.transaction():  # a reader of the view is at work
+    with head.transaction():  # the view is being read
         head.execute("SELECT count(*) FROM hourly_stats")
         run_alembic("check", url=url_of(head, options="-c lock_timeout=100ms"))
     assert_same(before, dump_schema(head))
@@ -64,6 +64,6 @@ def test_check_leaves_nothing_behind_and_locks_no_view(head: Database) -> None:
         "CREATE INDEX idx_requests_branch_id ON api_requests (branch_id)",
     ],
 )
-def test_an_own_index_is_no_difference(head: Database, own: str) -> None:
+def test_an_unmanaged_index_is_no_difference(head: Database, own: str) -> None:
     head.execute(own)
     run_alembic("check", url=url_of(head))

@@ -1,4 +1,4 @@
-"""hourly_stats and its refresh: right sums, and readers are not in the way."""
+"""hourly_stats and its refresh: correct sums, and readers are not blocked."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -64,7 +64,7 @@ def test_a_plain_refresh_would_wait_for_the_reader(head: Database) -> None:
             head.execute("REFRESH MATERIALIZED VIEW hourly_stats")
 
 
-def test_it_works_whatever_the_callers_search_path(head: Database) -> None:
+def test_it_works_with_any_search_path_of_the_caller(head: Database) -> None:
     schema = f"s{uuid.uuid4().hex}"
     head.execute(f"CREATE SCHEMA {schema}")
     head.execute(f"SET search_path = {schema}")

@@ -1,4 +1,4 @@
-"""The models as app code uses them, with Session and AsyncSession."""
+"""The models as applications use them, with Session and AsyncSession."""
 
 import asyncio
 import uuid

@@ -1,4 +1,4 @@
-"""The reads of nexus_schema.queries: right rows in their order, by the index that they name."""
+"""The queries of nexus_schema.queries: correct rows in order, by the index that they name."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from nexus_schema import queries
 from nexus_schema.database import parse_url
 
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=100)
-"""When the first request was made; the others follow, one every fifteen seconds."""
+"""The time of the first request; the others follow every fifteen seconds."""
 
 FILL = """
 INSERT INTO api_requests (request_id, timestamp, domain, method, path, headers, model, conversation_id,

@@ -1,4 +1,4 @@
-"""What each revision leaves in the database, against the tables of the reference, literally."""
+"""What each revision leaves in the database, compared with the tables of the reference."""
 
 from collections.abc import Callable
 from typing import Any
