@@ -265,7 +265,7 @@ def bootstrap(then: int | None) -> list[str]:
 # Every kind in section 2 of the reference, by name.
 KINDS: dict[str, list[str]] = {
     **{f"scripts to 00{n}": scripts(n, by_hand=False) for n in range(6)},
-    **{f"scripts to 00{n}, total_tokens by hand": scripts(n, by_hand=True) for n in range(2, 6)},
+    **{f"scripts to 00{n}, total_tokens added manually": scripts(n, by_hand=True) for n in range(2, 6)},
     "bootstrap": bootstrap(None),
     "early bootstrap": [EARLY_BOOTSTRAP],
     "early bootstrap, then scripts to 005": [EARLY_BOOTSTRAP, *bootstrap(5)[1:]],

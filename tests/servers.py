@@ -32,11 +32,11 @@ def memory() -> str | None:
 
 
 DIRECTORY_VARIABLE = "NEXUS_TESTS_DIRECTORY"
-"""The environment variable that names the directory of a run's servers to its workers."""
+"""The environment variable that passes the directory of a run's servers to its workers."""
 
 
 def make_run_directory() -> Path:
-    """Create the directory of this run's servers, and name it to the workers."""
+    """Create the directory of this run's servers, and pass it to the workers."""
     path = Path(tempfile.mkdtemp(prefix="nexus-tests-", dir=memory()))
     path.chmod(0o711)  # so that the servers' user can traverse it
     os.environ[DIRECTORY_VARIABLE] = str(path)
@@ -44,7 +44,7 @@ def make_run_directory() -> Path:
 
 
 def remove_run_directory(path: Path) -> None:
-    """Remove it, and kill what still runs there: a killed worker can leave a server that it was starting."""
+    """Remove it after killing its processes: a killed worker can leave a server that it was starting."""
     for _ in range(100):
         left = processes_in(path)
         if not left:

@@ -6,5 +6,5 @@ from programs import copy_project
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the project whose models and revisions a test may change."""
+    """A copy of the project: a test may change its models and revisions."""
     return copy_project(tmp_path, "alembic", "src", "alembic.ini", "pyproject.toml")

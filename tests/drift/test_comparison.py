@@ -38,7 +38,7 @@ def read_both(connection: sa.Connection, metadata: sa.MetaData) -> tuple[str, Ca
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """Collect what SQLAlchemy sends."""
+    """Collect the statements that SQLAlchemy sends."""
     sent: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:

@@ -87,7 +87,7 @@ PARAMETERS = {
         revisions=[_PLAIN, _made("CREATE VIEW v WITH (security_barrier = true) AS SELECT id FROM t")],
         expected=["view v (storage parameters)"],
     ),
-    "16-parameters-of-view-that-dropped": Case(
+    "16-parameters-of-view-that-is-dropped": Case(
         _PLAIN_MODEL,
         revisions=[_PLAIN, _made("CREATE VIEW v WITH (security_barrier = true) AS SELECT id FROM t")],
         expected=["view v"],

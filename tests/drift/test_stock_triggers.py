@@ -99,7 +99,7 @@ TRIGGERS = {
         expected=["column t.b (type)"],
         again=True,
     ),
-    "17-trigger-of-a-column-that-dropped": Case(
+    "17-trigger-of-a-column-that-is-dropped": Case(
         _TABLE.replace(', sa.Column("c", sa.Text)', "") + _code(_F, _X.replace("UPDATE", "UPDATE OF b")),
         revisions=[_op(_T, _F, _X.replace("UPDATE", "UPDATE OF c"))],
         expected=["column t.c", _OF],

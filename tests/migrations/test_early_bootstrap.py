@@ -92,7 +92,7 @@ def upgraded(url: str, *, online: bool, kill: int | None = None) -> Watch:
     return watch
 
 
-# They alternate: the next test stops an upgrade anywhere.
+# Online and atomic alternate. The next test stops an upgrade anywhere.
 WAYS = {
     f"{state}, {'online' if online else 'atomic'}": (statements, online)
     for number, (state, statements) in enumerate(STATES.items())

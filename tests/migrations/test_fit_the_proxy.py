@@ -48,7 +48,7 @@ WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 class TestIndexes:
-    """Five are dropped and one is added, which happens first."""
+    """Five are dropped and one is added; the addition comes first."""
 
     @pytest.mark.parametrize("x", quick(WAYS, "online"))
     def test_each_query_always_has_an_index(self, at_revision: At, x: dict[str, str]) -> None:

@@ -64,7 +64,7 @@ def test_it_prints_what_adoption_resolves(
 
 @contextmanager
 def watching(watched: Watched) -> Iterator[None]:
-    """Have every engine be watched."""
+    """Watch the statements of all engines."""
     event.listen(Engine, "before_cursor_execute", watched.before)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A revision that failed and runs again: each operation is done once, whatever the earlier run has left."""
+"""A failed revision runs again: each operation is done once, even if the catalog does not show it."""
 
 import logging
 from typing import Any

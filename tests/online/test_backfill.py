@@ -437,7 +437,7 @@ def test_until_unchanged_repeats_its_body(big: Project) -> None:
 
 @pytest.mark.parametrize("online", [True, False])
 def test_the_typed_function_is_the_operation(big: Project, online: bool) -> None:
-    import alembic_online.filling  # a submodule takes no name of the package's own
+    import alembic_online.filling  # no submodule hides a name of the package
 
     assert alembic_online.filling.MAXIMUM_PASSES > 1
     way = WAYS["over another table"].replace("op.backfill", "plugin.backfill")
@@ -504,7 +504,7 @@ CREATE FOREIGN TABLE far_part () INHERITS (big) SERVER here OPTIONS (table_name 
 
 @pytest.fixture
 def far(big: Project) -> Project:
-    """A project whose table, far, another server may offer as big."""
+    """A project with a table, far, that a foreign server can offer as big."""
     found = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'postgres_fdw')"
     if big.database.execute(found).fetchone() != (True,):
         pytest.skip("the server has no postgres_fdw; TEST_DATABASE_URL can name a server that has it")

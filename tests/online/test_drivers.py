@@ -124,7 +124,7 @@ LEFT = "SELECT count(*) FROM big WHERE c IS DISTINCT FROM id % 10"
 
 @with_each
 @pytest.mark.parametrize("killed", quick({"process": True, "exception": False}))
-def test_a_backfill_goes_on_where_it_was(driven: Project, killed: bool) -> None:
+def test_a_backfill_resumes_where_it_was_interrupted(driven: Project, killed: bool) -> None:
     driven.database.execute(BIG)
     driven.revision(FILL)
     matching = "UPDATE big" if killed else "COMMIT"

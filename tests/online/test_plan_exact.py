@@ -1,4 +1,4 @@
-"""A plan is exact: it has the statements that the run executes, and the right sessions would wait."""
+"""A plan is exact: it has the statements that the run executes, and says correctly who would wait."""
 
 import re
 

@@ -134,7 +134,7 @@ def test_ddl_with_unknown_tables_blocks_only_briefly(project: Project) -> None:
         other.execute("SELECT FROM t")
         run = project.in_thread(lock_wait=3.0)
         while run.is_alive():
-            others_work(project.database)  # they wait for a lock at most one second
+            others_work(project.database)  # it waits for a lock at most one second
         other.rollback()
     with pytest.raises(OnlineError, match="gave up after 3 s"):
         run.end()

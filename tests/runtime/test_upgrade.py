@@ -283,7 +283,7 @@ def test_the_version_table_of_another_project(empty: Database) -> None:
     empty.execute("INSERT INTO alembic_version VALUES ('1a2b3c4d5e6f')")
     result = upgrade_database(url_of(empty))
     assert "revision 1a2b3c4d5e6f belongs to another project, which uses the" in str(result.error)
-    # It is not used in a later schema of the search_path.
+    # An alembic_version in a later schema of the search_path is not used.
     options = {"options": "-csearch_path=app,public"}
     in_schema(empty)
     assert url_text(parse_url(url_of(empty)), options).outcome is Outcome.UPGRADED
@@ -342,7 +342,7 @@ def test_a_revision_that_fails(empty: Database, log: pytest.LogCaptureFixture) -
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the project, for another revision in it."""
+    """A copy of the project, to which a test adds a revision."""
     return copy_project(tmp_path, "src", "alembic", "alembic.ini")
 
 

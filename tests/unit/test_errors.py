@@ -1,4 +1,4 @@
-"""Errors in one line, as far as they need no server."""
+"""Errors of one line that need no server."""
 
 import sqlalchemy as sa
 from sqlalchemy.exc import CompileError
