@@ -96,7 +96,7 @@ BOTH = {
         text=["# .*" + _HINT.format("c", "d")],
         never=[r"\['a', 'b', 'd', 'c'\]", r"\['a', 'b', 'c', 'd'\]"],
     ),
-    # The column blocks an exchange of the type: it is dropped before, and added again after a downgrade.
+    # The column blocks an exchange of the type: the upgrade drops it before, the downgrade adds it after.
     "17-both-and-generated-column-dropped": case(
         "x y z",
         "n y x",

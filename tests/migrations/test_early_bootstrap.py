@@ -85,7 +85,7 @@ def new(clones: Callable[[str], AbstractContextManager[Database]]) -> dict[tuple
 
 
 def upgraded(url: str, *, online: bool, kill: int | None = None) -> Watch:
-    """Upgrade a database; after the server process is terminated before a write, try a second time."""
+    """Upgrade a database. If its server process is terminated before a write, the upgrade is retried."""
     with closing(Watch(url, kill=kill)) as watch:
         result = killed.upgrade(url, watch, online=online)
     assert (result.outcome, result.error) == (Outcome.UPGRADED, None)

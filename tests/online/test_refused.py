@@ -85,7 +85,7 @@ COPIES = {
     "table copied": (
         'with op.batch_alter_table("t", recreate="always") as batch:\n    batch.drop_column("filled")'
     ),
-    "table copied, column in a place": (
+    "table copied, column at a position": (
         'with op.batch_alter_table("t", recreate="always") as batch:\n'
         '    batch.add_column(sa.Column("c", sa.Integer), insert_after="a")\n'
         '    batch.create_index("t_c_idx", ["c"])'

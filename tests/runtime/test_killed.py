@@ -23,7 +23,7 @@ STRIDE = int(os.environ.get("KILL_STRIDE", "700"))
 """Online, each kind of database is killed at every n-th write; 1 takes a day."""
 
 FEWEST_WRITES, MOST_WRITES = 480, 700
-"""The number of writes of an online run, for every kind."""
+"""The range of the number of writes in an online run, over all kinds."""
 
 
 def legacy(database: Database, kind: str = "bootstrap") -> None:
