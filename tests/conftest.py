@@ -83,7 +83,6 @@ def clones(shared_server: SimpleNamespace) -> Iterator[Callable[[str], AbstractC
     pytest-postgresql creates the template of a revision at the first call for it. Its own clones would take
     three times the processor time, mostly for new connections, and the suite makes a thousand clones.
     """
-    """
     place = {name: getattr(shared_server, name) for name in ("user", "host", "port", "password")}
     with ExitStack() as stack:
         admin = stack.enter_context(psycopg.connect(**place, dbname="postgres", autocommit=True))
