@@ -1,24 +1,25 @@
-"""Online migrations: Alembic's operations, carried out so that others go on reading and writing.
+"""Online migrations: run Alembic's operations while other sessions keep reading and writing.
 
 An Alembic plugin for any project on PostgreSQL; it knows nothing about its tables. In env.py, after
 ``context.configure(transaction_per_migration=True, …)``::
 
-    online.enable(context)
+    alembic_online.enable(context)
 
 Revisions stay plain Alembic. By default each runs in one transaction. With ``alembic -x online upgrade head``
-every operation commits by itself, in the way that locks least; a run that dies anywhere is finished by
-running it again. A revision with ``online = False`` at its top runs in one transaction all the same.
+each operation commits by itself and takes the weakest locks that it can. If a run fails or dies, run it again
+to finish it. A revision with ``online = False`` at its top runs in one transaction even then.
 ``alembic -x online=plan upgrade head`` prints what would run, and changes nothing.
 
-Three kinds of statement:
+There are two main kinds of statement:
 
-- brief: takes a strong lock, for a change of the catalog alone. First it waits for a weak lock, which stalls
-  nobody and by which the server sends an autovacuum away; for the strong one it waits 200 ms, because all
-  others queue up behind it, and then tries again.
-- long: an index build, a validation. Its lock lets others read and write; a second connection watches it and
-  says what it waits for.
-- what is neither is left to the author: ``op.execute`` counts as brief unless the statement is known to lock
-  nobody out, or says ``execution_options={"online": "long"}``.
+- brief: changes only the catalog, under a strong lock. First it requests a weak lock, which blocks nobody
+  and makes the server cancel an autovacuum. Then it waits at most 200 ms for the strong lock, because
+  other sessions queue behind it, and tries again.
+- long: an index build or a validation. Its lock lets others read and write. A second connection watches it
+  and logs what it waits for.
+
+``op.execute`` counts as brief, unless the statement is known to be non-blocking or is marked with
+``execution_options={"online": "long"}``.
 """
 
 import warnings
@@ -54,24 +55,24 @@ __all__ = [
 
 
 def current(context: MigrationContext) -> Run | None:
-    """Return the run of a context, or None where its revision runs in one transaction."""
+    """Return the run of a context, or None if its revision runs in one transaction."""
     run = context.opts.get(KEY)
     return run if isinstance(run, Run) and run.mode.active else None
 
 
 def is_online() -> bool:
-    """Return whether the operations of the revision that runs commit one by one."""
+    """Return whether each operation of the current revision commits by itself."""
     return current(op.get_context()) is not None
 
 
 def is_planning() -> bool:
-    """Return whether a revision is only read through: to refuse what cannot be done, or for a plan."""
+    """Return whether the revision is only read, for a plan or to find refused operations before it starts."""
     run = op.get_context().opts.get(KEY)
     return isinstance(run, Run) and run.mode.reading
 
 
 def note_in_plan(text: str) -> bool:
-    """Print a line in the plan of ``-x online=plan``; return whether there is one."""
+    """Print a line in the plan of ``-x online=plan``; return whether a plan is being printed."""
     run = op.get_context().opts.get(KEY)
     if not isinstance(run, Planner):
         return False
@@ -81,9 +82,10 @@ def note_in_plan(text: str) -> bool:
 
 @contextmanager
 def depends_on_database() -> Iterator[None]:
-    """Have a revision ask for what the database lacks: something else, perhaps, each time it is run.
+    """Mark operations that a revision derives from the state of the database.
 
-    A resumed run takes the operations within as they come: what is done is asked for no more.
+    They may differ each time the revision is run. A resumed run does not compare them with those of the
+    interrupted run; it executes the operations that the revision still issues.
     """
     run = op.get_context().opts.get(KEY)
     if not isinstance(run, Run):
@@ -97,10 +99,10 @@ def depends_on_database() -> Iterator[None]:
 
 
 def backfill(statement: sa.Update, *, what: str, over: sa.TableClause | None = None) -> int:
-    """Set columns on the rows that lack them, as ``op.backfill``; returns how many rows were changed.
+    """Set columns on the rows that lack them, like ``op.backfill``; returns the number of changed rows.
 
-    Alembic's ``op`` has no types for what plugins add, this function has. See :meth:`BackfillOp.backfill` for
-    the parameters.
+    Unlike Alembic's ``op.backfill``, this function is typed. See :meth:`BackfillOp.backfill` for the
+    parameters.
     """
     typed: Any = op
     changed: int = typed.backfill(statement, what=what, over=over)
@@ -108,25 +110,25 @@ def backfill(statement: sa.Update, *, what: str, over: sa.TableClause | None = N
 
 
 def rename_index(old_name: str, new_name: str, *, schema: str | None = None, if_exists: bool = False) -> None:
-    """Rename an index, as ``op.rename_index``; readers and writers do not wait for it.
+    """Rename an index, like ``op.rename_index``; readers and writers do not wait for it.
 
-    :param if_exists: do nothing where no index has the old name.
+    :param if_exists: do nothing if no index has the old name.
     """
     typed: Any = op
     typed.rename_index(old_name, new_name, schema=schema, if_exists=if_exists)
 
 
 def passes() -> Iterator[None]:
-    """Do what :func:`until_unchanged` does; its former name."""
-    warnings.warn("passes() is until_unchanged() now", DeprecationWarning, stacklevel=2)
+    """Do what :func:`until_unchanged` does, under its former name."""
+    warnings.warn("passes() was renamed to until_unchanged()", DeprecationWarning, stacklevel=2)
     return until_unchanged()
 
 
 def until_unchanged() -> Iterator[None]:
-    """Yield once; online, again until a pass over the backfills in the loop's body changes nothing.
+    """Yield once; online, yield again until a pass over the backfills in the loop's body changes nothing.
 
-    What others write meanwhile is found by the next pass. It ends as well when a pass finds as much as
-    the one before: rows then come as fast as they are filled.
+    The next pass finds the rows that others have written meanwhile. The loop also ends when a pass fills as
+    many rows as the one before: new rows then arrive as fast as they are filled.
     """
     online = current(op.get_context())
     before: int | None = None
@@ -137,6 +139,6 @@ def until_unchanged() -> Iterator[None]:
         if online is None or online.offline or online.mode.reading or not online.carrier.filled:
             return
         if number > 1 and before is not None and online.carrier.filled >= before:
-            log.info("rows come in as fast as they are filled; what comes from now on is not filled")
+            log.info("rows arrive as fast as they are filled; rows arriving from now on stay unfilled")
             return
         before = online.carrier.filled

@@ -1,4 +1,4 @@
-"""Building indexes while others write, as the live interpreter does it."""
+"""Build indexes while others write, for the live interpreter."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +12,11 @@ from alembic_online.server import Server
 from alembic_online.steps import STRONG_LOCK_TIMEOUT, Index, Locking
 
 Watched = Callable[..., Any]
-"""Runs something that takes long: what it does, the work, and how to undo what a failure leaves."""
+"""Runs long work under a watch; takes a title, the work, and a function that cleans up after a failure."""
 
 
 def build_index(server: Server, index: Index, watched: Watched) -> None:
-    """Build an index; a valid one of the name is from a run that was interrupted right after.
+    """Build an index, unless it exists and is valid: then a run was interrupted right after the build.
 
     Raises :class:`OnlineError` if another index has the name, or if rows are not unique.
     """
@@ -24,7 +24,7 @@ def build_index(server: Server, index: Index, watched: Watched) -> None:
     what = f"create index {index.name}"
 
     def build() -> None:
-        if server.index(index.full) is not None:  # what an attempt before has left
+        if server.index(index.full) is not None:  # left by an earlier attempt
             run(f"DROP INDEX CONCURRENTLY IF EXISTS {index.full}")
         run(index.create(concurrently=True))
 
@@ -40,20 +40,20 @@ def build_index(server: Server, index: Index, watched: Watched) -> None:
             raise
         raise OnlineError(
             f"index {index.name} was not built, because rows are not unique: {driver.detail(error)}"
-            " Remove the duplicates, then run it again"
+            " Remove the duplicates, then rerun"
         ) from error
 
 
 def _drop(server: Server, index: Index) -> None:
-    """Drop an index if its table is free: nobody waits for whatever made the build fail."""
+    """Drop an index, with a short lock timeout so that others do not queue behind a busy table."""
     with server.session.transaction(lock_timeout=STRONG_LOCK_TIMEOUT):
         server.session.run_sql(f"DROP INDEX IF EXISTS {index.full}")
 
 
 def build_parts(server: Server, index: Index, watched: Watched, brief: Callable[[Locking], None]) -> None:
-    """Build the index of each partition, and join them under the one of the whole table.
+    """Build an index on each partition and attach them to the index of the partitioned table.
 
-    :param brief: changes the catalog under a strong lock.
+    :param brief: executes a step that changes the catalog under a strong lock.
     """
     while parts := server.rows(catalog.PARTITIONS_WITHOUT, table=index.table, index=index.full):
         part = parts[0]

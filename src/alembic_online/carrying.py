@@ -1,4 +1,4 @@
-"""Carrying out the operations of a revision, each in the way that fits it."""
+"""Execute the operations of a revision, each by its own steps."""
 
 import time
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ from alembic_online.steps import BuildIndex, Rows, Setting, Step
 
 
 class Carrier:
-    """Carries out the operations of one revision."""
+    """Executes the operations of one revision."""
 
     def __init__(self, server: Server, journal: Journal, program: Program, mode: Mode) -> None:
         self.filled = 0
@@ -51,9 +51,9 @@ class Carrier:
         self._operations = Operations(self._context)
 
     def carry_out(self, operation: ops.MigrateOperation, original: Implementation) -> Any:
-        """Carry out an operation of a revision, unless an earlier run has done it.
+        """Execute an operation of a revision, unless an earlier run has done it.
 
-        :param original: does it in one transaction, or writes it to a script.
+        :param original: executes it in one transaction, or writes it to a script.
         """
         if self.offline:
             self._refuse(operation, None)
@@ -65,7 +65,7 @@ class Carrier:
         entry = self._entry(operation, description)
         if entry is not None and entry.done:
             if not self._mode.reading:
-                log.info("done already: %s", description.title)
+                log.info("already done: %s", description.title)
             remember_types(self._context, description)
             return self._recall(operation, entry.state)
         self._refuse(operation, entry)
@@ -88,9 +88,9 @@ class Carrier:
         )
 
     def _entry(self, operation: ops.MigrateOperation, description: Description) -> Entry | None:
-        """Return the entry of an operation in the journal; None for one that is not noted."""
+        """Return the journal entry of an operation, or None if it is not recorded."""
         if description.text is None:
-            self.groups.end_before("what is not noted")
+            self.groups.end_before("what is not noted")  # enters a digest in the journal: never change it
             return None
         entry = self._journal.entry(description.text)
         self.groups.end_before(f"{entry.digest} {entry.number}")
@@ -100,20 +100,22 @@ class Carrier:
         else:
             item = Item(entry.digest, entry.number, description.title)
             (self._program.read if self._mode.reading else self._program.ask)(item)
-        made = self._journal.believe(entry, lambda: written_tables(self._server.render, operation))
-        if made and not self._mode.reading:
-            log.info("%s is gone, and made again", ", ".join(made))
+        dropped = self._journal.reset_if_dropped(
+            entry, lambda: written_tables(self._server.render, operation)
+        )
+        if dropped and not self._mode.reading:
+            log.info("dropped since an earlier run; recreating: %s", ", ".join(dropped))
         return entry
 
     def _refuse(self, operation: ops.MigrateOperation, entry: Entry | None) -> None:
-        """Raise :class:`RefusedError` for an operation without a way that lets others read and write."""
+        """Raise :class:`RefusedError` for an operation that cannot run without blocking others."""
         if not self._mode.active:
             return
         with self._refusing():
             if not self.offline and self._session.connection.in_nested_transaction():
                 refuse_because(
                     f"{name_of(operation)} within begin_nested()",
-                    "each operation commits by itself, which a savepoint cannot contain",
+                    "each operation commits by itself, which is impossible inside a savepoint",
                     "move it out of the with statement",
                 )
             if entry is None or entry.steps is None:
@@ -123,23 +125,23 @@ class Carrier:
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
-        """Have a refusal say where it is, and whether anything was done."""
+        """Add to a refusal its revision, and whether that was started."""
         try:
             yield
         except RefusedError as error:
             before = self._mode.reading or self.offline
-            state = "stopped here, to go on another time"
+            state = "stopped here and can be resumed"
             if before:
-                state = "does not go on" if not self.offline and self._journal else "was not started"
+                state = "was not resumed" if not self.offline and self._journal else "was not started"
             raise RefusedError(f"revision {self._mode.revision} {state}: {error}") from error.__cause__
 
     def refuse_copy(self, table: str, schema: str | None) -> None:
-        """Raise :class:`RefusedError` for a batch that copies a table, unless that has no rows."""
+        """Raise :class:`RefusedError` for a batch that copies a table, unless the table has no rows."""
         with self._refusing():
             copied_table(self._server, table, schema)
 
     def queue(self, batch: Operations, operation: ops.MigrateOperation, original: Implementation) -> Any:
-        """Have Alembic carry out an operation at the end of its batch, which copies a table without rows."""
+        """Queue an operation of a batch that copies an empty table; Alembic executes it with the batch."""
         with self._refusing():
             try:
                 return original(batch, operation)
@@ -153,7 +155,7 @@ class Carrier:
         return {} if operation.if_not_exists and self._server.exists(name) else {"created": True}
 
     def _recall(self, operation: ops.MigrateOperation, state: dict[str, Any]) -> Any:
-        """Return what an operation that is done already returned, and note which tables are new by it."""
+        """Return the result of an operation that is done, and remember which tables it created."""
         self._server.remember(operation, created="created" in state)
         if isinstance(operation, BackfillOp):
             self.filled += state["backfill"]["changed"]
@@ -163,12 +165,12 @@ class Carrier:
         return None
 
     def _require_whole(self, entry: Entry | None) -> None:
-        """Raise :class:`OnlineError` for a half-done operation, which one transaction cannot finish."""
+        """Raise :class:`OnlineError` for a partly done operation, which one transaction cannot finish."""
         steps = entry.steps if entry is not None else None
         if entry is not None and steps and entry.state["at"]:
             raise OnlineError(
                 f"revision {self._mode.revision}: an online run was interrupted in {steps[0].what}; finish"
-                " the operation online: take online = False out of the revision until that is done"
+                " the operation online: remove online = False from the revision until that is done"
             )
 
     def _write(self, operation: ops.MigrateOperation, original: Implementation) -> Any:
@@ -195,7 +197,7 @@ class Carrier:
                     steps = plan(self._server, operation)
         if steps and isinstance(steps[0], Setting):
             original(self._operations, operation)
-            with self._session.outside("keeps a setting"):  # which commits it
+            with self._session.outside("keeps a setting"):  # leaving the transaction commits it
                 return None
         with self._session.outside(description.title):
             if entry is not None:
@@ -224,7 +226,10 @@ class Carrier:
 
     @contextmanager
     def _interrupted(self, what: str | None) -> Iterator[None]:
-        """Have an error of an operation that an earlier run has begun say that; None: this run has."""
+        """Explain errors of an operation that an earlier run has begun.
+
+        :param what: the operation, or None if this run has begun it.
+        """
         try:
             yield
         except (DBAPIError, ChangedError) as error:
@@ -233,7 +238,7 @@ class Carrier:
                 raise
             raise OnlineError(
                 f"revision {self._mode.revision}: an earlier run was interrupted in {what}, and this one"
-                f" cannot go on: {first_line(error)}. If somebody has changed what it left, put that back"
+                f" cannot continue: {first_line(error)}. If someone changed what that run left, restore it"
             ) from error
 
 
@@ -247,6 +252,6 @@ def _say(operation: ops.MigrateOperation, steps: list[Step], changed: object, se
         "CONCURRENTLY" in text for text in getattr(first, "work", None) or ()
     ):
         what += " concurrently"
-    # Comments are many, and nobody waits for one.
+    # There are many comments, and they block nobody.
     say = log.debug if what.lower().startswith("comment on") else log.info
     say("%s: %.1f s", what, seconds)

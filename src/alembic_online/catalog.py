@@ -1,9 +1,9 @@
-"""What is asked of PostgreSQL's catalogs."""
+"""Queries of PostgreSQL's catalogs."""
 
 import sqlalchemy as sa
 
 PROBE = "alembic_online_probe"
-"""An empty copy of a table, in a transaction that is undone."""
+"""The name of an empty copy of a table, in a transaction that is rolled back."""
 
 CURRENT_SCHEMA = sa.text("SELECT current_schema()")
 VERSION = sa.text("SELECT current_setting('server_version_num')::int")
@@ -15,7 +15,7 @@ SETTINGS = sa.text(
         for name in ("application_name", "lock_timeout", "statement_timeout", "transaction_timeout")
     )
 )
-# Where nobody else has set it.
+# Unless it is set already.
 WATCH_CLIENT = sa.text("""
 SELECT set_config(name, :interval, false) FROM pg_settings
 WHERE name = 'client_connection_check_interval' AND setting = '0'""")
@@ -23,7 +23,7 @@ WATCH_NO_CLIENT = sa.text("SELECT set_config('client_connection_check_interval',
 ROW_SECURITY = sa.text("SELECT current_setting('row_security')")
 IS_RESTRICTED = sa.text("SELECT row_security_active(CAST(to_regclass(:table) AS oid))")
 KIND = sa.text("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:table)")
-# Whether a relation is the journal: by its columns, because its name may be the operator's own.
+# Whether a relation is the journal. Its columns decide, because a user's table may have the name.
 JOURNAL = sa.text("""
 SELECT relkind = 'r' AND (
     SELECT array_agg(attname::text || ' ' || format_type(atttypid, atttypmod) ORDER BY attnum)
@@ -31,7 +31,7 @@ SELECT relkind = 'r' AND (
 ) IS NOT DISTINCT FROM ARRAY['step text', 'digest text', 'number integer', 'state jsonb']
 FROM pg_class WHERE oid = to_regclass(:table)""")
 OID = sa.text("SELECT CAST(to_regclass(:table) AS oid)::text")
-# By the row type of a table, which ALTER TABLE leaves as it is.
+# The row type of a table tells: ALTER TABLE does not change it.
 MADE_IN_TRANSACTION = sa.text("""
 SELECT format('%I.%I', nspname, relname)
 FROM pg_type JOIN pg_class ON pg_class.oid = typrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -73,8 +73,8 @@ IS_NOT_NULL = sa.text(
 NOT_NULL = sa.text("""
 SELECT conname, convalidated FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid
 WHERE conrelid = to_regclass(:table) AND contype = 'n' AND attname = :column AND conkey = ARRAY[attnum]""")
-# Without the table that a foreign key refers to, which is compared as a number: a name has two spellings, and
-# the copy of the table on which the server is asked refers to a copy.
+# The referenced table of a foreign key is left out and compared by its oid: its name has two spellings, and a
+# foreign key of the empty copy references another copy.
 CONSTRAINT = sa.text("""
 SELECT convalidated, replace(regexp_replace(pg_get_constraintdef(oid), ' NOT VALID$', ''),
     ' REFERENCES ' || CAST(confrelid AS regclass) || '(', ' REFERENCES (')
@@ -84,7 +84,7 @@ SELECT EXISTS (SELECT FROM pg_class AS taken WHERE taken.relname = :name
     AND taken.relnamespace = of.relnamespace)
   OR EXISTS (SELECT FROM pg_constraint WHERE conname = :name AND connamespace = of.relnamespace)
 FROM pg_class AS of WHERE of.oid = to_regclass(:table)""")
-# As PostgreSQL looks for a name of its own for a constraint.
+# The check that PostgreSQL itself makes when it chooses the name of a constraint.
 TAKEN_BY_CONSTRAINT = sa.text("""
 SELECT EXISTS (SELECT FROM pg_constraint WHERE conname = :name AND connamespace = of.relnamespace)
 FROM pg_class AS of WHERE of.oid = to_regclass(:table)""")
@@ -97,12 +97,12 @@ INDEX_NAME = sa.text("""
 SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 WHERE indrelid = to_regclass(:table)""")
 ATTACHED = sa.text("SELECT relispartition FROM pg_class WHERE oid = to_regclass(:name)")
-# The table, as a number, because two spellings of a name are one table.
+# The table as an oid, because its name has two spellings.
 INDEX = sa.text("""
 SELECT indrelid::text, indisvalid,
     regexp_replace(pg_get_indexdef(indexrelid), ' INDEX .*? USING ', ' INDEX USING ')
 FROM pg_index WHERE indexrelid = to_regclass(:name)""")
-# Details of the build are for its own role; that another session has such a lock is told to all.
+# Only its own role sees the progress of a build, but every role sees the lock.
 BUILDER = sa.text("""
 SELECT min(pid) FROM pg_locks JOIN pg_index ON relation = indrelid
 WHERE indexrelid = to_regclass(:index) AND mode = 'ShareUpdateExclusiveLock' AND granted
@@ -125,7 +125,7 @@ FOREIGN_KEYS = sa.text("""
 SELECT conname, confrelid::regclass::text FROM pg_constraint
 WHERE conrelid = to_regclass(:table) AND contype = 'f' AND conparentid = 0 AND confrelid <> conrelid
 ORDER BY conname""")
-# What is locked with a table that is dropped: what its foreign keys refer to, and of what it is a part.
+# DROP TABLE also locks the tables that the foreign keys of the table reference, and its parent table.
 LOCKED_WITH = sa.text("""
 SELECT confrelid::regclass::text FROM pg_constraint
 WHERE conrelid = to_regclass(:table) AND contype = 'f' AND confrelid <> conrelid
@@ -143,8 +143,8 @@ JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
 WHERE indrelid = to_regclass(:table) AND refobjid = indrelid AND attname = :column
   AND relkind = 'i' AND NOT relispartition
   AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)""")
-# What keeps something from being dropped. What depends on it by itself goes with it, and is followed; for a
-# rule, its view is named.
+# Objects that keep another one from being dropped. The search follows the objects that PostgreSQL would drop
+# with it. A rule is reported as its view.
 _DEPENDENTS = """
     UNION
     SELECT pg_depend.classid, pg_depend.objid, pg_depend.objsubid FROM pg_depend JOIN gone ON {on}
@@ -188,8 +188,8 @@ WHO = """format('process %s%s%s%s', coalesce(pid::text, 'of a prepared transacti
         extract(epoch FROM clock_timestamp() - xact_start)::int,
         left(regexp_replace(query, '\\s+', ' ', 'g'), 80))
     END)"""
-# Whoever holds a lock that ours would have to wait for. Its own kind of an autovacuum is not waited for:
-# asking for the weak lock sends it away.
+# The sessions that hold a lock that conflicts with ours. Autovacuum workers are left out: the request for the
+# weak lock makes the server cancel them.
 HOLDERS = sa.text(
     f"""
 SELECT DISTINCT virtualtransaction, {WHO} AS holder
@@ -202,7 +202,7 @@ WHERE relation = ANY (SELECT CAST(to_regclass(name) AS oid) FROM unnest(CAST(:ta
 """  # noqa: S608 - constants
 )
 PROCESS = sa.text("SELECT pg_backend_pid()")
-# Of a process, over the second connection of whichever driver: its number takes the place of {pid}.
+# For the second connection, of any driver: {pid} is replaced by the number of a process.
 BLOCKERS = f"""
 SELECT DISTINCT {WHO.replace("pid::text", "blocker::text")}
 FROM unnest(pg_blocking_pids({{pid}})) AS blocker LEFT JOIN pg_stat_activity ON pid = blocker"""  # noqa: S608

@@ -1,6 +1,6 @@
-"""What differs between drivers: what they say of an error, and a second connection beside a running one.
+"""The differences between drivers: the details of an error, and how to open a second connection.
 
-A project has one of them, so none is imported before its connection is there.
+A project has one driver, so none is imported before a connection uses it.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ SERIALIZATION_FAILURE = "40001"
 LOCK_NOT_AVAILABLE = "55P03"
 
 CONNECT_SECONDS = 10
-"""How long to try to make a second connection."""
+"""The connection timeout of the second connection."""
 
 
 def driver_error(error: BaseException) -> BaseException | None:
-    """Return the driver's error in or behind an error of SQLAlchemy or of this package, or None."""
+    """Return the driver's error that an error of SQLAlchemy or of this package wraps, or None."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         found = error.orig
-        # Of asyncpg's errors, SQLAlchemy makes some of its own.
+        # SQLAlchemy wraps the errors of asyncpg twice.
         return (found.orig or found) if isinstance(found, EmulatedDBAPIException) else found
     if isinstance(error, CommandError) and error.__cause__:
         return driver_error(error.__cause__)
@@ -41,14 +41,14 @@ def driver_error(error: BaseException) -> BaseException | None:
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """Return the server's code of an error."""
+    """Return the SQLSTATE of an error."""
     found = driver_error(error)
     code: str | None = getattr(found, "sqlstate", None) or getattr(found, "pgcode", None)
     return code
 
 
 def detail(error: BaseException) -> str | None:
-    """Return the server's detail of an error, which may hold values of rows."""
+    """Return the server's detail of an error, which may contain values of rows."""
     return _said(error, "message_detail", "detail")
 
 
@@ -58,18 +58,18 @@ def message(error: BaseException) -> str | None:
 
 
 def _said(error: BaseException, libpq: str, asyncpg: str) -> str | None:
-    """Return what the server said of an error, by libpq's name of it and by asyncpg's."""
+    """Return a field of the server's error, by its name in libpq and in asyncpg."""
     found = driver_error(error)
     said: str | None = getattr(getattr(found, "diag", None), libpq, None) or getattr(found, asyncpg, None)
     return said
 
 
 Ask = Callable[[str], list[Any]]
-"""Asks the server for rows, over a second connection; nothing in the SQL is a parameter."""
+"""Queries rows over the second connection; the SQL has no parameters."""
 
 
-class Beside:
-    """Where a running connection is connected to, for a second one that looks after it."""
+class SecondConnection:
+    """Opens a second connection to the server of a given connection, to watch it."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._name = connection.dialect.driver
@@ -77,9 +77,9 @@ class Beside:
         self._pool = connection.engine.pool
 
     def connect(self, name: str) -> AbstractContextManager[Ask]:
-        """Open a second connection to the same server, of the same role.
+        """Open a second connection to the same server, with the same role.
 
-        :param name: what it is, for pg_stat_activity.
+        :param name: its application_name.
         """
         return self._asyncpg(name) if self._name == "asyncpg" else self._libpq(name)
 
@@ -104,7 +104,7 @@ class Beside:
 
     @contextmanager
     def _asyncpg(self, name: str) -> Iterator[Ask]:
-        """Connect as the engine does, because asyncpg does not tell how; in an event loop of this thread."""
+        """Connect through a copy of the engine's pool, because asyncpg does not show its parameters."""
         pool = self._pool.recreate()
         with asyncio.Runner() as runner:
             made = runner.run(asyncio.wait_for(greenlet_spawn(pool.connect), CONNECT_SECONDS))

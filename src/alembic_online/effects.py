@@ -1,4 +1,7 @@
-"""What operations make and drop, by name: what is noted as done is looked for before it is believed."""
+"""What operations create and drop, by name.
+
+A resumed run uses it to check that the results of finished operations still exist.
+"""
 
 from collections.abc import Iterable
 
@@ -11,14 +14,14 @@ from alembic_online.render import Renderer
 from alembic_online.tokens import readers
 
 Effect = list[str]
-"""What happens ("make", "drop", "rename", "forget"), a kind, a table, a name; the new name of a table."""
+"""Action ("make", "drop", "rename" or "forget"), kind, table, name; for a renamed table also its new name."""
 
 Made = tuple[str, str, str]
-"""Kind, table and name of something that has to be there."""
+"""Kind, table and name of an object that must exist."""
 
 
 def effects(render: Renderer, operation: ops.MigrateOperation) -> list[Effect]:
-    """Return what an operation makes and drops, of what can be looked for."""
+    """Return what an operation creates and drops, as far as that can be checked."""
     schema = getattr(operation, "schema", None)
     table = render.quoted(str(getattr(operation, "table_name", "") or ""), schema)
     match operation:
@@ -54,7 +57,7 @@ def effects(render: Renderer, operation: ops.MigrateOperation) -> list[Effect]:
 
 
 def left(all_effects: Iterable[Effect]) -> set[Made]:
-    """Return what has to be there after operations, in their order."""
+    """Return the objects that must exist after operations, which are given in their order."""
     found: set[Made] = set()
     for what, kind, table, name, *new in all_effects:
         if what == "make":
@@ -64,7 +67,7 @@ def left(all_effects: Iterable[Effect]) -> set[Made]:
         elif kind == "table":
             moved = {(made[0], new[0], made[2]) for made in found if made[1] == table} if new else set()
             found = {made for made in found if made[1] != table} | moved
-        elif kind == "column":  # and whatever is of it
+        elif kind == "column":  # with the indexes and constraints that may depend on it
             found = {made for made in found if made[1] != table or (made[0] == "column" and made[2] != name)}
         else:
             found = {made for made in found if made[2] != name}

@@ -1,4 +1,4 @@
-"""What goes wrong: errors of one line each."""
+"""Errors; the text of each is one line."""
 
 from alembic.util import CommandError
 
@@ -6,17 +6,17 @@ from alembic_online.driver import driver_error
 
 
 class OnlineError(CommandError):
-    """Something the user can fix; its text is one line that says what is wrong and what to do."""
+    """An error that the user can fix; its text says in one line what is wrong and what to do."""
 
 
 class ChangedError(OnlineError):
-    """What an operation has left when it was interrupted is not there any more."""
+    """Someone changed or dropped the objects that an interrupted operation had created."""
 
 
 class RefusedError(OnlineError):
-    """An operation that cannot run without blocking others; nothing of its revision was done."""
+    """An operation cannot run without blocking others."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what the driver says of an error: the others may hold values of rows."""
+    """Return the first line of the driver's message; further lines may contain values of rows."""
     return (str(driver_error(error) or error).splitlines() or [type(error).__name__])[0]

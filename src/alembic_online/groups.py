@@ -1,8 +1,8 @@
-"""Operations that change rows, one after the other: a group, in one transaction.
+"""Groups: consecutive operations that change rows, in one transaction.
 
-Their values may come from a clock, from chance or from the order of rows, so a resumed run could not tell
-which of them are done. Together they are done or not: the group runs in Alembic's own transaction, which ends
-when another kind of operation comes, or with the revision.
+Their values may come from a clock, a random function or the order of rows, so a resumed run could not tell
+which of them are done. Therefore all of a group are done or none. A group runs in Alembic's own transaction,
+which ends before the next operation of another kind or with the revision.
 """
 
 import hashlib
@@ -38,29 +38,29 @@ class Groups:
         self._tables: set[str] = set()
         self._begun = 0.0
         self._values: dict[str, list[tuple[str, str]]] = {}
-        """For each group, its statements when the revision was read: without values, and with them."""
+        """For each group, digests of its statements when the revision was read: without and with values."""
 
     @property
     def done(self) -> bool:
-        """Whether an earlier run has done the group that is open."""
+        """Whether an earlier run has done the open group."""
         return self._entry is not None and self._entry.done
 
     def know(self, read: "Groups") -> None:
-        """Know the values that the statements had when the revision was read."""
+        """Take over the values that the statements had when the revision was read."""
         self._values = read._values
 
     def end_before(self, digest: str) -> None:
-        """End the group: another operation comes."""
+        """End the group before another operation."""
         self.close()
         self._after = digest
 
     def carry_out(
         self, step: Rows, text: str, values: str, tables: set[str], work: Callable[[], object]
     ) -> None:
-        """Carry out an operation that changes rows, unless an earlier run has done its group.
+        """Execute an operation that changes rows, unless an earlier run has done its group.
 
-        :param text: what it does, without values; ``values``: with them.
-        :param tables: those that it changes.
+        :param text: its statement without values; ``values``: with them.
+        :param tables: the tables that it changes.
         """
         if self._entry is None:
             self._open(step.what)
@@ -87,14 +87,14 @@ class Groups:
             (self._program.read if self._mode.reading else self._program.ask)(item)
         if self._mode.reading:
             return
-        self._journal.believe(entry, lambda: set(entry.state.get("tables", ())))
+        self._journal.reset_if_dropped(entry, lambda: set(entry.state.get("tables", ())))
         if entry.done:
-            log.info("done already: %s", title)
+            log.info("already done: %s", title)
 
     def _run(self, step: Rows, work: Callable[[], object]) -> None:
         entry = self._entry
         assert entry is not None  # noqa: S101 - opened
-        if is_autocommit(self._session.context):  # a block of the author's: nothing holds several together
+        if is_autocommit(self._session.context):  # in autocommit_block() each statement is a group
             with self._session.outside(step.what), self._session.transaction():
                 self._journal.begin(self._program.to_json())
                 self._try(step, work)
@@ -105,7 +105,7 @@ class Groups:
         self._try(step, work)
 
     def _try(self, step: Rows, work: Callable[[], object]) -> None:
-        """Execute a statement; where it does not get its rows in time, try again."""
+        """Execute a statement; if it does not get its row locks in time, try again."""
         session, started = self._session, time.monotonic()
         holders = Holders(session, step.what)
         limit = f"{GUARD_SECONDS}s" if step.guarded else "0"
@@ -125,7 +125,7 @@ class Groups:
             time.sleep(delay)
 
     def close(self) -> None:
-        """End the group: note what is done, in its transaction, which the caller ends."""
+        """End the group: record it as done, in its transaction, which the caller commits."""
         entry, self._entry = self._entry, None
         if entry is None or self._mode.reading:
             return
@@ -137,7 +137,7 @@ class Groups:
     def _note(self, entry: Entry) -> None:
         read = self._values.get(entry.digest, [])
         values = [value for _, value in self._asked]
-        # Others than a moment before, they are of a clock, or of chance.
+        # Values that differ from those read a moment before come from a clock or a random function.
         comparable = [text for text, _ in read] == [text for text, _ in self._asked]
         fixed = [value for text, value in self._asked if not comparable or (text, value) in read]
         entry.state = self._journal.note(
@@ -154,22 +154,22 @@ class Groups:
         log.info("%s%s: %.1f s", self._first, more, time.monotonic() - self._begun)
 
     def _require_same(self, entry: Entry) -> None:
-        """Raise :class:`OnlineError` if what was asked for is not what an earlier run has done."""
+        """Raise :class:`OnlineError` if the statements are not those that an earlier run has done."""
         asked = Counter(value for _, value in self._asked)
-        if asked == Counter(entry.state["values"]):  # perhaps in another order
+        if asked == Counter(entry.state["values"]):  # in any order
             return
         if _texts(self._asked) == entry.state["texts"] and Counter(entry.state["fixed"]) <= asked:
             return
         count = len(entry.state["values"])
         raise OnlineError(
-            f"revision {self._program.revision}: an earlier run has done {entry.state['title']}, one of"
-            f" {count} statements that belong together, and now it asks for others: which rows are done"
-            " cannot be told. Undo what it has made and begin it again with -x online=restart-with-rows"
+            f"revision {self._program.revision}: an earlier run has done {entry.state['title']}, one of a"
+            f" group of {count}, and now the statements differ, so it is unknown which rows are done. Undo"
+            " the changes of the revision and start it over with -x online=restart-with-rows"
         )
 
 
 def _texts(asked: list[tuple[str, str]]) -> str:
-    """Return what stands for statements without their values, in their order."""
+    """Return a digest of statements without their values, in their order."""
     return _digest(" ".join(text for text, _ in asked))
 
 

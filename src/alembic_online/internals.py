@@ -1,15 +1,15 @@
-"""What this package uses of Alembic and SQLAlchemy that has no public name: all names with an underscore.
+"""Private names of Alembic and SQLAlchemy that this package needs; no other module uses one.
 
-Copies of operations: a column, constraint or index of SQLAlchemy belongs to one table; attached to a second
-one, it has lost its foreign keys, or is an error. A revision is read through before it runs, and a statement
-that did not get its lock is tried again, so each use of an operation takes a copy, and the revision's own
-objects stay unattached. SQLAlchemy copies a table as a whole only.
+Copies of operations: a column, constraint or index of SQLAlchemy belongs to one table. Attached to a second
+table, it loses its foreign keys or raises an error. A revision is read before it runs, and a statement that
+did not get its lock is tried again, so each use of an operation takes a copy and the revision's own objects
+stay unattached. SQLAlchemy can copy only whole tables.
 
-Steps and sessions: Alembic has no event before a revision, and none at the end of a run.
+Steps and sessions: Alembic has no event before a revision and none at the end of a run.
 
 Updates: the columns that a statement sets have no public name.
 
-Names: a naming convention is applied, and a name that is too long shortened, where a statement is compiled.
+Names: SQLAlchemy applies naming conventions, and shortens long names, only when it compiles a statement.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,17 +30,17 @@ _Columns = Mapping["sa.Column[Any]", "sa.Column[Any]"]
 
 
 Implementation = Callable[[Operations, Any], Any]
-"""What carries out an operation."""
+"""Executes an operation."""
 
 
 def registered(kind: type[ops.MigrateOperation]) -> Implementation:
-    """Return what carries out operations of a kind now: Alembic's own, or another plugin's."""
+    """Return the registered implementation of a kind of operation: Alembic's own or another plugin's."""
     found: Implementation = Operations._to_impl.dispatch(kind)
     return found
 
 
 def copies_table(batch: BatchOperations) -> bool:
-    """Return whether a batch makes a copy of its table, and exchanges it."""
+    """Return whether a batch replaces its table by a copy."""
     impl: Any = batch.impl
     return bool(impl._should_recreate())
 
@@ -57,7 +57,7 @@ def is_transaction_per_revision(context: MigrationContext) -> bool:
 
 
 def is_in_transaction_of_caller(context: MigrationContext) -> bool:
-    """Return whether there was a transaction before a context was configured."""
+    """Return whether a transaction was open when a context was configured."""
     return bool(context._in_external_transaction)
 
 
@@ -77,7 +77,7 @@ def steps_of(context: MigrationContext, heads: tuple[str, ...]) -> Iterable[Migr
 def on_steps(
     context: MigrationContext, prepared: Callable[[Iterable[MigrationStep]], Iterator[MigrationStep]]
 ) -> None:
-    """Have the revisions of a run pass through a function, which can do something before each."""
+    """Pass the revisions of a run through a function, which can act before each of them."""
     found: Any = context._migrations_fn
     steps: Any = lambda heads, of: prepared(found(heads, of))  # noqa: E731 - typed
     context._migrations_fn = steps
@@ -93,13 +93,13 @@ def columns_set(statement: sa.Update) -> list[str]:
 
 
 def final_name(item: "sa.Constraint | sa.Index", dialect: sa.Dialect) -> str | None:
-    """Return the name of a constraint or index as it is in the database, if it has one."""
+    """Return the name of a constraint or index in the database, if it has one."""
     found = sqla_compat._get_constraint_final_name(item, dialect)
     return None if found is None else str(found)
 
 
 def is_written(constraint: sa.Constraint, impl: Any) -> bool:
-    """Return whether a constraint that belongs to a type exists on this database."""
+    """Return whether the dialect creates a constraint, which may belong to a type."""
     rule: Any = constraint._create_rule
     return not rule or bool(rule(impl))
 
@@ -110,7 +110,7 @@ def copied_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
 
 
 def copied(operation: _Operation) -> _Operation:
-    """Return an operation with columns, constraints and indexes of its own."""
+    """Return a copy of an operation, with copies of its columns, constraints and indexes."""
     fresh = copy(operation)
     if isinstance(fresh, ops.CreateTableOp):
         columns: dict[sa.Column[Any], sa.Column[Any]] = {}
@@ -129,7 +129,7 @@ def copied(operation: _Operation) -> _Operation:
 
 
 def _copied_item(item: Any, columns: _Columns) -> Any:
-    """Return a copy of a constraint or index, unless it belongs to a table already."""
+    """Return a copy of a constraint or index, unless it already belongs to a table."""
     if _belongs(item):
         return item
     if isinstance(item, sa.ForeignKeyConstraint):
@@ -165,18 +165,18 @@ def _copied_item(item: Any, columns: _Columns) -> Any:
 
 
 def _belongs(item: Any) -> bool:
-    """Return whether a column, constraint or index has its table."""
+    """Return whether a column, constraint or index belongs to a table."""
     owner = item.table if isinstance(item, sa.Column | sa.Index) else getattr(item, "parent", None)
     return owner is not None
 
 
 def _key(argument: Any) -> Any:
-    """Return the key by which the copy of a column is found, or something else as it is."""
+    """Return the key of a column, by which its copy is found; anything else is returned unchanged."""
     return argument.key if isinstance(argument, sa.Column) else argument
 
 
 def _replaced(expression: Any, columns: _Columns) -> Any:
-    """Return an expression that names the copies of columns."""
+    """Return an expression with columns replaced by their copies."""
     if not isinstance(expression, sa.ClauseElement):
         return expression
     return visitors.replacement_traverse(

@@ -1,7 +1,7 @@
 """The journal: which operations of an interrupted revision are done, and which steps of the last one.
 
-The catalog cannot tell: a later operation may have undone what an earlier one did. It is a table beside
-Alembic's version table, and is gone when the revision is stamped.
+The catalog cannot tell, because a later operation may have undone an earlier one. The journal is a table in
+the schema of Alembic's version table. It is dropped when the revision is stamped.
 """
 
 import hashlib
@@ -21,41 +21,42 @@ from alembic_online.session import Session, literal
 from alembic_online.steps import BuildIndex, BuildParts, Step, Validate, from_json, to_json
 
 _READ = ("", 0)
-"""The entry that has what was read of the revision before it began."""
+"""The entry with the operations of the revision, as they were read before it began."""
 
 
 @dataclass
 class Entry:
     """An operation of a revision in the journal.
 
-    ``state`` is what the next run needs: ``steps``, all that it takes; ``at``, how many of them are done;
-    ``backfill``, how far a backfill came; ``created``, whether it made its table; ``made``, all tables that
-    it made; or ``done``, when nothing of it is left. ``title`` and ``order`` are for all; ``effects`` are
-    what it makes and drops by name; ``free`` has one that depends on the database.
+    ``state`` holds what the next run needs: ``steps``, all its steps; ``at``, how many of them are done;
+    ``backfill``, the progress of a backfill; ``created``, whether it created its table; ``made``, all tables
+    that it created; ``done``, when nothing is left to do. Every entry has ``title`` and ``order``.
+    ``effects`` are the objects that it creates and drops, by name. ``free`` marks an operation within
+    ``depends_on_database()``.
     """
 
     digest: str
     number: int
-    """Which of the operations that say the same."""
+    """Its occurrence number among operations with the same text."""
     state: dict[str, Any]
 
     @property
     def done(self) -> bool:
-        """Whether nothing of it is left to do."""
+        """Whether the operation is finished."""
         return "done" in self.state
 
     @property
     def steps(self) -> list[Step] | None:
-        """The steps that it takes, if an earlier run has found them."""
+        """Its steps, if an earlier run has planned them."""
         if "steps" not in self.state:
             return None
         steps = [from_json(step) for step in self.state["steps"]]
-        # Of these nothing is noted before they are done; what they left, the server can tell.
+        # These record nothing until they are done, so the steps are planned again from the server's state.
         again = self.state["at"] == 0 and isinstance(steps[0], BuildIndex | BuildParts | Validate)
         return None if again else steps
 
     def plan(self, steps: Iterable[Step], **state: Any) -> None:
-        """Hold the steps that it takes; they are written with the first that is noted."""
+        """Set its steps; they are written to the table with the first recorded step."""
         self.state |= {"steps": [to_json(step) for step in steps], "at": 0, **state}
 
 
@@ -71,14 +72,14 @@ class Journal:
         self._states: dict[tuple[str, int], dict[str, Any]] = {}
         self._seen: Counter[str] = Counter()
         self._made: dict[tuple[str, int], list[str]] = {}
-        """Tables that the operations of the revision have made, unless later ones have dropped them."""
+        """Tables that the operations of the revision have created and not dropped since."""
         self._again: set[str] = set()
-        """Names of tables that are made again, because somebody has dropped them since an earlier run."""
+        """Names of tables to recreate, because someone dropped them after an earlier run."""
         self._order = 0
 
     @property
     def table(self) -> str:
-        """Its name, quoted."""
+        """The quoted name of the journal."""
         context = self._session.context
         if self._schema is None:  # once: a revision may set another search_path
             given = context.version_table_schema
@@ -90,7 +91,7 @@ class Journal:
         return bool(self._states)
 
     def load(self, step: str) -> None:
-        """Read what an earlier run has done of a revision; ``step`` is "upgrade 003"."""
+        """Read what an earlier run has done of a revision; ``step`` is like "upgrade 003"."""
         self._step = step
         self._states, self._made, self._again = {}, {}, set()
         self.restart()
@@ -100,19 +101,19 @@ class Journal:
                 "SELECT digest, number, CAST(state AS text) AS state FROM {} WHERE step = :step"
             )
             self._states = {(row.digest, row.number): json.loads(row.state) for row in found}
-            if self._states.keys() == {_READ}:  # nothing was done: it is read again
+            if self._states.keys() == {_READ}:  # nothing was done: read the revision again
                 self._states = {}
             self._order = max((state.get("order", 0) for state in self._states.values()), default=0)
             self._made = {key: state["made"] for key, state in self._states.items() if state.get("made")}
 
     def leave(self) -> None:
-        """Have no revision."""
+        """End the current revision."""
         self._step = ""
         self._states, self._made, self._again = {}, {}, set()
 
     @property
     def read(self) -> dict[str, Any] | None:
-        """What was read of the revision before it began; None of a run of an older version."""
+        """The operations read before the revision began; None if an older version of the plugin began it."""
         return self._states.get(_READ)
 
     @property
@@ -122,24 +123,24 @@ class Journal:
         return sorted(found, key=lambda entry: int(entry[2]["order"]))
 
     def unfinished(self) -> list[str]:
-        """Return what earlier runs have begun, as "upgrade 003"."""
+        """Return the revisions that earlier runs have begun, like "upgrade 003"."""
         if not self.is_there():
             return []
         return [str(row.step) for row in self._execute("SELECT DISTINCT step FROM {} ORDER BY 1")]
 
     def clear(self) -> None:
-        """Forget what was done of the revision."""
+        """Delete the entries of the revision."""
         self._execute("DELETE FROM {} WHERE step = :step")
         self._session.connection.commit()
         self._states, self._made = {}, {}
 
     def restart(self) -> None:
-        """Start the revision over, after it was read through."""
+        """Start over at the first operation, after the revision was read."""
         self._seen.clear()
         self._again = set()
 
     def begin(self, read: dict[str, Any]) -> None:
-        """Make the journal's table unless it is there, and write down what was read of the revision."""
+        """Create the journal's table if it does not exist, and record the operations that were read."""
         if not self.exists:
             self._execute(
                 "CREATE TABLE IF NOT EXISTS {}"
@@ -151,9 +152,9 @@ class Journal:
             self._states[_READ] = read
 
     def is_there(self) -> bool | None:
-        """Return whether what has the journal's name is one, or None where nothing has it.
+        """Return whether the relation with the journal's name is a journal, or None if there is none.
 
-        A transaction is open after as before.
+        Leave a transaction open only if one was open before.
         """
         connection = self._session.connection
         outer = connection.in_transaction()
@@ -163,7 +164,7 @@ class Journal:
         return found
 
     def require_name(self) -> None:
-        """Raise :class:`OnlineError` if the journal's name belongs to something else."""
+        """Raise :class:`OnlineError` if another relation has the journal's name."""
         if self.is_there() is False:
             raise OnlineError(
                 f"nothing was changed: {self.table} already exists, and is not the journal that"
@@ -173,7 +174,7 @@ class Journal:
     def entry(self, text: str) -> Entry:
         """Return the entry of an operation.
 
-        :param text: what it does. Operations are told apart by it, and by how often it came before.
+        :param text: its SQL or description, which identifies it together with the occurrence number.
         """
         digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
         self._seen[digest] += 1
@@ -181,9 +182,9 @@ class Journal:
         return Entry(digest, number, dict(self._states.get((digest, number), {})))
 
     def note(self, entry: Entry, **changes: Any) -> dict[str, Any]:
-        """Write down how far an operation is, in the transaction of that work; returns its new state.
+        """Record the progress of an operation, in the transaction of its work; returns the new state.
 
-        The caller keeps it when the transaction is committed.
+        The caller stores the state in the entry after the commit.
         """
         state = {name: value for name, value in (entry.state | changes).items() if value is not None}
         if entry.digest and "order" not in state:
@@ -199,7 +200,7 @@ class Journal:
         return state
 
     def look_for_tables(self, entry: Entry) -> dict[str, Any]:
-        """Return the tables that the open transaction has made, for the note; forget those it has dropped."""
+        """Return the tables that the open transaction has created, for :meth:`note`; remove dropped ones."""
         made = [name for (name,) in self._session.rows(catalog.MADE_IN_TRANSACTION)]
         missing = {name for (name,) in self._session.rows(catalog.MISSING, names=[*self.made])}
         for (digest, number), names in [*self._made.items()]:
@@ -222,15 +223,15 @@ class Journal:
 
     @property
     def made(self) -> Iterable[str]:
-        """The tables that the revision has made so far."""
+        """The tables that the revision has created so far."""
         return itertools.chain.from_iterable(self._made.values())
 
-    def believe(self, entry: Entry, written: Callable[[], set[str]]) -> list[str]:
-        """Have an operation done again whose table somebody has dropped since, and what was done to that.
+    def reset_if_dropped(self, entry: Entry, written: Callable[[], set[str]]) -> list[str]:
+        """Mark an operation as not done if someone has dropped a table that it created or changed.
 
         :param written: returns the tables, without schema, that the operation changes.
 
-        Returns the tables that are made again by it.
+        Returns the dropped tables, which the operation recreates.
         """
         names = entry.state.get("made")
         made = [name for (name,) in self._session.rows(catalog.MISSING, names=names)] if names else []
@@ -241,7 +242,7 @@ class Journal:
         return made
 
     def forget(self) -> None:
-        """Forget the operations of a revision in the transaction that stamps it; all, for a stamp by hand."""
+        """Delete the entries of a revision in the transaction that stamps it; all for ``alembic stamp``."""
         if not self._session.scalar(catalog.JOURNAL, table=self.table):
             return
         if self._step:
@@ -251,14 +252,14 @@ class Journal:
             self.exists = False
 
     def _execute(self, statement: str, **parameters: Any) -> Any:
-        """Execute a statement in which ``{}`` stands for the table."""
+        """Execute a statement; ``{}`` stands for the table."""
         table = literal(self.table).text
         given = {"step": self._step} if ":step" in statement else {}
         return self._session.connection.execute(sa.text(statement.replace("{}", table)), given | parameters)
 
 
 def replaced(session: Session, begun: Iterable[tuple[str, int, dict[str, Any]]]) -> list[str]:
-    """Return the tables that operations have made, in whose place there is another one now."""
+    """Return the tables that operations have created and someone has replaced by another table."""
     return [
         name
         for *_, state in begun

@@ -1,4 +1,4 @@
-"""The interpreter that executes steps, and notes each in the journal."""
+"""The interpreter that executes steps and records each in the journal."""
 
 import itertools
 import time
@@ -34,29 +34,29 @@ from alembic_online.steps import (
 from alembic_online.waiting import RETRIED, Holders, Watch, delays
 
 GUARD_SECONDS = 5
-"""A brief statement that runs longer is none: it reads or writes the table under its lock."""
+"""A brief statement that runs longer is scanning or rewriting the table; it is cancelled."""
 
 _VIOLATIONS = {driver.CHECK_VIOLATION, driver.FOREIGN_KEY_VIOLATION, driver.NOT_NULL_VIOLATION}
 
 
 def too_long(what: str) -> OnlineError:
-    """Return the error of a statement that was cancelled."""
+    """Return the error for a statement that was cancelled."""
     return OnlineError(
-        f"{what} ran {GUARD_SECONDS} s under its lock and was cancelled: it reads or writes the table. Rows"
-        " are filled by op.backfill; a statement that locks nobody out says so with"
-        ' execution_options={"online": "long"}; and online = False at the top of a revision runs it in one'
-        " transaction"
+        f"{what} ran {GUARD_SECONDS} s under its lock and was cancelled: it scans or rewrites the table. Fill"
+        " rows with op.backfill; mark a statement that blocks nobody with"
+        ' execution_options={"online": "long"}; or put online = False at the top of the revision to run it in'
+        " one transaction"
     )
 
 
 def require_another_try(
     error: DBAPIError, holders: Holders, started: float, begun: float, *, what: str, guarded: bool = True
 ) -> None:
-    """Raise an error, unless others were in the way of the statement: then it is worth another try.
+    """Raise an error, unless other sessions caused it: then the statement can be tried again.
 
-    :param holders: says who, and when to give up.
-    :param started: when the first try began; ``begun``: when this one did.
-    :param guarded: whether it was to be cancelled if it took long.
+    :param holders: logs the sessions in the way, and decides when to give up.
+    :param started: when the first try began; ``begun``: when this try began.
+    :param guarded: whether the statement had a time limit of :data:`GUARD_SECONDS`.
     """
     code = driver.sqlstate(error)
     if code == driver.QUERY_CANCELED and guarded and time.monotonic() - begun >= GUARD_SECONDS:
@@ -69,8 +69,8 @@ def require_another_try(
 class Live:
     """Executes the steps of one operation.
 
-    :param as_alembic: does what Alembic itself does for the operation.
-    :param entry: of the journal; None for what is not noted.
+    :param as_alembic: executes the operation as Alembic itself does.
+    :param entry: its journal entry; None if it is not recorded.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Live:
         as_alembic: Callable[[], object],
     ) -> None:
         self.result: object = None
-        """What Alembic's own implementation returned last."""
+        """The last result of Alembic's own implementation."""
         self._server = server
         self._session = server.session
         self._journal = journal
@@ -92,9 +92,9 @@ class Live:
         self._steps: list[Step] = []
 
     def execute(self, steps: list[Step], first: int) -> None:
-        """Execute the steps, without those that an earlier run has done.
+        """Execute the steps that are not done yet.
 
-        :param first: how many those are.
+        :param first: how many of them an earlier run has done.
         """
         self._steps = steps
         for at in range(first, len(steps)):
@@ -106,7 +106,7 @@ class Live:
         raise NotImplementedError(step, at)
 
     def _note(self, at: int, **changes: Any) -> dict[str, Any]:
-        """Write down that a step is done, in its transaction; :meth:`_keep` the result after that."""
+        """Record that a step is done, in its transaction; :meth:`_keep` the result after the commit."""
         if self._entry is None:
             return {}
         if at + 1 == len(self._steps):
@@ -118,7 +118,7 @@ class Live:
             self._entry.state = state
 
     def _do(self, work: Work) -> dict[str, Any]:
-        """Execute what a step says; nothing of it is for the journal."""
+        """Execute the statements of a step, without recording them."""
         if work is None:
             self.result = self._as_alembic()
         for statement in work or ():
@@ -133,30 +133,30 @@ class Live:
         return self._note(at, **made, **self._rule(at))
 
     def _rule(self, at: int) -> dict[str, Any]:
-        """Return how the server writes the rule that this step has added, if the next validates it."""
+        """Return the definition of the constraint that this step has added, if the next step validates it."""
         after = self._steps[at + 1] if at + 1 < len(self._steps) else None
         if not isinstance(after, Validate):
             return {}
         return {"rule": self._rule_as_it_is(after)}
 
     def _rule_as_it_is(self, step: Validate) -> list[str]:
-        """Return what a constraint says, and the table that it refers to, as a number."""
+        """Return the definition of a constraint, and the oid of the table that it references."""
         found = self._server.constraint(step.table, step.constraint)
         parent = self._server.scalar(catalog.REFERRED_OID, table=step.table, name=step.constraint)
         return [] if found is None else [found.definition, str(parent)]
 
     @_take.register
     def _locking(self, step: Locking, at: int) -> None:
-        """Wait for the lock outside of its queue; take it, or give way and try again."""
+        """Wait until the lock is free without queueing for it; then take it, or back off and try again."""
         if step.uses is not None:
             self._require_index(step.uses)
         self._keep(self._lock_and(step, lambda: self._do_and_note(step.work, at)))
 
     def _require_index(self, index: Index) -> None:
-        """Raise :class:`OnlineError` if an index that a step before has built is not there any more."""
+        """Raise :class:`ChangedError` if an index that an earlier step has built was dropped or changed."""
         found = self._server.index(index.full)
         if found is None or not found.valid:
-            raise ChangedError(f"index {index.name} is not there any more")
+            raise ChangedError(f"index {index.name} no longer exists")
         require_same(self._server, index, found)
 
     def _lock_and(self, step: Locking, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class Live:
         raise AssertionError
 
     def _ordinary(self, tables: Iterable[str]) -> list[str]:
-        """Return those that LOCK TABLE knows, in an order that all runs share."""
+        """Return the tables that LOCK TABLE accepts, in the same order in all runs."""
         kinds = {table: self._server.scalar(catalog.KIND, table=table) for table in tables}
         return sorted(table for table, kind in kinds.items() if kind in {"r", "p"})
 
@@ -198,14 +198,14 @@ class Live:
         self._keep(self._note(at))
 
     def _begin(self, at: int) -> None:
-        """Have the next run know whose it is, whatever this one leaves."""
+        """Record the operation before its first step, so that the next run recognizes what it leaves."""
         if self._entry is not None and at == 0:
             self._keep(self._journal.note(self._entry))
 
     def _watched(self, what: str, work: Callable[[], Any], undo: Callable[[], object] | None = None) -> Any:
         """Run non-blocking statements, without a time limit.
 
-        :param undo: removes what a failure has left.
+        :param undo: cleans up after a failure.
         """
         for delay in itertools.islice(delays(), 5):
             watch = Watch(self._session, what)
@@ -214,7 +214,7 @@ class Live:
                     return work()
             except BaseException as error:
                 if undo is not None:
-                    with suppress(Exception):  # a lost connection; the next run finds what is left
+                    with suppress(Exception):  # the connection may be lost; then the next run cleans up
                         undo()
                 if watch.gave_up is not None:
                     raise OnlineError(watch.gave_up) from error
@@ -241,39 +241,38 @@ class Live:
 
     @_take.register
     def _validate(self, step: Validate, at: int) -> None:
-        """Have all rows looked through; where one violates a rule of ours, take the rule away again."""
+        """Validate the existing rows; if one violates a constraint of this operation, drop the constraint."""
         self._begin(at)
         rule = None if self._entry is None else self._entry.state.get("rule")
         if rule is not None and self._rule_as_it_is(step) != rule:
             raise ChangedError(
-                f"{step.constraint} of {step.table}, which was added as {rule[0]}, is not there any more"
+                f"{step.constraint} of {step.table}, which was added as {rule[0]}, was changed or dropped"
             )
         try:
             self._watched(step.what, lambda: self._do((self._server.render.validation(step),)))
         except DBAPIError as error:
             if driver.sqlstate(error) not in _VIOLATIONS:
                 raise
-            # The detail of the others is a whole row, with whatever it holds.
+            # For other violations the detail is a whole row, whose values must not be shown.
             foreign = driver.sqlstate(error) == driver.FOREIGN_KEY_VIOLATION
             rows = (driver.detail(error) if foreign else None) or driver.message(error)
-            left = "it was there before, and stays unproved"
+            left = "it existed before and stays NOT VALID"
             if (undo := step.undo) is not None:
-                left = "nothing of it is left"
+                left = "it was dropped again"
 
-                def take_away() -> dict[str, Any]:
+                def drop() -> dict[str, Any]:
                     self._do(undo.work)
                     return {} if self._entry is None else self._journal.note(self._entry, at=at - 1)
 
-                self._keep(self._lock_and(undo, take_away))
+                self._keep(self._lock_and(undo, drop))
             raise OnlineError(
-                f"{step.constraint} of {step.table} is violated: {rows}; {left}. Mend the rows, then run it"
-                " again"
+                f"{step.constraint} of {step.table} is violated: {rows}; {left}. Fix the rows, then rerun"
             ) from error
         self._keep(self._note(at))
 
     @_take.register
     def _fill(self, step: Fill, at: int) -> None:
-        """Fill rows; how far it came is noted in the transaction of each batch."""
+        """Fill rows; the transaction of each batch records the progress."""
         entry = self._entry
         assert entry is not None  # noqa: S101 - every backfill is in the journal
         operation = self._operation if step.default is None else backfill_of(step.default, step.what)
@@ -288,7 +287,7 @@ class Live:
 
 
 def backfill_of(default: Default, what: str) -> BackfillOp:
-    """Return the backfill that gives rows the default of a new column."""
+    """Return the backfill that sets the default of a new column on existing rows."""
     table = sa.table(default.table, sa.column(default.column), schema=default.schema)
     return BackfillOp(
         sa.update(table)

@@ -1,4 +1,4 @@
-"""A lock by which one migration at a time works in a schema."""
+"""A lock that allows one migration of a schema at a time."""
 
 import threading
 import time
@@ -12,13 +12,13 @@ from alembic_online.log import log
 NAME = "alembic_online"
 
 POLL_SECONDS = 0.2
-"""Polled, because a blocking wait holds a snapshot, for which a concurrent index build of the other
-migration would wait in turn."""
+"""Polled, because a blocking wait would hold a snapshot, and a concurrent index build of the other
+migration would wait for the end of that snapshot."""
 
 LOG_EVERY_SECONDS = 30.0
 
 WAIT_IN_TRANSACTION_SECONDS = 5.0
-"""How long to wait by default in a transaction of the caller's, whose locks the other may wait for."""
+"""Default wait within a transaction of the caller: the other migration may be waiting for its locks."""
 
 _KEY = "hashtextextended(:name || ' ' || coalesce(current_schema(), ''), 0)"
 _TRY = text(f"SELECT pg_try_advisory_lock({_KEY})")
@@ -26,7 +26,7 @@ _TRY_IN_TRANSACTION = text(f"SELECT pg_try_advisory_xact_lock({_KEY})")
 _LOCKED = f"""locktype = 'advisory' AND granted AND objsubid = 1
   AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND (classid::bigint << 32 | objid::bigint) = {_KEY}"""  # noqa: S608 - constants
-# Of whichever schema: a migration may have set another search_path.
+# For any schema, because a migration may have changed search_path.
 _UNLOCK = text("""
 SELECT pg_advisory_unlock(key) FROM pg_locks JOIN (
     SELECT hashtextextended(:name || ' ' || schema, 0) AS key
@@ -34,11 +34,11 @@ SELECT pg_advisory_unlock(key) FROM pg_locks JOIN (
 ) AS keys ON (classid::bigint << 32 | objid::bigint) = key
 WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND granted AND objsubid = 1
   AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())""")
-# The server tells other roles less; pid and role are always told.
+# Other roles may see less of a session; they always see its pid and role.
 _HOLDER = text(f"""
 SELECT format('process %s of role %s%s%s, connected since %s', pid, usename,
     ', "' || nullif(application_name, '') || '"', ' from ' || host(client_addr),
-    coalesce(to_char(backend_start, 'YYYY-MM-DD HH24:MI:SS TZ'), 'a time it may not tell'))
+    coalesce(to_char(backend_start, 'YYYY-MM-DD HH24:MI:SS TZ'), 'an unknown time'))
 FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE {_LOCKED}""")  # noqa: S608
 
 
@@ -50,14 +50,14 @@ def lock_migrations(
     stop: threading.Event | None = None,
     log: Any = log,
 ) -> None:
-    """Take the lock of a schema; it ends with the connection, or with the transaction where it is in one.
+    """Take the lock of a schema, until the connection ends or, within a transaction, until that ends.
 
-    While another session has it, the log says which one.
+    While another session holds the lock, the log names that session.
 
-    :param name: which lock: programs that take the same name exclude each other.
-    :param wait: how many seconds to wait for it; None: as long as it takes, but 5 s in a transaction.
-    :param stop: ends the waiting when another thread sets it.
-    :param log: the logger to tell.
+    :param name: the name of the lock: programs that use the same name exclude each other.
+    :param wait: how many seconds to wait; None: as long as it takes, but 5 s within a transaction.
+    :param stop: ends the wait when another thread sets it.
+    :param log: the logger to use.
 
     Raises :class:`OnlineError` when the time is over or ``stop`` is set.
     """
@@ -89,6 +89,6 @@ def lock_migrations(
 
 
 def unlock_migrations(connection: Connection, *, name: str = NAME) -> None:
-    """Give the lock back, however often the session of this connection has taken it."""
+    """Release the lock, however often the session of this connection has taken it."""
     while any(connection.execute(_UNLOCK, {"name": name}).scalars().all()):
         pass

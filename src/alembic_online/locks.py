@@ -1,6 +1,6 @@
-"""Which locks a statement takes on tables, by its words, and who has to wait for them: pure functions.
+"""Pure functions that find, by its words, which table locks a statement takes, and who waits for them.
 
-The names are those of the server's documentation, "Explicit Locking".
+The lock modes have the names of PostgreSQL's documentation, "Explicit Locking".
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,15 +28,15 @@ _OF_A_TABLE = ("TRIGGER", "POLICY", "RULE")
 
 
 class Lock(NamedTuple):
-    """A lock of a table, view or index."""
+    """A lock on a table, view or index."""
 
     mode: str
     on: str
-    """As it is written."""
+    """The relation, as the statement writes it."""
 
 
 def who_waits(locks: Iterable[Lock]) -> str:
-    """Return who has to wait for locks: nobody, writers, or everybody."""
+    """Return who waits for locks: nobody, writers or everybody."""
     modes = {lock.mode for lock in locks}
     if ALL in modes:
         return "everybody"
@@ -44,7 +44,7 @@ def who_waits(locks: Iterable[Lock]) -> str:
 
 
 def taken(statement: str) -> list[Lock] | None:
-    """Return the locks by which statements may make others wait; None if the words of one do not tell."""
+    """Return the locks of statements for which others may wait; None if the words of one do not tell."""
     found: list[Lock] = []
     for reader in readers(statement):
         locks = _taken(reader)
@@ -55,7 +55,7 @@ def taken(statement: str) -> list[Lock] | None:
 
 
 def dropped_tables(statement: str) -> list[str]:
-    """Return the tables that statements drop, as they are written."""
+    """Return the tables that statements drop, as the statements write them."""
     found: list[str] = []
     for reader in readers(statement):
         if reader.takes("DROP", "TABLE"):
@@ -120,7 +120,7 @@ def _commented(reader: Reader) -> list[Lock]:
 
 
 def _reindexed(reader: Reader) -> list[Lock] | None:
-    """Return the locks of REINDEX, which keeps those who read by the index from it as well."""
+    """Return the locks of REINDEX; it also blocks queries that use the index."""
     reader.options()
     reader.takes("TABLE")
     reader.takes("INDEX")
@@ -200,7 +200,7 @@ def _altered(reader: Reader) -> list[Lock] | None:
 
 
 def _mode(part: list[str]) -> str:
-    """Return the lock that a part of ALTER TABLE takes, by its words outside of brackets."""
+    """Return the lock of one action of ALTER TABLE, by its words outside of parentheses."""
     head = part[:1]
     rest = part[3:] if part[:2] == ["ADD", "CONSTRAINT"] else part[1:]
     if head == ["VALIDATE"] or part in (["SET"], ["RESET"]) or {"STATISTICS"} & {*part[-3:]}:

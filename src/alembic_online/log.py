@@ -3,4 +3,4 @@
 import logging
 
 log = logging.getLogger("alembic.online")
-"""Below Alembic's own, which stock templates switch on; they switch off those of others."""
+"""A child of Alembic's own logger: stock templates enable that one and disable others."""

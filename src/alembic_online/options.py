@@ -1,4 +1,4 @@
-"""What ``-x online`` and ``-x lock_wait`` mean."""
+"""Parse the options ``-x online`` and ``-x lock_wait``."""
 
 import math
 import re
@@ -16,9 +16,9 @@ def is_plan(value: Any) -> bool:
 
 
 def read_flag(name: str, value: Any) -> bool:
-    """Return what the value of an option says, in any case; without one it is true.
+    """Return the value of an option as a bool, ignoring case; an option without a value is true.
 
-    Raises :class:`OnlineError` for anything else.
+    Raises :class:`OnlineError` for any other value.
     """
     if isinstance(value, bool):
         return value
@@ -33,11 +33,11 @@ def read_flag(name: str, value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Request:
-    """What ``-x online`` asks for."""
+    """The meaning of ``-x online``."""
 
     online: bool = False
     restart: bool = False
-    """Begin an interrupted revision again."""
+    """Start an interrupted revision over."""
     with_rows: bool = False
     """Even if it has inserted or changed rows."""
 
@@ -47,18 +47,18 @@ _RESTART["restart-with-rows"] = replace(_RESTART["restart"], with_rows=True)
 
 
 def read_request(name: str, value: Any) -> Request:
-    """Return what the value of the option says, in any case; without one it is true.
+    """Return the meaning of a value of the option, ignoring case; an option without a value is true.
 
-    Raises :class:`OnlineError` for anything else.
+    Raises :class:`OnlineError` for any other value.
     """
     found = _RESTART.get(str(value).lower())
     return found or Request(online=read_flag(name, value))
 
 
 def read_seconds(name: str, value: Any) -> float | None:
-    """Return a number of seconds, or None where there is none.
+    """Return a number of seconds, or None if the option is not set.
 
-    Raises :class:`OnlineError` for anything else.
+    Raises :class:`OnlineError` for any other value.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""The interpreter that prints steps, for ``-x online=plan``: the statement, its lock, who would wait."""
+"""The interpreter that prints steps for ``-x online=plan``: the statement, its lock, who would wait."""
 
 import textwrap
 from collections import Counter
@@ -32,9 +32,9 @@ from alembic_online.steps import (
 from alembic_online.tokens import statements
 
 IN_TRANSACTION = "in one transaction"
-"""The kind of an operation of a revision that says online = False."""
+"""The kind of an operation of a revision with online = False."""
 
-DONE, REFUSED = "done already", "refused"
+DONE, REFUSED = "already done", "refused"
 
 _KINDS = {
     Locking: ("brief statement", "brief statements"),
@@ -87,7 +87,7 @@ def _parts(text: str) -> list[str]:
 class Plan:
     """Prints the steps of one operation.
 
-    :param original: does what Alembic itself does for the operation.
+    :param original: executes the operation as Alembic itself does.
     """
 
     def __init__(
@@ -105,13 +105,13 @@ class Plan:
         self._say = say
         self._counts = counts
         self._remarks: list[str] = []
-        """What is to be said of each of its lines: why it is not sure."""
+        """Remarks for each line: why it is uncertain."""
 
     def write(self, steps: list[Step], remarks: Iterable[str], done: int = 0) -> None:
         """Print the steps.
 
-        :param remarks: why what is printed is not sure.
-        :param done: how many of them an interrupted run has done.
+        :param remarks: why the printed lines are uncertain.
+        :param done: how many of the steps an interrupted run has done.
         """
         self._remarks = [*remarks]
         if not steps:
@@ -154,7 +154,7 @@ class Plan:
         unknown = ["whether it rewrites the table is not known"] if step.warning else []
         mode = locks.ALL if step.stops_reads else locks.WRITES
         if isinstance(self._operation, ops.ExecuteSQLOp):
-            others = []  # its words are all that is known
+            others = []  # only its words are known
         else:
             others = [Lock(mode, table) for table in step.locks]
         self._step(step.what, self._statements(step.work), others=others, unknown=unknown)
@@ -170,7 +170,7 @@ class Plan:
 
     @_take.register
     def _build_parts(self, step: BuildParts) -> None:
-        """Print the indexes of the partitions that there are now."""
+        """Print the indexes of the existing partitions."""
         server, index = self._server, step.index
         for part in server.rows(catalog.PARTITIONS_WITHOUT, table=index.table, index=index.full):
             of_part = index_of_part(server, index, part.table, part.schema)
@@ -200,11 +200,11 @@ class Plan:
         self._under(_update(self._server, operation))
         table = table_name(self._server.render.dialect, operation.table)
         self._under(
-            f"-- {locks.ROWS} on {table}, in batches: nobody waits, but for a row of a batch, briefly;"
-            " as long as it takes"
+            f"-- {locks.ROWS} on {table}, in batches: nobody waits, except briefly for a row of a batch;"
+            " runs as long as it takes"
         )
 
-    # What is printed.
+    # Lines.
 
     def _step(
         self,
@@ -216,7 +216,7 @@ class Plan:
         unknown: Iterable[str] = (),
     ) -> None:
         if [*map(title, statements)] == [what] and "\n" not in statements[0]:
-            self._line(statements[0])  # which says it all
+            self._line(statements[0])  # the title would repeat it
         else:
             self._line(what)
             for statement in statements:
@@ -231,22 +231,26 @@ class Plan:
         said = [self._waits(found, brief=brief)] if found or None not in taken else []
         said += unknown
         if None in taken:
-            said.append("which other locks it takes is not known" if found else "its locks are not known")
+            said.append("its other locks are not known" if found else "its locks are not known")
         self._under(f"-- {'; '.join(said)}")
 
     def _waits(self, found: list[Lock], *, brief: bool) -> str:
-        """Say which locks are taken, who waits for them, and how long."""
+        """Return which locks are taken, who waits for them, and how long."""
         server = self._server
-        missed = [lock for lock in found if not server.is_new(lock.on) and not server.is_of_revision(lock.on)]
-        if not missed:
-            return "nobody waits: the table is new" if found else "no lock of a table: nobody waits"
+        existing = [
+            lock
+            for lock in found
+            if not server.created_in_this_run(lock.on) and not server.is_of_revision(lock.on)
+        ]
+        if not existing:
+            return "nobody waits: the table is new" if found else "no table lock: nobody waits"
         by_mode = {
-            mode: [lock.on for lock in missed if lock.mode == mode] for mode in reversed(locks.STRENGTH)
+            mode: [lock.on for lock in existing if lock.mode == mode] for mode in reversed(locks.STRENGTH)
         }
         modes = ", ".join(f"{mode} on {', '.join(on)}" for mode, on in by_mode.items() if on)
-        who = locks.who_waits(missed)
+        who = locks.who_waits(existing)
         if who == "nobody":
-            return f"{modes}: nobody waits" + ("" if brief else "; as long as it takes")
+            return f"{modes}: nobody waits" + ("" if brief else "; runs as long as it takes")
         verb = "waits" if who == "everybody" else "wait"
         return f"{modes}: {who} {verb}, {'briefly' if brief else 'as long as it takes'}"
 
@@ -262,7 +266,7 @@ class Plan:
         return title(next(iter(self._statements(None)), name_of(self._operation)))
 
     def _statements(self, work: Work) -> list[str]:
-        """Return the statements of a step; for None, what Alembic itself executes."""
+        """Return the statements of a step; for None, the statements that Alembic itself executes."""
         if work is not None:
             return [*work]
         operation, render = self._operation, self._server.render
@@ -280,14 +284,14 @@ class Plan:
 
 
 def _locked_with(server: Server, statement: str) -> Iterator[Lock]:
-    """Yield the locks of DROP TABLE that its words do not tell."""
+    """Yield the locks of DROP TABLE on tables that the statement does not name."""
     for name in locks.dropped_tables(statement):
         for (other,) in server.rows(catalog.LOCKED_WITH, table=name):
             yield Lock(locks.ALL, other)
 
 
 def _update(server: Server, operation: BackfillOp) -> str:
-    """Return the statement of a backfill, with its values where they can be written as SQL."""
+    """Return the statement of a backfill, with its values if they can be compiled to SQL."""
     dialect = server.render.dialect
     try:
         compiled = operation.statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})

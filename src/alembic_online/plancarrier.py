@@ -1,4 +1,4 @@
-"""Printing the operations of a revision, in place of carrying them out."""
+"""Print the operations of a revision instead of executing them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,7 +9,6 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic_online.carrying import Carrier
 from alembic_online.errors import OnlineError, RefusedError, first_line
-from alembic_online.foreseen import ForeseenServer
 from alembic_online.internals import Implementation
 from alembic_online.journal import Journal
 from alembic_online.operations import plan
@@ -19,6 +18,7 @@ from alembic_online.operations.rows import rows_of
 from alembic_online.plan import REFUSED, Counts, Plan
 from alembic_online.program import Mode, Program
 from alembic_online.server import NoServer, Server
+from alembic_online.simulated import SimulatedServer
 from alembic_online.steps import Rows, Step
 
 LATER = "depends on earlier revisions"
@@ -28,15 +28,15 @@ WITHIN = "depends on earlier operations of the revision"
 class PlanCarrier(Carrier):
     """Prints the operations of one revision.
 
-    :param server: who answers for the revision.
-    :param asked: the server of the first revision, which can be asked; ``blind``: of the others.
+    :param server: the server for this revision: ``asked`` or ``blind``.
+    :param asked: the server for the first revision, which answers questions; ``blind``: for later ones.
     :param say: prints a line.
     """
 
     def __init__(
         self,
         server: Server,
-        asked: ForeseenServer,
+        asked: SimulatedServer,
         blind: NoServer,
         journal: Journal,
         program: Program,
@@ -48,19 +48,19 @@ class PlanCarrier(Carrier):
         super().__init__(server, journal, program, mode)
         self.offline = False
         self.read = 0
-        """How many operations of the revision were read."""
+        """The number of operations that were read."""
         self._asked = asked
         self._blind = blind
         self._counts = counts
         self._say = say
         self._copied: set[str] = set()
         self._remarks: list[str] = []
-        """Why what is printed of an operation is not sure."""
+        """Why the lines of the operation are uncertain."""
 
     def carry_out(self, operation: ops.MigrateOperation, original: Implementation) -> Any:
-        """Print an operation of a revision, and return what it would return as far as that is known.
+        """Print an operation of a revision, and return its result as far as that is known.
 
-        :param original: does it in one transaction.
+        :param original: executes it in one transaction.
         """
         self.read += 1
         self._remarks = [] if self._server is self._asked else [LATER]
@@ -81,33 +81,33 @@ class PlanCarrier(Carrier):
         if self.groups.done if rows is not None else entry is not None and entry.done:
             writer.write_done(self._remarks)
             with self._asked.as_it_is():
-                return self._foresee(operation, {} if entry is None else entry.state)
+                return self._simulate(operation, {} if entry is None else entry.state)
         if self._mode.skipping:
             writer.write_in_transaction(self._remarks)
-            return self._foresee(operation)
+            return self._simulate(operation)
         try:
-            with self._asked.as_it_is():  # as a run does, before it starts
+            with self._asked.as_it_is():  # like a run before it starts
                 self._refuse(operation, entry)
             before = entry.steps if entry is not None else None
             steps = self._steps(operation, rows) if before is None else before
         except OnlineError as error:
             writer.write_refused(str(error), self._remarks)
-            with self._asked.as_it_is():  # which stays so
-                return self._foresee(operation)
+            with self._asked.as_it_is():  # a refused operation changes nothing
+                return self._simulate(operation)
         done = entry.state["at"] if entry is not None and before is not None else 0
         self._remarks += [f"not known: {what}" for what in dict.fromkeys(self._asked.unknown)]
         writer.write(steps, self._remarks, done)
-        return self._foresee(operation)
+        return self._simulate(operation)
 
-    def _foresee(self, operation: ops.MigrateOperation, state: dict[str, Any] | None = None) -> Any:
+    def _simulate(self, operation: ops.MigrateOperation, state: dict[str, Any] | None = None) -> Any:
         known = self._will_create(operation) if state is None else state
         return self._recall(operation, {"backfill": {"changed": 0}, **known})
 
     def _steps(self, operation: ops.MigrateOperation, rows: Rows | None) -> list[Step]:
-        """Return the steps of an operation; where the server cannot tell, those of a script."""
+        """Return the steps of an operation; if the server cannot tell, the steps of a script."""
         if rows is not None:
             return [rows]
-        # The second time without an empty copy.
+        # The second try does without an empty copy.
         for can_tell in (True, False) if self._server is self._asked else ():
             self._asked.can_tell = can_tell
             try:
@@ -115,7 +115,7 @@ class PlanCarrier(Carrier):
             except OnlineError as error:
                 if not self._asked.changed:
                     raise
-                self._remarks.append(f"{WITHIN}, as it is now: {error}")
+                self._remarks.append(f"{WITHIN}; on the current database: {error}")
                 break
             except DBAPIError as error:
                 if error.connection_invalidated:
@@ -128,11 +128,11 @@ class PlanCarrier(Carrier):
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
-        """Leave a refusal as it is: it is printed under its revision."""
+        """Leave a refusal unchanged, because it is printed under its revision."""
         yield
 
     def refuse_copy(self, table: str, schema: str | None) -> None:
-        """Print, once, that a batch copies a table."""
+        """Print once that a batch copies a table."""
         self.read += 1
         name = self._server.render.quoted(table, schema)
         if name in self._copied:
@@ -152,5 +152,5 @@ class PlanCarrier(Carrier):
         operation: ops.MigrateOperation,
         original: Implementation,  # noqa: ARG002
     ) -> Any:
-        """Leave out an operation of a batch that copies a table."""
-        return self._foresee(operation)
+        """Skip an operation of a batch that copies a table."""
+        return self._simulate(operation)

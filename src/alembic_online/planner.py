@@ -1,4 +1,4 @@
-"""What ``-x online=plan`` does in place of a run: read the revisions, and print what would run."""
+"""The plan of ``-x online=plan``: read the revisions, and print what a run would do."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,6 @@ from sqlalchemy.exc import DBAPIError
 
 from alembic_online import catalog
 from alembic_online.errors import OnlineError, RefusedError, first_line
-from alembic_online.foreseen import ForeseenServer
 from alembic_online.internals import steps_of, transaction_of_revision
 from alembic_online.options import Request
 from alembic_online.plan import REFUSED, Counts
@@ -20,10 +19,11 @@ from alembic_online.program import Program
 from alembic_online.run import Run, says_at_once, way_of
 from alembic_online.server import NoServer
 from alembic_online.session import lost
+from alembic_online.simulated import SimulatedServer
 
 
 class UnreadableError(Exception):
-    """Ends the reading of a revision: what comes next would change the database."""
+    """Ends the reading of a revision, because the next operation would change the database."""
 
 
 class Planner(Run):
@@ -37,22 +37,22 @@ class Planner(Run):
         self.mode.reading = True
         self.counts = Counts()
         self._say = say
-        self._asked = ForeseenServer(self.session, self._server.render)
+        self._asked = SimulatedServer(self.session, self._server.render)
         self._asked.reading = True
         self._blind = NoServer(self.session, self._server.render)
-        self._blind.created = self._asked.created  # what the plan knows to be new
+        self._blind.created = self._asked.created  # tables that the plan knows to be new
 
     def print_plan(self, **arguments: Any) -> None:
-        """Print what would run, in place of Alembic's ``run_migrations``.
+        """Print what would run, instead of Alembic's ``run_migrations``.
 
-        Raises :class:`OnlineError` for a stamp, and where no run could keep its journal.
+        Raises :class:`OnlineError` for a stamp, or if another relation has the name of the journal.
         """
         if self.context.purge:
             raise OnlineError("-x online=plan is for alembic upgrade and alembic downgrade")
         try:
             heads = self.context.get_current_heads()
         except DBAPIError as error:
-            raise OnlineError(f"no plan: the revision of the database: {first_line(error)}") from error
+            raise OnlineError(f"no plan: cannot read the database's revision: {first_line(error)}") from error
         self.journal.require_name()
         first = True
         with self._reading():
@@ -66,13 +66,13 @@ class Planner(Run):
         self._say(str(self.counts))
 
     def note(self, text: str) -> None:
-        """Print a line that a revision has for the plan."""
+        """Print a line in the plan."""
         marks = "" if self._server is self._asked else f"; {LATER}"
         self._say(f"  {text}{marks}")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Have the session read only, and see as much as a run does."""
+        """Make the session read-only, with row security as in a run."""
         session = self.session
         before = str(session.scalar(catalog.ROW_SECURITY))
         session.set({"row_security": "off"})
@@ -107,14 +107,14 @@ class Planner(Run):
         self.carrier = plan
         self._say(str(step))
         if mode.skipping:
-            self.note("online = False: it runs in one transaction, whose locks last as long as it takes")
+            self.note("online = False: it runs in one transaction and holds its locks until the end")
         try:
             self.journal.load(way_of(step))
             if self.journal:
-                self.note("an interrupted run has begun it, and is finished online")
+                self.note("an interrupted run has begun it; it is finished online")
             with transaction_of_revision(self.context):
                 step.migration_fn(**arguments)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next revision may be read
+        except Exception as error:  # noqa: BLE001 - the next revision can still be read
             if self.session.connection.invalidated:
                 raise lost(error) from None
             self._stop(error, at_once=not plan.read)
@@ -123,10 +123,10 @@ class Planner(Run):
             self.note("no operations")
 
     def _stop(self, error: Exception, *, at_once: bool) -> None:
-        """Say why a revision was not read to its end.
+        """Print why a revision was not read to its end.
 
-        What it finds before its first operation, a run finds as well. Later it may look for what it has not
-        done yet.
+        An error before the first operation would also stop a run. A later error may come from reading
+        something that an operation of the revision would have created.
         """
         said = str(error)
         if isinstance(error, DBAPIError):
@@ -143,7 +143,7 @@ class Planner(Run):
             self.note(f"it could be read only to this point: {said}")
 
     def copy(self, _batch: Any, table: Any) -> NoReturn:
-        """Refuse the copy of a batch; in place of the first method that Alembic calls for it.
+        """Refuse that a batch copies its table; replaces the first method that Alembic calls to copy it.
 
         Raises :class:`UnreadableError`.
         """
@@ -153,18 +153,18 @@ class Planner(Run):
 
 
 def plan_instead(context: MigrationContext, config: Config) -> Planner:
-    """Have a context print a plan where it would run migrations."""
+    """Make a context print a plan instead of running migrations."""
     planner = Planner(context, config.print_stdout)
 
     def print_plan(**arguments: Any) -> None:
         planner.print_plan(**arguments)
         if not planner.counts[REFUSED]:
             return
-        if hasattr(config.cmd_opts, "cmd"):  # the command line: what there is to say is printed
+        if hasattr(config.cmd_opts, "cmd"):  # on the command line, the plan says it all
             raise SystemExit(1)
-        raise RefusedError(f"the plan has what is {REFUSED}: {planner.counts}")
+        raise RefusedError(f"the plan contains {REFUSED} operations: {planner.counts}")
 
-    context.run_migrations = print_plan  # type: ignore[method-assign] # which makes the version table
+    context.run_migrations = print_plan  # type: ignore[method-assign] # it would create the version table
     impl: Any = context.impl
     impl.prep_table_for_batch = planner.copy
     return planner

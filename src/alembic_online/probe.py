@@ -1,4 +1,4 @@
-"""What the server makes of something, asked on an empty copy of a table."""
+"""Try statements on an empty copy of a table, to see what the server would do."""
 
 import itertools
 from collections.abc import Iterable
@@ -22,9 +22,9 @@ THE_TABLE, AN_INDEX = "the table", "an index"
 
 
 def rewritten(server: Server, table: str, change: Iterable[str]) -> list[str]:
-    """Return what of a table and its indexes a change would write anew: the table, an index for each.
+    """Return what a change would rewrite: the table, and "an index" for each of its indexes.
 
-    :param change: statements on :data:`catalog.PROBE`, in the place of the table.
+    :param change: statements on :data:`catalog.PROBE`, which stands for the table.
     """
     if not server.can_tell:
         return []
@@ -37,7 +37,7 @@ def rewritten(server: Server, table: str, change: Iterable[str]) -> list[str]:
 
 
 def rewritten_if_tried(server: Server, table: str, change: Iterable[str]) -> list[str]:
-    """Return what a change writes anew; nothing where it cannot be tried."""
+    """Return what a change would rewrite; nothing if it cannot be tried."""
     try:
         return rewritten(server, table, change)
     except DBAPIError as error:
@@ -56,7 +56,7 @@ def type_name(server: Server, type_: "sa.types.TypeEngine[Any]") -> Any:
 
 
 def index_definition(server: Server, index: Index) -> str | None:
-    """Return how the server writes an index, without its name and table."""
+    """Return the server's definition of an index, without its name and table."""
     name = f"{catalog.PROBE}_index"
     with server.copy_of(index.table):
         server.run([index.on(catalog.PROBE, name).create()])
@@ -67,10 +67,10 @@ def index_definition(server: Server, index: Index) -> str | None:
 def constraint_on_copy(
     server: Server, table: str, name: str, rule: str, parent: str | None = None
 ) -> Found | None:
-    """Return a constraint as the server writes it, or None where it cannot be had.
+    """Return a constraint with the server's definition of it, or None if it cannot be created on a copy.
 
     :param rule: its definition.
-    :param parent: the table that a foreign key refers to, of which a copy takes the place as well.
+    :param parent: the table that a foreign key references; it is replaced by a copy too.
     """
     wanted = None
     with server.copy_of(table), suppress(DBAPIError):
@@ -84,7 +84,7 @@ def constraint_on_copy(
 
 
 def index_of_part(server: Server, whole: Index, table: str, schema: str | None) -> Index:
-    """Return the index of a partition under the name that PostgreSQL would give it.
+    """Return the index of a partition, with the name that PostgreSQL would choose.
 
     :param whole: the index of the partitioned table.
     :param table: the partition, without schema.
@@ -110,12 +110,12 @@ def index_of_part(server: Server, whole: Index, table: str, schema: str | None) 
             and found.table == server.scalar(catalog.OID, table=part)
             and not server.scalar(catalog.ATTACHED, name=index.full)
         ):
-            return index  # of a run that was interrupted before it was attached
+            return index  # an earlier run was interrupted before it attached the index
     raise AssertionError
 
 
 def require_same(server: Server, index: Index, found: Found) -> None:
-    """Raise :class:`ChangedError` if what has the name of an index is another one."""
+    """Raise :class:`ChangedError` if the existing index of this name has another definition or table."""
     same_table = found.table == server.scalar(catalog.OID, table=index.table)
     if found.definition != index_definition(server, index) or not same_table:
-        raise ChangedError(f"index {index.name} is there already as {found.definition}; rename or drop it")
+        raise ChangedError(f"index {index.name} already exists as {found.definition}; rename or drop it")

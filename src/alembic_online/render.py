@@ -1,4 +1,4 @@
-"""How things are written in SQL: names, columns, constraints, indexes, and what Alembic would execute."""
+"""Compile to SQL: names, columns, constraints, indexes, and the statements that Alembic would execute."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -13,31 +13,31 @@ from alembic_online.steps import Index, Validate
 _Named = TypeVar("_Named", sa.Constraint, sa.Index)
 
 LONGEST_NAME = 63
-"""Bytes of a name of PostgreSQL's."""
+"""The longest name in PostgreSQL, in bytes."""
 
 
 def plain(dialect: sa.Dialect, compiled: str) -> str:
-    """Return what SQLAlchemy wrote for the driver without its doubled percent signs."""
+    """Return SQL that SQLAlchemy compiled for the driver, without its doubled percent signs."""
     return compiled.replace("%%", "%") if dialect.paramstyle in {"format", "pyformat"} else compiled
 
 
 def table_name(dialect: sa.Dialect, table: sa.TableClause) -> str:
-    """Return the name of a table as SQL writes it."""
+    """Return the name of a table with its schema, quoted where needed."""
     return plain(dialect, dialect.identifier_preparer.format_table(table))
 
 
 def quoted(dialect: sa.Dialect, name: str) -> str:
-    """Return a name within a table or schema as SQL writes it."""
+    """Return a name without schema, quoted where needed."""
     return plain(dialect, dialect.identifier_preparer.quote(name))
 
 
 def by_name(found: Iterable[_Named]) -> list[_Named]:
-    """Return constraints or indexes in one order: SQLAlchemy holds them in sets."""
+    """Return constraints or indexes in a fixed order: SQLAlchemy keeps them in sets."""
     return sorted(found, key=lambda item: str(item.name))
 
 
 class _Recorder:
-    """In place of a connection: keeps what would be executed."""
+    """Stands in for a connection and keeps the statements instead of executing them."""
 
     def __init__(self, dialect: sa.Dialect) -> None:
         self.dialect = dialect
@@ -56,19 +56,19 @@ class Renderer:
         self.operations = Operations(context)
 
     def plain(self, compiled: str) -> str:
-        """Return what SQLAlchemy wrote for the driver without its doubled percent signs."""
+        """Return SQL that SQLAlchemy compiled for the driver, without its doubled percent signs."""
         return plain(self.dialect, compiled)
 
     def quoted(self, name: str, schema: str | None = None) -> str:
-        """Return the name of a table, or of an index, as SQL writes it."""
+        """Return the name of a table or index with its schema, quoted where needed."""
         return table_name(self.dialect, sa.table(name, schema=schema))
 
     def quote(self, name: str) -> str:
-        """Return a name within a table or schema as SQL writes it."""
+        """Return a name without schema, quoted where needed."""
         return quoted(self.dialect, name)
 
     def statements(self, work: Callable[[Operations], object]) -> tuple[str, ...]:
-        """Return what Alembic would execute.
+        """Return the statements that Alembic would execute.
 
         :param work: calls one of Alembic's implementations, or a method of ``impl``.
         """
@@ -90,7 +90,7 @@ class Renderer:
     ) -> tuple[str, ...]:
         """Return the statement that adds a column, without keys, checks and indexes.
 
-        :param inline: with the foreign key that is in its definition.
+        :param inline: include the foreign key of its definition.
         """
         added = copied_column(column)
         self.operations.schema_obj.table(table, added, schema=schema)
@@ -106,7 +106,7 @@ class Renderer:
         )
 
     def column_without_default(self, column: "sa.Column[Any]", table: str, schema: str | None) -> str:
-        """Return the definition of a column, without its default, that may be NULL."""
+        """Return the definition of a column as nullable and without its default."""
         bare = plain_column(column)
         bare.server_default, bare.nullable = None, True
         holder = sa.Table(table, sa.MetaData(), bare, schema=schema)
@@ -117,32 +117,32 @@ class Renderer:
         return self.plain(str(self._compiler().get_column_default_string(plain_column(column))))
 
     def validation(self, step: Validate) -> str:
-        """Return the statement that looks through all rows."""
+        """Return the statement that validates the existing rows."""
         return f"ALTER TABLE {step.table} VALIDATE CONSTRAINT {self.quote(step.constraint)}"
 
     def constraint(self, constraint: sa.Constraint) -> str:
-        """Return the definition of a constraint, with its name."""
+        """Return the definition of a constraint with its name."""
         return self.plain(str(self._compiler().process(constraint)))
 
     def index(self, index: sa.Index) -> Index:
-        """Return an index whose table and name can be exchanged."""
+        """Return an index as data, in which table and name can be replaced."""
         table = index.table
         assert table is not None  # noqa: S101 - an operation's index has one
         for column in index.dialect_options["postgresql"].get("include") or ():
-            if column not in table.c:  # as Alembic does: an index operation knows its own columns alone
+            if column not in table.c:  # like Alembic: an index operation knows only its own columns
                 table.append_column(sa.Column(column, sa.types.NullType()))
         index.dialect_options["postgresql"]["concurrently"] = False
         statement = self.plain(str(sa.schema.CreateIndex(index).compile(dialect=self.dialect)))
         name = self.quoted(table.name, table.schema)
         head, on, tail = statement.partition(f" ON {name} ")
-        assert on  # noqa: S101 - so SQLAlchemy writes it
+        assert on  # noqa: S101 - SQLAlchemy always writes it like this
         final = str(final_name(index, self.dialect))
         full = self.quoted(final, table.schema)
         unique = head.startswith("CREATE UNIQUE")
         return Index(name, table.schema, final, self.quote(final), full, unique, tail)
 
     def parents(self, *holders: "sa.Table | sa.ForeignKeyConstraint") -> tuple[str, ...]:
-        """Return the tables that foreign keys, or those of tables, refer to."""
+        """Return the tables that foreign keys, or the foreign keys of tables, reference."""
         found = []
         for holder in holders:
             keys: Iterable[sa.ForeignKeyConstraint] = (
@@ -154,14 +154,14 @@ class Renderer:
         return tuple(found)
 
     def holder(self, operation: ops.AddColumnOp) -> sa.Table:
-        """Return Alembic's own way to a table for a new column, with the tables that it refers to."""
+        """Return a table with the new column, as Alembic builds it, with stubs of the referenced tables."""
         table: sa.Table = self.operations.schema_obj.table(
             operation.table_name, copied_column(operation.column), schema=operation.schema
         )
         return table
 
     def constraints(self, operation: ops.AddColumnOp, holder: sa.Table) -> list[sa.Constraint]:
-        """Return the constraints of a new column, those within its definition as constraints of a table."""
+        """Return the constraints of a new column; those of its definition become table constraints."""
         found: list[sa.Constraint] = []
         for check in holder.columns[operation.column.name].constraints:
             if isinstance(check, sa.CheckConstraint):
@@ -173,7 +173,7 @@ class Renderer:
             ):
                 continue
             if operation.inline_references and isinstance(constraint, sa.ForeignKeyConstraint):
-                constraint.name = None  # that, Alembic leaves out
+                constraint.name = None  # Alembic omits the name too
             found.append(constraint)
         return found
 
@@ -183,7 +183,7 @@ class Renderer:
 
 
 def plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
-    """Return a column without its keys, checks, index and comment, which are added by themselves."""
+    """Return a column without its keys, checks, index and comment, which are added separately."""
     plain: sa.Column[Any] = sa.Column(
         column.name, column.type, nullable=column.nullable, autoincrement=column.autoincrement
     )
@@ -197,9 +197,9 @@ def plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
 
 
 def default_name(table: str, columns: str, label: str) -> str:
-    """Return the name that PostgreSQL gives to something of columns, as long as it is free.
+    """Return the name that PostgreSQL gives to an object on columns, if that name is free.
 
-    The rule is that of its makeObjectName(): of a name that is too long, the longer part loses its end.
+    It follows PostgreSQL's makeObjectName(): while the name is too long, its longer part is truncated.
     """
     parts = [table.encode(), columns.encode()]
     while len(b"_".join(parts)) + 1 + len(label.encode()) > LONGEST_NAME:

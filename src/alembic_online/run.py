@@ -1,4 +1,4 @@
-"""One online run of Alembic: which revisions, and which of their operations, run in which way."""
+"""One online run of Alembic: decides how each revision and each of its operations runs."""
 
 import sys
 import threading
@@ -26,23 +26,23 @@ from alembic_online.server import NoServer, Server
 from alembic_online.session import Session, around_autocommit_block, lost
 
 KEY = "alembic_online"
-"""Where the options of an enabled context hold its run, or None where all runs in one transaction."""
+"""The key of the run in the options of an enabled context; the value is None without an online run."""
 
 
 def way_of(step: RevisionStep) -> str:
-    """Return what the journal calls a revision and its direction: "upgrade 003"."""
+    """Return the journal's name for a revision and its direction, like "upgrade 003"."""
     return f"{'upgrade' if step.is_upgrade else 'downgrade'} {step.revision.revision}"
 
 
 def says_at_once(step: RevisionStep) -> bool:
-    """Return whether a revision says ``online = False``."""
+    """Return whether a revision has ``online = False``."""
     return getattr(step.revision.module, "online", True) is False
 
 
 class Run:
     """One run of Alembic.
 
-    :param request: what it was asked for; if not to run online, only what was begun online is finished so.
+    :param request: the value of ``-x online``. Without it, only revisions that were begun online run online.
     """
 
     def __init__(self, context: MigrationContext, *, lock_wait: float | None, request: Request) -> None:
@@ -62,7 +62,7 @@ class Run:
 
     @contextmanager
     def _ended_group(self) -> Iterator[None]:
-        """End a group of rows before whatever commits it."""
+        """End a group of rows before an autocommit_block() commits it."""
         self.carrier.groups.close()
         yield
 
@@ -70,7 +70,7 @@ class Run:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Lock out other migrations; after an error, say what the next run needs."""
+        """Hold the lock of migrations; after an error, log what the next run needs."""
         with self.session.held():
             event.listen(self.session.connection, "before_cursor_execute", self._look_for_writes)
             try:
@@ -79,13 +79,13 @@ class Run:
             except BaseException as error:
                 if self._program.resumed and not isinstance(error, OnlineError):
                     log.warning(
-                        "an earlier run was interrupted in %s; if this one stumbles over what that has made,"
-                        " undo it and begin again with -x online=restart",
+                        "an earlier run was interrupted in %s; if objects that it created cause this error,"
+                        " undo its changes and start over with -x online=restart",
                         self.mode.revision,
                     )
                 if needed := sorted(self.journal.made):
                     log.warning(
-                        "%s is not finished; the next run needs what this one has made: %s",
+                        "%s is not finished; keep these tables for the next run: %s",
                         self.mode.revision,
                         ", ".join(needed),
                     )
@@ -94,7 +94,7 @@ class Run:
                 event.remove(self.session.connection, "before_cursor_execute", self._look_for_writes)
 
     def steps(self, found: Iterable[MigrationStep]) -> Iterator[MigrationStep]:
-        """Yield Alembic's steps, each made ready before it runs."""
+        """Yield Alembic's steps, and prepare each before it runs."""
         if self.offline:
             self.context.impl.static_output(HEAD)
         steps = [*found]
@@ -109,16 +109,16 @@ class Run:
             yield step
 
     def _require_finished(self, steps: list[MigrationStep]) -> None:
-        """Raise :class:`OnlineError` if an interrupted run went another way than this one."""
+        """Raise :class:`OnlineError` if an interrupted run went in the other direction."""
         ways = {way_of(step) for step in steps if isinstance(step, RevisionStep)}
-        if len(ways) < len(steps):  # a stamp, which forgets what was begun
+        if len(ways) < len(steps):  # a stamp, which clears the journal
             return
         back = any(way.startswith("downgrade") for way in ways)
         for begun in self.journal.unfinished():
             if begun not in ways and (back or begun.startswith("downgrade")):
                 raise OnlineError(
-                    f"nothing was changed: the {begun.replace(' ', ' of ')} was interrupted, and is to be"
-                    f" finished first: alembic -x online {begun.partition(' ')[0]}"
+                    f"nothing was changed: the {begun.replace(' ', ' of ')} was interrupted; finish it first:"
+                    f" alembic -x online {begun.partition(' ')[0]}"
                 )
 
     def _begin(self, step: RevisionStep) -> None:
@@ -141,35 +141,35 @@ class Run:
         revision = self.mode.revision
         if says_at_once(step):
             if self._request.online or begun:
-                done = ", without what an online run has done already" if begun else ""
+                done = ", without the operations that an online run has done" if begun else ""
                 log.info("%s says online = False: it runs in one transaction%s", revision, done)
             return False
         if begun and not self._request.online:
-            log.info("%s was begun online, and is finished online", revision)
+            log.info("%s was begun online and is finished online", revision)
         return begun or self._request.online
 
     def _restart(self) -> None:
-        """Forget the journal of an interrupted revision, where it was asked for."""
+        """Clear the journal of an interrupted revision, if a restart was requested."""
         if not self._request.restart or not self.journal:
             return
         rows = [state["title"] for _, _, state in self.journal.begun if "values" in state]
         if rows and not self._request.with_rows:
             raise OnlineError(
-                f"revision {self.mode.revision} would be begun again, but its rows would be there twice:"
-                f" {'; '.join(rows)}; delete them and run -x online=restart-with-rows"
+                f"revision {self.mode.revision} cannot start over, because it would change these rows twice:"
+                f" {'; '.join(rows)}; undo that and run -x online=restart-with-rows"
             )
         self.journal.clear()
 
     def _resume(self) -> None:
-        """Go on with a revision that an earlier run has begun.
+        """Continue a revision that an earlier run has begun.
 
-        Raises :class:`OnlineError` if what it has made is gone, or if the run was of an older version.
+        Raises :class:`OnlineError` if objects that it created no longer exist, or an older version began it.
         """
         revision = self.mode.revision
         if self.journal.read is None:
             raise OnlineError(
                 f"revision {revision} was begun by an older version of alembic_online: finish it with that"
-                " version, or undo what it has made and begin it again with -x online=restart"
+                " version, or undo its changes and start it over with -x online=restart"
             )
         begun = self.journal.begun
         items = {
@@ -183,21 +183,19 @@ class Run:
         kinds, tables, columns = zip(*sorted(made), strict=True) if made else ((), (), ())
         gone = self.session.rows(catalog.GONE, kinds=[*kinds], tables=[*tables], names=[*columns])
         named = [f"{row.kind} {row.name} of {row.tab}" for row in gone]
-        named += [
-            f"table {name}, in whose place there is another one" for name in replaced(self.session, begun)
-        ]
+        named += [f"table {name} (replaced by another table)" for name in replaced(self.session, begun)]
         if named:
             raise OnlineError(
-                f"revision {revision}: an earlier run was interrupted in it, and of what it has made this is"
-                f" gone: {', '.join(named)}; put it back, or undo what else it has made and begin it again"
-                " with -x online=restart"
+                f"revision {revision}: an earlier run was interrupted in it, and objects that it created no"
+                f" longer exist: {', '.join(named)}; restore them, or undo the other changes and start it"
+                " over with -x online=restart"
             )
 
     def _read_through(self, step: RevisionStep, program: Program) -> None:
-        """Read the revision through without doing anything, so that what is refused is so before it starts.
+        """Read the revision without executing it, so that operations are refused before it starts.
 
-        A revision that reads what it has just written cannot be read to its end; what comes after that is
-        refused where it stands.
+        A revision that reads what it has just written cannot be read to its end. Later operations are refused
+        only when the run reaches them.
         """
         created = set(self._server.created)
         carrier, self.carrier = self.carrier, Carrier(self._server, self.journal, program, self.mode)
@@ -212,7 +210,7 @@ class Run:
         except Exception as error:  # noqa: BLE001 - as below
             if self.session.connection.invalidated:
                 raise lost(error) from None
-            # Whatever it is will come again when the revision runs.
+            # The error occurs again when the revision runs.
             log.debug("%s cannot be read through: %s", self.mode.revision, error)
         finally:
             self.mode.reading = self._server.reading = False
@@ -222,9 +220,9 @@ class Run:
             carrier.groups.know(groups)
 
     def stamped(self, **_: object) -> None:
-        """Forget what was done of a revision, in the transaction that stamps it.
+        """Clear the journal of a revision, in the transaction that stamps it.
 
-        Raises :class:`OnlineError` if a resumed revision may have left something out.
+        Raises :class:`OnlineError` if a resumed revision may have skipped operations.
         """
         if self.offline:
             return
@@ -233,10 +231,10 @@ class Run:
             self._program.require_all()
         self.journal.forget()
 
-    # Its operations.
+    # Operations.
 
     def carry_out(self, operation: Any, original: Implementation) -> Any:
-        """Carry out an operation of a revision; see :meth:`Carrier.carry_out`."""
+        """Execute an operation of a revision; see :meth:`Carrier.carry_out`."""
         self._ours += 1
         try:
             return self.carrier.carry_out(operation, original)
@@ -244,12 +242,12 @@ class Run:
             self._ours -= 1
 
     def _look_for_writes(self, _connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        """Say what a resumed revision writes by itself: an earlier run may have written it already."""
+        """Warn of writes outside of operations: an earlier run may already have made them."""
         if self._ours or self.mode.reading or not self._program.resumed or not self.mode.active:
             return
         if sql.writes(statement) and self.context.version_table not in statement:
             log.warning(
-                "%s writes through op.get_bind(), which an earlier run may have done already: %s",
+                "%s writes through op.get_bind(); an earlier run may already have done this: %s",
                 self.mode.revision,
                 title(statement),
             )
@@ -257,20 +255,20 @@ class Run:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Have this thread print nothing."""
+    """Suppress what this thread prints."""
     with redirect_stdout(_OtherThreads(sys.stdout)):
         yield
 
 
 class _OtherThreads:
-    """What other threads print."""
+    """A stream that prints only for other threads."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._thread = threading.get_ident()
 
     def write(self, text: str) -> int:
-        """Print, unless it is the silent thread's."""
+        """Print, unless the silenced thread calls it."""
         return len(text) if threading.get_ident() == self._thread else self._stream.write(text)
 
     def __getattr__(self, name: str) -> Any:

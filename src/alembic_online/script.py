@@ -1,4 +1,4 @@
-"""The interpreter that writes steps down, for ``--sql``."""
+"""The interpreter that writes steps to a script, for ``--sql``."""
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, contextmanager
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HEAD = """\
--- Each operation commits by itself, so that others go on reading and writing. A script cannot look at what
--- is there: where a statement fails (a lock was not obtained in time, a build left an invalid index), see to
--- what it left, and go on after what is done. alembic -x online upgrade does that by itself.
+-- Each operation commits by itself, so that other sessions keep reading and writing. A script cannot inspect
+-- the database. If a statement fails (lock timeout, invalid index after a failed build), clean up after it
+-- and continue after the last finished statement. alembic -x online upgrade does this automatically.
 SET lock_timeout = 0;
 SET statement_timeout = 0;
 SET row_security = off;
@@ -41,7 +41,7 @@ _BLOCKS = "alembic_online_blocks"
 
 
 def count_blocks(context: MigrationContext) -> None:
-    """Have a context that writes a script count its autocommit_block(): Alembic leaves no mark of one."""
+    """Make a context that writes a script count its open autocommit blocks: Alembic does not show them."""
     context.opts[_BLOCKS] = 0
 
     @contextmanager
@@ -56,20 +56,20 @@ def count_blocks(context: MigrationContext) -> None:
 
 
 def in_transaction(context: MigrationContext) -> bool:
-    """Return whether what a context runs, or writes to a script, is within a transaction."""
+    """Return whether a context runs, or writes to a script, within a transaction."""
     if context.as_sql:
         return context.impl.transactional_ddl and not context.opts.get(_BLOCKS)
     connection = context.connection
     if connection is None or is_autocommit(context):
         return False
     driver: Any = connection.connection.dbapi_connection
-    return not connection.dialect.detect_autocommit_setting(driver)  # that of the engine
+    return not connection.dialect.detect_autocommit_setting(driver)  # the engine may set it
 
 
 class Script:
     """Writes the steps of one operation.
 
-    :param as_alembic: writes what Alembic itself does for the operation.
+    :param as_alembic: writes the operation as Alembic itself does.
     """
 
     def __init__(self, server: Server, operation: Any, as_alembic: Callable[[], object]) -> None:
@@ -81,7 +81,7 @@ class Script:
     def write(self, steps: Iterable[Step]) -> None:
         """Write the steps, outside of Alembic's transaction."""
         with ExitStack() as stack:
-            if not self._context.opts[_BLOCKS]:  # else the author's own block
+            if not self._context.opts[_BLOCKS]:  # else the revision has opened one
                 stack.enter_context(self._context.autocommit_block())
             for step in steps:
                 self._take(step)
@@ -138,7 +138,7 @@ class Script:
 
     @_take.register
     def _build_parts(self, step: BuildParts) -> None:
-        raise NotImplementedError(step)  # which tables have partitions, a script cannot ask
+        raise NotImplementedError(step)  # a script cannot find out which tables have partitions
 
     @_take.register
     def _validate(self, step: Validate) -> None:
@@ -146,5 +146,5 @@ class Script:
 
     @_take.register
     def _fill(self, step: Fill) -> None:
-        assert step.default is None  # noqa: S101 - which defaults need it, a script cannot ask
+        assert step.default is None  # noqa: S101 - a script cannot find out which defaults need it
         write_batches(self._context, self._operation)

@@ -1,4 +1,4 @@
-"""What the server says: the questions of the handlers."""
+"""The questions that handlers ask the server."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Found(NamedTuple):
-    """An index or a constraint that has the wanted name."""
+    """An existing index or constraint of a given name."""
 
     table: str
     valid: bool
@@ -25,10 +25,10 @@ class Found(NamedTuple):
 
 
 class Server:
-    """Answers questions about what is there. A script's server answers "not known" (None)."""
+    """Answers questions about the database. The server of a script answers "not known" (None)."""
 
     can_tell = True
-    """Whether there is a server at all."""
+    """Whether there is a server to ask."""
 
     def __init__(self, session: Session, render: Renderer) -> None:
         self.render = render
@@ -36,11 +36,11 @@ class Server:
         self.created: set[str] = set()
         """Tables that this run, or this script, has created."""
         self.made: set[str] = set()
-        """Tables that the revision has made in whatever way: the rows of a query may be in them."""
+        """Tables that the revision has created, also from a query; so they may have rows."""
         self.reading = False
-        """Whether a revision is only read through."""
+        """Whether a revision is only read."""
         self.to_be_checked: set[str] = set()
-        """Tables to which the revision adds a check, which may prove that a column has no NULL."""
+        """Tables to which the revision adds a constraint that may prove that a column has no NULL."""
 
     def scalar(self, question: "sa.TextClause", **parameters: object) -> Any:
         """Ask for one value."""
@@ -51,44 +51,44 @@ class Server:
         return self.session.rows(question, **parameters)
 
     def is_at_least(self, major: int) -> bool:
-        """Return whether it is of this version of PostgreSQL or of a later one."""
+        """Return whether the server has this major version of PostgreSQL or a later one."""
         return bool(self.scalar(catalog.VERSION) >= major * 10_000)
 
     def exists(self, relation: str) -> bool:
-        """Return whether a table, view or index of the name is there."""
+        """Return whether a table, view or index of this name exists."""
         return self.scalar(catalog.KIND, table=relation) is not None
 
     def is_partitioned(self, table: str) -> bool:
         """Return whether a table has partitions."""
         return bool(self.scalar(catalog.KIND, table=table) == "p")
 
-    def is_new(self, table: str) -> bool:
+    def created_in_this_run(self, table: str) -> bool:
         """Return whether this run, or this script, has created a table."""
         return table in self.created
 
     def is_of_revision(self, table: str) -> bool:
-        """Return whether the revision has made a table: nobody else uses it yet."""
+        """Return whether the revision has created a table, so that nobody else uses it yet."""
         return bool(self.scalar(catalog.AMONG, table=table, names=[*self.made]))
 
     def safe_to_lock(self, table: str) -> bool:
-        """Return whether nobody can miss a table: created by this run, not there, or without rows."""
-        if self.is_new(table):
+        """Return whether locking a table blocks nobody: it is new in this run, missing or empty."""
+        if self.created_in_this_run(table):
             return True
         if not self.scalar(catalog.MAY_HAVE_ROWS, table=table):
             return True
         if self.scalar(catalog.IS_RESTRICTED, table=table):
-            return False  # whether it has rows is an error
+            return False  # a row security policy makes the query below an error
         return not self.scalar(literal(f"SELECT EXISTS (SELECT FROM {table})"))  # noqa: S608 - quoted
 
     def lockable(self, table: str, *, sure: bool = True) -> tuple[str, ...]:  # noqa: ARG002 - for a script
-        """Return a table as something to lock.
+        """Return a table to lock.
 
-        :param sure: whether it is there if all is well.
+        :param sure: whether it must exist.
         """
         return (table,)
 
     def index(self, name: str) -> Found | None:
-        """Return the index of a name, quoted; not before a process that still builds it has ended."""
+        """Return the index of a quoted name; wait if another process is still building it."""
         found = self._index(name)
         if found is None or found.valid:
             return found
@@ -109,15 +109,15 @@ class Server:
         return None if row is None else Found(*row)
 
     def constraint(self, table: str, name: str) -> Found | None:
-        """Return the constraint of a name."""
+        """Return the constraint of this name."""
         row = next(iter(self.rows(catalog.CONSTRAINT, table=table, name=name)), None)
         return None if row is None else Found(table, *row)
 
     @contextmanager
     def copy_of(self, table: str, how: str = "LIKE {}") -> Iterator[None]:
-        """Try something on an empty copy of a table, :data:`catalog.PROBE`, in a transaction that is undone.
+        """Provide an empty copy of a table, :data:`catalog.PROBE`, in a transaction that is rolled back.
 
-        :param how: what the copy is made of; ``{}`` stands for the table.
+        :param how: the definition of the copy; ``{}`` stands for the table.
         """
         with self.session.outside("asks the server, on an empty copy of a table"):
             connection = self.session.connection
@@ -126,7 +126,7 @@ class Server:
                 self.session.run_sql(f"CREATE TEMP TABLE {catalog.PROBE} ({how.format(table)})")
                 yield
             except BaseException:
-                with suppress(Exception):  # what comes from a lost connection would hide the cause
+                with suppress(Exception):  # an error of a lost connection would hide the cause
                     connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("ROLLBACK")
@@ -137,9 +137,9 @@ class Server:
             self.session.run_sql(statement)
 
     def remember(self, operation: ops.MigrateOperation, *, created: bool) -> None:
-        """Keep which tables are new after an operation.
+        """Record which tables are new after an operation.
 
-        :param created: whether the table of a CreateTableOp was not there before.
+        :param created: whether a CreateTableOp created its table.
         """
         if isinstance(operation, ops.CreateTableOp) and created:
             self.created.add(self.render.quoted(operation.table_name, operation.schema))
@@ -153,36 +153,36 @@ class Server:
 
 
 class NoServer(Server):
-    """A script's: it knows of nothing that the script does not make itself."""
+    """The server of a script: it knows only what the script itself creates."""
 
     can_tell = False
 
     def scalar(self, question: "sa.TextClause", **parameters: object) -> Any:  # noqa: ARG002
-        """Return None: not known."""
+        """Return None, for not known."""
         return None
 
     def rows(self, question: "sa.TextClause", **parameters: object) -> Sequence[Any]:  # noqa: ARG002
-        """Return nothing: not known."""
+        """Return no rows, for not known."""
         return ()
 
     def is_at_least(self, major: int) -> bool:  # noqa: ARG002
-        """Return that it may be of any version."""
+        """Return False, because the version may be any."""
         return False
 
     def safe_to_lock(self, table: str) -> bool:
-        """Return whether the script has created a table: any other may have rows."""
-        return self.is_new(table)
+        """Return whether the script has created a table; any other may have rows."""
+        return self.created_in_this_run(table)
 
     def is_of_revision(self, table: str) -> bool:
-        """Return whether the script has made a table."""
+        """Return whether the script has created a table, also from a query."""
         return table in self.made
 
     def lockable(self, table: str, *, sure: bool = True) -> tuple[str, ...]:
-        """Return a table as something to lock, if it is there for sure."""
+        """Return a table to lock, if it must exist."""
         return (table,) if sure else ()
 
     def remember(self, operation: ops.MigrateOperation, *, created: bool) -> None:
-        """Keep which tables are new after an operation, those of its statements as well."""
+        """Record which tables are new after an operation, including those that op.execute creates."""
         super().remember(operation, created=created and not getattr(operation, "if_not_exists", False))
         if isinstance(operation, ops.ExecuteSQLOp):
             self.made.update(sql.created(str(operation.sqltext)))

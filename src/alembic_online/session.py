@@ -1,4 +1,4 @@
-"""The connection of an online run: outside of Alembic's transactions, and given back as it was."""
+"""The connection of an online run: used outside of Alembic's transactions, and restored at the end."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -13,7 +13,7 @@ from alembic_online import catalog
 from alembic_online.lock import lock_migrations, unlock_migrations
 
 CLIENT_CHECK_INTERVAL = "5s"
-"""How often the server looks whether the client of a running statement is still there."""
+"""How often the server checks that the client of a running statement is still connected."""
 
 
 def is_autocommit(context: MigrationContext) -> bool:
@@ -27,7 +27,7 @@ def is_autocommit(context: MigrationContext) -> bool:
 def around_autocommit_block(
     context: MigrationContext, around: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """Have each autocommit_block() of a context be within something: Alembic has no event for it."""
+    """Wrap each autocommit_block() of a context in another context manager: Alembic has no event for it."""
     original = context.autocommit_block
 
     @contextmanager
@@ -39,7 +39,7 @@ def around_autocommit_block(
 
 
 def lost(error: BaseException) -> BaseException:
-    """Return the error by which a connection was lost, which those that follow from it hide."""
+    """Return the error that broke the connection, which later errors mask."""
     found: BaseException | None = error
     while found is not None and not (isinstance(found, DBAPIError) and found.connection_invalidated):
         found = found.__context__
@@ -47,7 +47,7 @@ def lost(error: BaseException) -> BaseException:
 
 
 class Session:
-    """The connection of a run, which may be one of an application's pool.
+    """The connection of a run; it may come from an application's pool.
 
     :param lock_wait: seconds to wait for sessions in the way; None: as long as it takes.
     """
@@ -56,7 +56,7 @@ class Session:
         self.context = context
         self.lock_wait = lock_wait
         self.revision = ""
-        """The revision that runs, for pg_stat_activity."""
+        """The current revision, for pg_stat_activity."""
         self._inside = False
         self._program = ""
         self._watching = False
@@ -64,31 +64,31 @@ class Session:
 
     @property
     def connection(self) -> sa.Connection:
-        """The connection of the migration, which autocommit_block() exchanges."""
+        """The connection of the migration, which autocommit_block() replaces."""
         connection = self.context.connection
         assert connection is not None  # noqa: S101 - only a script has none
         return connection
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Lock out other migrations, and give the session back as it was, whatever the end."""
+        """Hold the lock of migrations, and restore the session at the end."""
         self.connection.commit()
         try:
             self._watch_client()
-            # Else rows that a policy hides would stay as they are, without a word.
+            # With row security, rows that a policy hides would silently stay unchanged.
             self._row_security = str(self.scalar(catalog.ROW_SECURITY))
             self.set({"row_security": "off"})
             self.connection.commit()
-            lock_migrations(self.connection, wait=self.lock_wait)  # before Alembic reads where it is
+            lock_migrations(self.connection, wait=self.lock_wait)  # before Alembic reads the current revision
             yield
         except BaseException:
-            with suppress(Exception):  # what comes from a lost connection would hide the cause
+            with suppress(Exception):  # an error of a lost connection would hide the cause
                 self._give_back()
             raise
         self._give_back()
 
     def _watch_client(self) -> None:
-        """Have the server end what runs when the client is gone, instead of building on for hours."""
+        """Make the server cancel a statement when its client is gone, instead of running it for hours."""
         with suppress(DBAPIError):  # not on every system
             self._watching = bool(self.rows(catalog.WATCH_CLIENT, interval=CLIENT_CHECK_INTERVAL))
             self.connection.commit()
@@ -108,9 +108,9 @@ class Session:
 
     @contextmanager
     def outside(self, what: str) -> Iterator[None]:
-        """Leave Alembic's transaction; the session says what it does, and has no timeouts of its own.
+        """Leave Alembic's transaction; switch timeouts off and show the work in pg_stat_activity.
 
-        :param what: what it does, for pg_stat_activity.
+        :param what: the work, for application_name.
         """
         if self._inside:
             self.say(what)
@@ -119,7 +119,7 @@ class Session:
         failure: BaseException | None = None
         try:
             with ExitStack() as stack:
-                if not is_autocommit(self.context):  # else the author's own block
+                if not is_autocommit(self.context):  # else the revision has opened a block
                     stack.enter_context(self.context.autocommit_block())
                 self._inside = True
                 settings: dict[str, str] = {}
@@ -131,7 +131,7 @@ class Session:
                     self.say(what)
                     yield
                 except BaseException as error:
-                    failure = error  # an exit below may fail as well, and would hide it
+                    failure = error  # an exit below may fail too, and would mask it
                     raise
                 finally:
                     self._inside = False
@@ -145,14 +145,14 @@ class Session:
             raise
 
     def say(self, what: str) -> None:
-        """Say in pg_stat_activity what the session does."""
+        """Show the work of the session in pg_stat_activity."""
         self.set({"application_name": self._name(self._program, what)})
 
     def _name(self, program: str, what: str) -> str:
         return f"{program} {self.revision}: {what}"[:63]
 
     def set(self, values: dict[str, str], *, local: bool = False) -> None:
-        """Set settings of the server, of the session or of its transaction."""
+        """Change settings of PostgreSQL, for the session or for its transaction."""
         names = [*values]
         calls = ", ".join(f"set_config(:n{at}, :v{at}, {str(local).lower()})" for at in range(len(names)))
         given = {f"n{at}": name for at, name in enumerate(names)}
@@ -161,12 +161,12 @@ class Session:
 
     @contextmanager
     def transaction(self, **settings: str) -> Iterator[None]:
-        """Run what is inside in a transaction of its own, within :meth:`outside`.
+        """Run the block in its own transaction, within :meth:`outside`.
 
-        :param settings: settings of the server for this transaction.
+        :param settings: settings of PostgreSQL for this transaction.
         """
         connection = self.connection
-        # By which Alembic knows that a type has been created: also with what is undone.
+        # In it, Alembic remembers which types it has created; a rollback must restore it.
         memo = deepcopy(self.context.impl.memo)
         try:
             connection.exec_driver_sql("BEGIN")
@@ -176,15 +176,15 @@ class Session:
             connection.exec_driver_sql("COMMIT")
         except BaseException:
             self.context.impl.memo = memo
-            with suppress(Exception):  # what comes from a lost connection would hide the cause
+            with suppress(Exception):  # an error of a lost connection would hide the cause
                 connection.exec_driver_sql("ROLLBACK")
             raise
 
     @contextmanager
     def settings(self, what: str, **settings: str) -> Iterator[None]:
-        """Have settings for a part of a transaction; an error leaves them to its rollback.
+        """Change settings for a part of a transaction; after an error, its rollback restores them.
 
-        :param what: what it does, for pg_stat_activity.
+        :param what: the work, for application_name.
         """
         found = self.connection.execute(catalog.SETTINGS).one()._asdict()
         program = found["application_name"] or "alembic"
@@ -195,10 +195,10 @@ class Session:
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
-        """Have whatever is inside read only, and undo its transaction."""
+        """Make the block read-only, and roll back its transaction."""
         connection = self.connection
         connection.commit()  # Alembic may have made its version table
-        # By SQL: what the driver calls read_only cannot be set on an asynchronous connection.
+        # By SQL, because the driver's read_only cannot be set on an asynchronous connection.
         name = "default_transaction_read_only"
         before = connection.exec_driver_sql(f"SHOW {name}").scalar_one()
         self.set({name: "on"})
@@ -212,21 +212,21 @@ class Session:
                 connection.commit()
 
     def rows(self, question: "sa.TextClause", **parameters: object) -> Sequence[Any]:
-        """Ask the server for rows."""
+        """Query rows."""
         return self.connection.execute(question, parameters).all()
 
     def scalar(self, question: "sa.TextClause", **parameters: object) -> Any:
-        """Ask the server for one value."""
+        """Query one value."""
         return self.connection.execute(question, parameters).scalar()
 
     def run_sql(self, statement: str) -> None:
-        """Execute SQL that changes the schema, and in which nothing is a parameter.
+        """Execute SQL that changes the schema and has no parameters.
 
-        As DDL, of which a dialect may have to know: that of asyncpg keeps prepared statements.
+        It is executed as DDL, so that SQLAlchemy's dialect for asyncpg drops its prepared statements.
         """
         self.context.impl.execute(sa.DDL(statement.replace("%", "%%")))  # type: ignore[no-untyped-call]
 
 
 def literal(statement: str) -> sa.TextClause:
-    """Return SQL in which nothing is a parameter, as SQLAlchemy takes it."""
+    """Return SQL without parameters, in the form of SQLAlchemy."""
     return sa.text(statement.replace(":", r"\:"))

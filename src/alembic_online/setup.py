@@ -1,4 +1,4 @@
-"""How a context is enabled, and how Alembic's operations come here."""
+"""Enable a context, and register implementations of Alembic's operations."""
 
 from typing import Any
 
@@ -29,17 +29,17 @@ from alembic_online.script import count_blocks, in_transaction
 
 
 def enable(environment: EnvironmentContext) -> None:
-    """Carry out the operations of the configured context online, if ``-x online`` or the attribute says so.
+    """Run the operations of the configured context online, if ``-x online`` or the attribute asks for it.
 
-    ``-x online`` takes true, 1, yes, on, false, 0, no, off, in any case, or nothing, which is true; and plan,
-    which prints what would run, and changes nothing.
+    ``-x online`` takes true, 1, yes, on, false, 0, no, off, in any case, or no value, which means true. It
+    also takes restart and restart-with-rows, and plan, which prints what would run and changes nothing.
 
     :param environment: ``alembic.context``, configured with ``transaction_per_migration=True``. A program
         sets ``config.attributes["online"]`` instead of ``-x online``, and ``config.attributes["lock_wait"]``
-        instead of ``-x lock_wait=SECONDS``: how long to wait for sessions in the way, without end by default.
+        instead of ``-x lock_wait=SECONDS``: how long to wait for blocking sessions, by default without limit.
 
-    Raises :class:`OnlineError` for a value that is none of these, and where it cannot work: another database
-    than PostgreSQL, one transaction for all revisions, a transaction begun before ``configure``.
+    Raises :class:`OnlineError` for any other value, and if an online run is impossible: a database other than
+    PostgreSQL, one transaction for all revisions, or a transaction begun before ``configure``.
     """
     context = environment.get_context()
     arguments = environment.get_x_argument(as_dictionary=True)
@@ -58,7 +58,7 @@ def enable(environment: EnvironmentContext) -> None:
     if not request.online and (script or context.dialect.name != "postgresql" or not migrates(environment)):
         return
     run = Run(context, lock_wait=wait, request=request)
-    # A revision that was begun online is finished online, whatever the next run says.
+    # A revision that was begun online is finished online, also without -x online.
     if not request.online and not run.journal.is_there():
         return
     _require_fitness(context)
@@ -77,17 +77,17 @@ def enable(environment: EnvironmentContext) -> None:
 
 
 def _require_upgrade(environment: EnvironmentContext) -> None:
-    """Raise :class:`OnlineError` for a command that has no plan."""
+    """Raise :class:`OnlineError` for a command that cannot print a plan."""
     command = getattr(environment.config.cmd_opts, "cmd", None)  # a program has none
     named = command is None or command[0].__name__ in {"upgrade", "downgrade"}
     if not named or not migrates(environment):
         raise OnlineError("-x online=plan is for alembic upgrade and alembic downgrade")
     if environment.get_context().as_sql:
-        raise OnlineError("-x online=plan reads the database, so it takes no --sql; leave one of them away")
+        raise OnlineError("-x online=plan reads the database, so it takes no --sql; omit one of them")
 
 
 def _require_fitness(context: MigrationContext) -> None:
-    """Raise :class:`OnlineError` for a context in which nothing can run online."""
+    """Raise :class:`OnlineError` for a context that cannot run online."""
     if context.dialect.name != "postgresql":
         raise OnlineError(f"-x online is for PostgreSQL, not {context.dialect.name}")
     if not is_transaction_per_revision(context):
@@ -102,7 +102,7 @@ def _require_fitness(context: MigrationContext) -> None:
 
 
 def _refuse_copies(context: MigrationContext, run: Run) -> None:
-    """Refuse a batch that copies its table, by the first method that it calls then."""
+    """Refuse a batch that copies its table, in the first method that Alembic calls to copy it."""
     impl: Any = context.impl
     prepare = impl.prep_table_for_batch
 
@@ -115,7 +115,7 @@ def _refuse_copies(context: MigrationContext, run: Run) -> None:
 
 
 def migrates(environment: EnvironmentContext) -> bool:
-    """Return whether the command changes the database: upgrade, downgrade, stamp."""
+    """Return whether the command changes the database: upgrade, downgrade or stamp."""
     try:
         environment.get_revision_argument()
     except KeyError:
@@ -124,21 +124,20 @@ def migrates(environment: EnvironmentContext) -> bool:
 
 
 def plans(environment: EnvironmentContext) -> bool:
-    """Return whether a plan is asked for: nothing changes, so nothing needs a lock."""
+    """Return whether a plan is requested: it changes nothing, so it needs no lock."""
     arguments = environment.get_x_argument(as_dictionary=True)
     return is_plan(environment.config.attributes.get("online", arguments.get("online")))
 
 
-# The implementations take the place of Alembic's own, or of what another plugin has registered, in the whole
-# process, because one registry serves all contexts. Where enable() was not called for a context, they hand on
-# the operation as it is.
+# These implementations replace Alembic's own, or those of another plugin, in the whole process, because all
+# contexts share one registry. In a context without enable(), they call the original implementation.
 
 
 def _implementation(original: Implementation, at_once: Implementation) -> Implementation:
-    """Return what carries out an operation in any context.
+    """Return an implementation of an operation for any context.
 
-    :param original: where the context is not enabled.
-    :param at_once: where it is, and its revision runs in one transaction.
+    :param original: for a context that is not enabled.
+    :param at_once: for an enabled context with a revision that runs in one transaction.
     """
 
     def run(operations: Operations, operation: Any) -> Any:
@@ -155,14 +154,14 @@ def _implementation(original: Implementation, at_once: Implementation) -> Implem
             places = getattr(operation, "kw", {})
             if places.get("insert_before") or places.get("insert_after"):
                 return online.carrier.queue(operations, operation, at_once)  # Alembic refuses it
-        # Another batch would queue the operation and run it past us; on PostgreSQL it has no use.
+        # Any other batch would queue the operation and bypass this plugin; PostgreSQL does not need it.
         return online.carry_out(operation, at_once)
 
     return run
 
 
 def _not_concurrently(original: Implementation) -> Implementation:
-    """Build and drop indexes within a transaction also where a revision says CONCURRENTLY."""
+    """Return an implementation that ignores CONCURRENTLY in a transaction, where PostgreSQL refuses it."""
 
     def run(operations: Operations, operation: Any) -> Any:
         if in_transaction(operations.migration_context) and not isinstance(operations, BatchOperations):

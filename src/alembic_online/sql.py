@@ -1,4 +1,4 @@
-"""What kind of statement this is, and which tables it names: pure functions of its words."""
+"""Pure functions that find, by its words, the kind of a statement and the tables that it names."""
 
 from alembic_online.tokens import Reader, readers, statements
 
@@ -7,12 +7,15 @@ _ROWS = {"INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "COPY"}
 
 
 def kind(sql: str) -> str:
-    """Say how a statement of ``op.execute`` runs online, by its words.
+    """Return how a statement of ``op.execute`` runs online.
 
-    ``session``: sets something for what follows; ``local``: for a transaction that has nothing else in it;
-    ``transaction``: begins or ends one.
-    ``outside``: PostgreSQL refuses it in a transaction. ``long``: its locks let others read and write.
-    ``rows``: waits for rows, with others waiting for nothing. ``brief``: everything else.
+    - ``session``: changes a setting for later statements
+    - ``local``: changes a setting for its transaction, in which nothing else runs
+    - ``transaction``: begins or ends a transaction
+    - ``outside``: PostgreSQL refuses it in a transaction
+    - ``long``: its locks let others read and write
+    - ``rows``: changes rows, and waits only for row locks
+    - ``brief``: everything else
     """
     kinds = [_kind(reader) for reader in readers(sql)]
     if "transaction" in kinds and not any(reader.has("ATOMIC") for reader in readers(sql)):
@@ -51,7 +54,7 @@ def _kind(reader: "Reader") -> str:
 
 
 def _is_create_table_as(reader: "Reader") -> bool:
-    """Return whether a table is made of what a query finds."""
+    """Return whether a statement is CREATE TABLE AS, after its first word."""
     for word in ("GLOBAL", "LOCAL", "UNLOGGED", "TEMP", "TEMPORARY"):
         reader.takes(word)
     if not reader.takes("TABLE"):
@@ -62,7 +65,7 @@ def _is_create_table_as(reader: "Reader") -> bool:
 
 
 def is_temporary(sql: str) -> bool:
-    """Return whether a statement makes something that ends with the session."""
+    """Return whether a statement creates a temporary object."""
     for reader in readers(sql):
         if reader.takes("CREATE"):
             _ = reader.takes("GLOBAL") or reader.takes("LOCAL")
@@ -72,7 +75,7 @@ def is_temporary(sql: str) -> bool:
 
 
 def writes(sql: str) -> bool:
-    """Return whether statements write: rows or definitions."""
+    """Return whether statements change rows or definitions."""
     first = {reader.next() for reader in readers(sql)}
     return bool(
         first & {"INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "CREATE", "ALTER", "DROP", "TRUNCATE"}
@@ -80,12 +83,12 @@ def writes(sql: str) -> bool:
 
 
 def is_lenient(sql: str) -> bool:
-    """Return whether something that a statement names may be missing: it says IF EXISTS."""
+    """Return whether a statement has IF EXISTS, so that an object may be missing."""
     return any(reader.after("IF", "EXISTS") for reader in readers(sql))
 
 
 def creates_trigger(sql: str) -> bool:
-    """Return whether it creates a trigger, for which readers do not wait."""
+    """Return whether a statement creates a trigger, which does not block readers."""
     for reader in readers(sql):
         if not reader.takes("CREATE"):
             return False
@@ -96,13 +99,13 @@ def creates_trigger(sql: str) -> bool:
 
 
 def last_part(name: str) -> str:
-    """Return a name as PostgreSQL knows it, without its schema."""
+    """Return a name without its schema, folded and unquoted."""
     *_, last = next(statements(name))
     return folded(name[last.begin : last.end])
 
 
 def names(sql: str) -> set[str]:
-    """Return all words of the statements that may be names, as PostgreSQL knows them."""
+    """Return all words of the statements that may be names, folded and unquoted."""
     found = {sql[token.begin : token.end] for tokens in statements(sql) for token in tokens}
     return {folded(word) for word in found if word[0].isalpha() or word[0] in '_"'}
 
@@ -114,7 +117,7 @@ def without_values(sql: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Return a name as PostgreSQL knows it."""
+    """Return a name without quotes, or in lower case if it has none, as PostgreSQL stores it."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
 
 
@@ -124,7 +127,7 @@ def begins_with(sql: str, *words: str) -> bool:
 
 
 def locked(sql: str) -> list[str]:
-    """Return the tables that the statements lock so that others have to wait, as they are written."""
+    """Return the tables that the statements lock against others, as the statements write them."""
     found: list[str] = []
     for reader in readers(sql):
         if names := _locked(reader):
@@ -157,7 +160,7 @@ _BEFORE_WRITTEN = [
 
 
 def written(sql: str) -> list[str]:
-    """Return the tables whose rows or definition the statements change, as they are written."""
+    """Return the tables that the statements change, rows or definition, as the statements write them."""
     found: list[str] = []
     for reader in readers(sql):
         there = any(reader.takes(*words) for words in _BEFORE_WRITTEN)
@@ -172,7 +175,7 @@ def written(sql: str) -> list[str]:
 
 
 def validated(sql: str) -> list[str]:
-    """Return the tables of which the statements validate a constraint, as they are written."""
+    """Return the tables of which the statements validate a constraint, as the statements write them."""
     found = []
     for reader in readers(sql):
         if reader.takes("ALTER", "TABLE") and reader.has("VALIDATE"):
@@ -182,7 +185,7 @@ def validated(sql: str) -> list[str]:
 
 
 def created(sql: str) -> list[str]:
-    """Return the tables that the statements create, as they are written."""
+    """Return the tables that the statements create, as the statements write them."""
     found = []
     for reader in readers(sql):
         if reader.takes("CREATE"):

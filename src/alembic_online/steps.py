@@ -1,42 +1,42 @@
-"""The steps of an operation: data that says what happens, in which way, and who would have to wait.
+"""The steps of an operation, as data: what to do, how, and who has to wait for it.
 
-A handler (see :mod:`alembic_online.operations`) yields them, and an interpreter takes them: live executes
-them, script writes them down. The list of an operation is complete before its first step runs, and is kept in
-the journal: a run that goes on does not ask a server that its own first half has changed.
+A handler (see :mod:`alembic_online.operations`) yields the steps. An interpreter takes them: live executes
+them, script writes them to a script, plan prints them. All steps of an operation are planned before the first
+one runs, and are kept in the journal. So a resumed run does not plan them from a half-changed database.
 """
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 STRONG_LOCK_TIMEOUT = "200ms"
-"""Longest wait for a lock behind which others queue up: their longest stall."""
+"""The lock timeout for a strong lock. Other sessions queue behind it, so it is also their longest stall."""
 
 WEAK_LOCK_TIMEOUT = "2s"
-"""Longest wait for a lock that stalls nobody. Above deadlock_timeout (1 s), after which the server cancels
-an autovacuum that stands in the way."""
+"""The lock timeout for a lock that blocks nobody. It is longer than deadlock_timeout (1 s), after which the
+server cancels an autovacuum that is in the way."""
 
 Work: TypeAlias = tuple[str, ...] | None
-"""Statements, or None: what Alembic itself does for the operation."""
+"""Statements; or None: execute the operation as Alembic itself does."""
 
 AS_ALEMBIC_DOES = None
-"""For new and empty tables, and where the way matters and not the statement."""
+"""For new and empty tables, and for operations with an unchanged statement."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """An index to be built."""
+    """An index to build."""
 
     table: str
     """Quoted."""
     schema: str | None
     name: str
     quoted: str
-    """Its name without schema, as SQL writes it."""
+    """Its quoted name without schema."""
     full: str
-    """Its name with its schema."""
+    """Its quoted name with schema."""
     unique: bool
     tail: str
-    """What follows the table."""
+    """The part of the statement after the table."""
 
     def create(self, *, concurrently: bool = False, only: bool = False) -> str:
         """Return the statement that builds it."""
@@ -44,41 +44,41 @@ class Index:
         return f"{head}{self.quoted} ON {'ONLY ' if only else ''}{self.table} {self.tail}"
 
     def on(self, table: str, name: str = "") -> "Index":
-        """Return the same index of another table."""
+        """Return the same index on another table."""
         return replace(self, table=table, name=name, quoted=name, full=name)
 
 
 @dataclass(frozen=True)
 class Locking:
-    """Changes the catalog alone, under a strong lock that is held briefly."""
+    """Changes only the catalog, under a strong lock that is held briefly."""
 
     what: str
     work: Work
     locks: tuple[str, ...] = ()
-    """The tables that it locks, quoted, as far as they are known."""
+    """The quoted names of the tables that it locks, as far as known."""
     stops_reads: bool = True
-    """Whether readers have to wait too."""
+    """Whether readers wait too."""
     limit: str = STRONG_LOCK_TIMEOUT
-    """Longest wait for the lock."""
+    """The lock timeout."""
     warning: str | None = None
-    """What a script says about it, which cannot ask the server."""
+    """A comment for a script, which cannot ask the server."""
     uses: Index | None = None
-    """The index that it needs as a step before has built it."""
+    """The index that it needs, which an earlier step has built."""
 
 
 @dataclass(frozen=True)
 class NonBlocking:
-    """Runs for as long as it takes, and lets others read and write."""
+    """Runs as long as it takes, and lets others read and write."""
 
     what: str
     work: Work
     transaction: bool = True
-    """Whether in a transaction; without one, doing it twice does no harm."""
+    """Whether it runs in a transaction; without one, it must be safe to run twice."""
 
 
 @dataclass(frozen=True)
 class BuildIndex:
-    """Builds an index while others write. A failure would leave it invalid, at the expense of each write."""
+    """Builds an index while others write. A failed build leaves an invalid index, which slows down writes."""
 
     what: str
     index: Index
@@ -86,9 +86,9 @@ class BuildIndex:
 
 @dataclass(frozen=True)
 class BuildParts:
-    """Builds the index of each partition by itself, and joins them under the one of the whole table.
+    """Builds an index on each partition, and attaches them to the index of the partitioned table.
 
-    Partitions come and go while others are built: which there are is asked again until none is left.
+    Partitions may be added or dropped during a build. So they are listed again until none lacks an index.
     """
 
     what: str
@@ -97,19 +97,19 @@ class BuildParts:
 
 @dataclass(frozen=True)
 class Validate:
-    """Looks through all rows, whether they obey a rule that new rows obey already."""
+    """Validates existing rows against a constraint that new rows already satisfy."""
 
     what: str
     table: str
     constraint: str
-    """Its name, as it is."""
+    """Its name, unquoted."""
     undo: Locking | None = None
-    """Takes the rule away where rows violate it; only where the step before has added it."""
+    """Drops the constraint again if rows violate it; None if the step before has not added it."""
 
 
 @dataclass(frozen=True)
 class Default:
-    """The value of a new column for the rows that are there already."""
+    """The value of a new column for existing rows."""
 
     table: str
     schema: str | None
@@ -124,21 +124,21 @@ class Fill:
 
     what: str
     default: Default | None = None
-    """None: what a backfill says."""
+    """The default to fill in; None: run the statement of ``op.backfill``."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Changes rows, as Alembic does it, in one transaction with those before and after it."""
+    """Changes rows as Alembic does, in one transaction with adjacent steps of this kind."""
 
     what: str
     guarded: bool = True
-    """Whether it is cancelled when it takes long: others may wait for its rows."""
+    """Whether it has a time limit, because others may wait for its rows."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Sets something for the statements that follow; every run does it."""
+    """Changes a setting for later statements; every run repeats it."""
 
     what: str
     work: Work = AS_ALEMBIC_DOES
@@ -152,12 +152,12 @@ _KINDS: Any = {
 
 
 def to_json(step: Step) -> dict[str, Any]:
-    """Return a step as the journal holds it."""
+    """Return a step in the form of the journal."""
     return {"step": type(step).__name__, **asdict(step)}
 
 
 def from_json(stored: dict[str, Any]) -> Step:
-    """Return a step that the journal holds."""
+    """Return the step for its form in the journal."""
     values = dict(stored)
     kind = _KINDS[values.pop("step")]
     for name in ("work", "locks"):

@@ -1,8 +1,8 @@
-"""The words of statements.
+"""A tokenizer for SQL statements.
 
-Tokens, not SQL: comments, strings, quoted names and the bodies of functions are never taken for
-words. A whole parser is not worth its dependency: sqlglot 30 does not know VALIDATE CONSTRAINT, USING INDEX,
-EXCLUDE, VACUUM FULL, REINDEX and CREATE INDEX ON ONLY, and reads CLUSTER as the name of a column.
+It never takes comments, strings, quoted names and function bodies for words. A full parser is not worth the
+dependency: sqlglot 30 does not know VALIDATE CONSTRAINT, USING INDEX, EXCLUDE, VACUUM FULL, REINDEX and
+CREATE INDEX ON ONLY, and reads CLUSTER as the name of a column.
 """
 
 import re
@@ -25,7 +25,7 @@ _TOKEN = re.compile(
 
 
 class Token(NamedTuple):
-    """A word, in capitals, or a name, string or sign as it stands; and its place."""
+    """A word in capitals, or an unchanged quoted name, string or sign; with its position."""
 
     text: str
     begin: int
@@ -54,7 +54,7 @@ def readers(sql: str) -> Iterator["Reader"]:
 
 
 class Reader:
-    """Takes the tokens of a statement one by one."""
+    """Reads the tokens of a statement one by one."""
 
     def __init__(self, sql: str, tokens: list[Token]) -> None:
         self._sql = sql
@@ -62,7 +62,7 @@ class Reader:
         self._at = 0
 
     def takes(self, *words: str) -> bool:
-        """Go past these words, if they come next."""
+        """Skip these words if they come next, and return whether they did."""
         there = [token.text for token in self._tokens[self._at : self._at + len(words)]]
         if there != [*words]:
             return False
@@ -70,16 +70,16 @@ class Reader:
         return True
 
     def has(self, word: str) -> bool:
-        """Return whether a word stands anywhere."""
+        """Return whether the statement has a word, anywhere."""
         return any(token.text == word for token in self._tokens)
 
     def next(self) -> str:
-        """Go past a word, and return it."""
+        """Read a word."""
         self._at += 1
         return self._tokens[self._at - 1].text if self._at <= len(self._tokens) else ""
 
     def name(self) -> str | None:
-        """Go past a name, with its schema; return it as it is written."""
+        """Read a name with its schema, as the statement writes it."""
         begin = self._at
         if begin >= len(self._tokens):
             return None
@@ -91,7 +91,7 @@ class Reader:
         return "".join(written.split()) if '"' not in written else written
 
     def names(self) -> list[str]:
-        """Go past names between commas, each perhaps with ONLY before it and * after it."""
+        """Read names separated by commas; each may have ONLY before it and * after it."""
         found: list[str] = []
         while True:
             self.takes("ONLY")
@@ -103,7 +103,7 @@ class Reader:
                 return found
 
     def after(self, *words: str) -> bool:
-        """Go to what follows the next place where these words stand; nowhere if there is none."""
+        """Skip to behind the next occurrence of these words; do not move if there is none."""
         for at in range(self._at, len(self._tokens)):
             before, self._at = self._at, at
             if self.takes(*words):
@@ -112,7 +112,7 @@ class Reader:
         return False
 
     def options(self) -> set[str]:
-        """Go past options before a name, in brackets or not."""
+        """Read options before a name, with or without parentheses."""
         found: set[str] = set()
         if self.takes("("):
             while (word := self.next()) not in {")", ""}:
@@ -122,11 +122,11 @@ class Reader:
         return found
 
     def rest(self) -> str:
-        """Return what follows, as it is written."""
+        """Return the rest of the statement, unchanged."""
         return self._sql[self._tokens[self._at - 1].end : self._tokens[-1].end]
 
     def parts(self) -> Iterator[list[str]]:
-        """Yield the words of what stands between the commas that are in no brackets; they go into none."""
+        """Yield the words of each part between top-level commas, without those in parentheses."""
         depth, part = 0, list[str]()
         for token in self._tokens[self._at :]:
             depth += {"(": 1, ")": -1}.get(token.text, 0)

@@ -1,4 +1,4 @@
-"""Waiting for others without making them wait, and saying for whom."""
+"""Wait for other sessions without blocking them, and log which ones."""
 
 import random
 import threading
@@ -15,11 +15,11 @@ LOG_EVERY_SECONDS = 10.0
 
 
 RETRIED = {driver.LOCK_NOT_AVAILABLE, driver.DEADLOCK_DETECTED, driver.SERIALIZATION_FAILURE}
-"""A lock that was not obtained, a deadlock, a conflict: worth another try."""
+"""Errors to retry after: lock timeout, deadlock, serialization failure."""
 
 
 def delays() -> Iterator[float]:
-    """Yield growing pauses, jittered, so that two sessions do not meet again and again."""
+    """Yield growing pauses with jitter, so that two sessions do not collide repeatedly."""
     delay = 0.1
     while True:
         yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
@@ -27,7 +27,7 @@ def delays() -> Iterator[float]:
 
 
 class Holders:
-    """Waits outside of the queue while long transactions hold a table, and says which."""
+    """Waits, without queueing for a lock, while other transactions hold a table, and logs which ones."""
 
     def __init__(self, session: Session, what: str) -> None:
         self._session = session
@@ -35,7 +35,7 @@ class Holders:
         self._next_log = time.monotonic() + 1.0
 
     def wait(self, tables: Sequence[str], *, stops_reads: bool) -> None:
-        """Return when no transaction that was there a moment ago still holds one of the tables."""
+        """Return when no transaction of the previous check still holds one of the tables."""
         started = time.monotonic()
         before: dict[str, str] | None = None
         while tables:
@@ -50,13 +50,13 @@ class Holders:
             time.sleep(0.1)
 
     def check(self, started: float, why: str) -> None:
-        """Log from time to time what is waited for; raise :class:`OnlineError` when the time is over."""
+        """Log periodically why it waits; raise :class:`OnlineError` when the time is over."""
         now = time.monotonic()
         wait = self._session.lock_wait
         if wait is not None and now - started >= wait:
             raise OnlineError(
                 f"gave up after {wait:g} s: {self._what} waits for {why}; what is finished stays, and the"
-                " next run goes on from there"
+                " next run continues from there"
             )
         if now >= self._next_log:
             log.info("%s waits for %s", self._what, why)
@@ -64,15 +64,15 @@ class Holders:
 
 
 class Watch:
-    """A second connection that looks after a long statement: how far it is, and what it waits for."""
+    """A second connection that watches a long statement, and logs its progress and what it waits for."""
 
     def __init__(self, session: Session, what: str) -> None:
         self.gave_up: str | None = None
         self._what = what
         self._wait = session.lock_wait
-        # That of the server itself: a driver behind a pooler knows another one.
+        # Ask the server, because a driver behind a pooler has another process id.
         self._process = int(session.scalar(catalog.PROCESS))
-        self._beside = driver.Beside(session.connection)
+        self._second = driver.SecondConnection(session.connection)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alembic_online watch", daemon=True)
 
@@ -87,9 +87,9 @@ class Watch:
         if self._done.wait(min(WATCH_AFTER_SECONDS, self._wait or WATCH_AFTER_SECONDS)):
             return
         try:
-            with self._beside.connect("alembic_online watch") as ask:
+            with self._second.connect("alembic_online watch") as ask:
                 self._look(ask)
-        except Exception as error:  # noqa: BLE001 - of whichever driver: what it looks after runs on
+        except Exception as error:  # noqa: BLE001 - any driver's; the watched statement continues
             log.debug("%s is not watched: %s", self._what, first_line(error))
 
     def _look(self, ask: driver.Ask) -> None:
@@ -112,9 +112,9 @@ class Watch:
             if holders and self._wait is not None and now - blocked_since >= self._wait:
                 self.gave_up = (
                     f"gave up after {self._wait:g} s: {self._what} waits for {'; '.join(holders)}; what is"
-                    " finished stays, and the next run goes on from there"
+                    " finished stays, and the next run continues from there"
                 )
-                while not self._done.wait(0.2):  # a cancel may come between two statements
+                while not self._done.wait(0.2):  # a cancel request may arrive between two statements
                     ask(cancel)
                 return
             self._done.wait(0.5)

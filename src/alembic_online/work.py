@@ -1,7 +1,7 @@
-"""What a statement does with all rows of a table under its lock, as far as its words tell: pure functions.
+"""Pure functions that find, by its words, whether a statement scans or rewrites a table under its lock.
 
-What words cannot tell (whether a type or a default writes the table anew), the server is asked on an empty
-copy.
+Words do not tell whether a new type or default rewrites the table. For this, the statement is tried on an
+empty copy of the table.
 """
 
 from typing import NamedTuple
@@ -9,14 +9,14 @@ from typing import NamedTuple
 from alembic_online.sql import folded
 from alembic_online.tokens import Reader, readers
 
-_INDEX, _READS, _WRITES = "builds an index", "reads every row", "writes the table anew"
+_INDEX, _READS, _WRITES = "builds an index", "reads every row", "rewrites the table"
 
 
 class Work(NamedTuple):
-    """What a statement does with all rows of a table, under a lock that stops others."""
+    """What a statement does with all rows of a table, under a lock that blocks others."""
 
     table: str | None
-    """As it is written; None for more than one."""
+    """As the statement writes it; None for more than one."""
     what: str
     instead: str
     column: str | None = None
@@ -24,7 +24,7 @@ class Work(NamedTuple):
 
 
 class Change(NamedTuple):
-    """An ALTER TABLE of which only the server knows whether it writes the table anew."""
+    """An ALTER TABLE for which only the server knows whether it rewrites the table."""
 
     table: str
     actions: str
@@ -41,17 +41,17 @@ def examine(sql: str) -> list[Work | Change]:
             found += _alter_table(reader)
         elif reader.takes("CLUSTER"):
             reader.options()
-            found.append(Work(reader.name(), _WRITES, "leave it out: it is not kept up for new rows"))
+            found.append(Work(reader.name(), _WRITES, "leave it out: new rows do not keep the order"))
         elif reader.takes("VACUUM"):
             if "FULL" in reader.options():
                 found.append(
-                    Work(reader.name(), _WRITES, "VACUUM without FULL makes the space free for rows")
+                    Work(reader.name(), _WRITES, "use VACUUM without FULL: new rows reuse the space")
                 )
         elif reader.takes("REINDEX") and not reader.has("CONCURRENTLY"):
             reader.options()
             kind = reader.next()
             table = reader.name() if kind in {"TABLE", "INDEX"} else None
-            found.append(Work(table, "builds indexes", "say REINDEX … CONCURRENTLY"))
+            found.append(Work(table, "builds indexes", "use REINDEX … CONCURRENTLY"))
     return found
 
 
@@ -63,7 +63,7 @@ def _create_index(reader: Reader) -> list[Work | Change]:
     if not reader.takes("ON"):
         reader.name()
         reader.takes("ON")
-    if reader.takes("ONLY"):  # an index of a partitioned table that has no parts yet
+    if reader.takes("ONLY"):  # only the index of a partitioned table, without those of its partitions
         return []
     return [Work(reader.name(), _INDEX, f"use op.create_index{'(…, unique=True)' if unique else ''}")]
 
@@ -97,7 +97,7 @@ def _alter_table(reader: Reader) -> list[Work | Change]:
             elif rest[:1] == ["TYPE"] or rest[:3] == ["SET", "DATA", "TYPE"]:
                 change = "use op.alter_column(…, type_=…)"
         elif part[:1] == ["SET"] and words & {"TABLESPACE", "LOGGED", "UNLOGGED", "ACCESS"}:
-            found.append(Work(table, _WRITES, "do it where nobody waits"))
+            found.append(Work(table, _WRITES, "do it while nobody uses the table"))
     if change is not None and not found:
         found.append(Change(table, reader.rest(), change))
     return found
@@ -112,14 +112,14 @@ def _is_constraint(words: list[str]) -> bool:
 
 
 def _added_constraint(table: str, words: list[str]) -> Work | None:
-    """Return what it takes to add a constraint, of which these are the words outside of brackets."""
+    """Return the work of adding a constraint, given its words outside of parentheses."""
     has_index = "USING" in words and words[0] != "EXCLUDE"
     if not _is_constraint(words) or has_index or words[-2:] == ["NOT", "VALID"]:
         return None
     what, instead = {
         "UNIQUE": (_INDEX, "use op.create_unique_constraint"),
         "PRIMARY": (_INDEX, "use op.create_primary_key"),
-        "EXCLUDE": (_INDEX, "create it with a new table, and move the rows"),
+        "EXCLUDE": (_INDEX, "create it on a new table and move the rows"),
         "CHECK": (_READS, "use op.create_check_constraint"),
         "FOREIGN": (_READS, "use op.create_foreign_key"),
         "NOT": (_READS, "use op.alter_column(…, nullable=False)"),

@@ -157,7 +157,7 @@ def test_dropped_work_tables_are_recreated(filled: Database) -> None:
     result = alembic_program("-x", "online", "upgrade", "head", url=url_of(filled))
     assert result.returncode == 1
     needed = "public.nexus_schema_003_changes, public.nexus_schema_003_found"
-    assert f"003 is not finished; the next run needs what this one has made: {needed}" in result.stderr
+    assert f"003 is not finished; keep these tables for the next run: {needed}" in result.stderr
     filled.execute("DROP TRIGGER refuses ON api_requests; DROP FUNCTION refuses")
     filled.execute("DROP TABLE nexus_schema_003_changes, nexus_schema_003_found")
     assert alembic_program("-x", "online", "upgrade", "head", url=url_of(filled)).returncode == 0

@@ -83,7 +83,7 @@ def test_the_next_run_finishes_it(
     project.upgrade(online=online)
     found = state(project.database)
     assert (found - wanted, wanted - found) == (set(), set())
-    assert ("r1 was begun online, and is finished online" in caplog.text) is not online
+    assert ("r1 was begun online and is finished online" in caplog.text) is not online
 
 
 def test_the_following_revision_is_not_finished_online(

@@ -168,7 +168,7 @@ def test_a_where_that_finds_filled_rows_again(
     if way == "over another table" and "case" in again:
         upgrade = fill(big, way).replace("c=small.c.c", "c=sa.case((big.c.id < 4990, small.c.c))")
     big.revision(upgrade)
-    with pytest.raises(OnlineError, match="its WHERE has to name the rows that lack the values") as error:
+    with pytest.raises(OnlineError, match="its WHERE must match only rows that lack the values") as error:
         big.upgrade(online=online)
     assert "\n" not in str(error.value)
     assert versions(big.database) == []
@@ -202,9 +202,7 @@ def test_swallowed_updates(big: Project, swallow: str, rows: str, way: str, onli
     for _ in range(2):
         with pytest.raises(OnlineError, match=rf"^{rows} cannot be filled \(rows\)") as error:
             big.upgrade(online=online)
-        assert "look on big for a BEFORE UPDATE trigger that returns NULL, a rule DO INSTEAD" in str(
-            error.value
-        )
+        assert "check big for a BEFORE UPDATE trigger that returns NULL, a DO INSTEAD" in str(error.value)
         assert "\n" not in str(error.value)
         assert versions(big.database) == []
     big.database.execute("DROP FUNCTION IF EXISTS swallow CASCADE; DROP RULE IF EXISTS swallow ON big")
@@ -392,9 +390,7 @@ def test_a_partitioned_table(big: Project, way: str, how: str) -> None:
     if how == "script":
         result = big.run_script()
         if way == "key":
-            assert (
-                "ERROR:  big has rows of which this server shows no pages; alembic -x online" in result.stderr
-            )
+            assert "ERROR:  this server shows no pages of big; alembic -x online" in result.stderr
             return
         assert result.returncode == 0, result.stderr
     else:

@@ -82,17 +82,17 @@ VIOLATED = {
     "unique": (
         'op.create_index("x", "t", ["a"], unique=True)',
         "index x was not built, because rows are not unique: Key (a)=(7) is duplicated. Remove the"
-        " duplicates, then run it again",
+        " duplicates, then rerun",
     ),
     "foreign key": (
         'op.create_foreign_key("x", "t", "parent", ["a"], ["id"])',
-        'x of t is violated: Key (a)=(77) is not present in table "parent".; nothing of it is left. Mend the'
-        " rows, then run it again",
+        'x of t is violated: Key (a)=(77) is not present in table "parent".; it was dropped again. Fix the'
+        " rows, then rerun",
     ),
     "check": (
         'op.create_check_constraint("x", "t", "a < 70")',
-        'x of t is violated: check constraint "x" of relation "t" is violated by some row; nothing of it is'
-        " left. Mend the rows, then run it again",
+        'x of t is violated: check constraint "x" of relation "t" is violated by some row; it was dropped'
+        " again. Fix the rows, then rerun",
     ),
 }
 

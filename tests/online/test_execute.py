@@ -62,7 +62,7 @@ def test_a_statement_that_may_take_long(project: Project, monkeypatch: pytest.Mo
 
 def test_an_unknown_mode(project: Project) -> None:
     project.revision('op.execute("SELECT 1", execution_options={"online": "quick"})')
-    with pytest.raises(OnlineError, match="'quick'} is unknown; there are"):
+    with pytest.raises(OnlineError, match="'quick'} is unknown; use"):
         project.upgrade()
 
 

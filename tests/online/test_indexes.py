@@ -74,7 +74,7 @@ def test_another_index_with_the_name(project: Project, upgrade: str, other: str)
     project.database.execute(other)
     project.revision(upgrade)
     found = {row for row in state(project.database) if row[0] == "index"}
-    with pytest.raises(OnlineError, match="index t_a_key is there already as .*; rename or drop it") as error:
+    with pytest.raises(OnlineError, match="index t_a_key already exists as .*; rename or drop it") as error:
         project.upgrade()
     assert "\n" not in str(error.value)
     assert {
@@ -102,7 +102,7 @@ def test_another_constraint_with_the_name(project: Project, other: str, upgrade:
         else f"ALTER TABLE t ADD CONSTRAINT x {other}"
     )
     project.revision(upgrade)
-    with pytest.raises(OnlineError, match="constraint x of t is there already as .*; rename or drop it"):
+    with pytest.raises(OnlineError, match="constraint x of t already exists as .*; rename or drop it"):
         project.upgrade()
 
 

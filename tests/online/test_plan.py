@@ -29,30 +29,30 @@ PLAN = """\
 upgrade  -> r1
   create index t_new_idx
       CREATE INDEX CONCURRENTLY t_new_idx ON t (a)
-      -- SHARE UPDATE EXCLUSIVE on t: nobody waits; as long as it takes
+      -- SHARE UPDATE EXCLUSIVE on t: nobody waits; runs as long as it takes
   nothing to do: CREATE INDEX IF NOT EXISTS t_a_idx ON t (a)
   add constraint t_parent_fkey
       ALTER TABLE t ADD CONSTRAINT t_parent_fkey FOREIGN KEY(parent_id) REFERENCES parent (id) NOT VALID
       -- SHARE ROW EXCLUSIVE on t, parent: writers wait, briefly
   validate t_parent_fkey
       ALTER TABLE t VALIDATE CONSTRAINT t_parent_fkey
-      -- SHARE UPDATE EXCLUSIVE on t: nobody waits; as long as it takes
+      -- SHARE UPDATE EXCLUSIVE on t: nobody waits; runs as long as it takes
   add column t.c
       ALTER TABLE t ADD COLUMN c INTEGER
       -- ACCESS EXCLUSIVE on t: everybody waits, briefly
   rows given their c
       UPDATE t SET c=1 WHERE t.c IS NULL
-      -- ROW EXCLUSIVE on t, in batches: nobody waits, but for a row of a batch, briefly; as long as it takes
+      -- ROW EXCLUSIVE on t, in batches: nobody waits, except briefly for a row of a batch; runs as long as it takes
   create table k
       CREATE TABLE k (
           id INTEGER
       )
-      -- no lock of a table: nobody waits
+      -- no table lock: nobody waits
   insert into k
       INSERT INTO k -- 1 row
       -- nobody waits: the table is new
   SET jit = off
-      -- no lock of a table: nobody waits
+      -- no table lock: nobody waits
   UPDATE bare SET v = v + 1
       -- ROW EXCLUSIVE on bare: nobody waits
   DO 'BEGIN END'
@@ -169,7 +169,7 @@ def test_later_revisions_are_planned_as_in_a_script(project: Project) -> None:
       -- nobody waits: the table is new
   create index t_a_idx; depends on earlier revisions
       CREATE INDEX CONCURRENTLY t_a_idx ON t (a)
-      -- SHARE UPDATE EXCLUSIVE on t: nobody waits; as long as it takes
+      -- SHARE UPDATE EXCLUSIVE on t: nobody waits; runs as long as it takes
   alter column t.b: type TEXT; depends on earlier revisions
       ALTER TABLE t ALTER COLUMN b TYPE TEXT
       -- ACCESS EXCLUSIVE on t: everybody waits, briefly; whether it rewrites the table is not known
@@ -195,16 +195,16 @@ def test_a_revision_in_one_transaction(project: Project) -> None:
     before = state(project.database)
     assert plan_of(project) == Printed("""\
 upgrade  -> r1
-  online = False: it runs in one transaction, whose locks last as long as it takes
+  online = False: it runs in one transaction and holds its locks until the end
   CREATE INDEX t_new_idx ON t (a)
       -- SHARE on t: writers wait, as long as it takes
   ALTER TABLE t RENAME TO u
       -- ACCESS EXCLUSIVE on t: everybody waits, as long as it takes
   rows emptied
       UPDATE bare SET v=NULL WHERE bare.v > 1
-      -- ROW EXCLUSIVE on bare: nobody waits; as long as it takes
+      -- ROW EXCLUSIVE on bare: nobody waits; runs as long as it takes
   UPDATE bare SET v = 1
-      -- ROW EXCLUSIVE on bare: nobody waits; as long as it takes
+      -- ROW EXCLUSIVE on bare: nobody waits; runs as long as it takes
 1 revision, 4 steps: 4 operations in one transaction
 """)
     assert state(project.database) == before

@@ -138,7 +138,7 @@ def test_it_shows_the_rest_of_an_interrupted_run(project: Project, number: int) 
     printed = plan_of(project)
     assert state(project.database) == before
     assert printed.error == ""
-    left, done = steps(printed), printed.text.count("  done already: ")
+    left, done = steps(printed), printed.text.count("  already done: ")
     watched = Watched(project.database)
     project.upgrade(hooks=[watched])
     assert left == whole[len(whole) - len(left) :]

@@ -37,9 +37,9 @@ def test_it_lists_all_refused_operations_with_their_alternatives(project: Projec
             r"upgrade  -> r1",
             r"refused: renaming t is refused online, because .*; add the new one, .*put online = False",
             r"refused: adding the column t\.c is refused .*; add it nullable",
-            r"refused: index t_a_idx is there already as .*",
+            r"refused: index t_a_idx already exists as .*",
             r"create index t_new_idx",
-            r"create index t_a_idx; depends on earlier operations .*, as it is now: index t_a_idx is there",
+            r"create index t_a_idx; depends on earlier operations .*; on the current database: index t_a_idx",
             r"refused: op\.execute of CLUSTER .*; leave it out",
             r"refused: CreateIndex within begin_nested\(\) is refused .*; move it out",
             r"upgrade r1 -> r2",
@@ -49,12 +49,12 @@ def test_it_lists_all_refused_operations_with_their_alternatives(project: Projec
     ):
         assert re.fullmatch(wanted + ".*", line)
     assert last == "2 revisions, 2 steps: 2 index builds; 6 refused"
-    assert printed.error == f"the plan has what is refused: {last}"
+    assert printed.error == f"the plan contains refused operations: {last}"
 
 
 def test_what_would_stop_the_run_is_refused(project: Project) -> None:
     project.revision('op.create_index("t_a_idx", "t", ["b"])')
-    assert "  refused: index t_a_idx is there already as " in plan_of(project).text
+    assert "  refused: index t_a_idx already exists as " in plan_of(project).text
     assert "1 refused" in plan_of(project).error
 
 

@@ -21,7 +21,7 @@ REFUSED = {
     "exclusion constraint": (
         'op.create_exclude_constraint("stamped_excl", "stamped", ("span", "&&"), using="gist")',
         "an exclusion constraint on stamped is refused",
-        "with a new table",
+        "on a new table",
     ),
     "identity": (
         'op.add_column("t", sa.Column("c", sa.Integer, sa.Identity()))',
@@ -40,7 +40,7 @@ REFUSED = {
     ),
     "int to bigint": (
         'op.alter_column("t", "a", type_=sa.BigInteger)',
-        r"changing the type of t\.a is refused.*writes the table.* anew",
+        r"changing the type of t\.a is refused.*rewrites the table",
         "a column of the new type",
     ),
     "timestamptz": (
@@ -50,7 +50,7 @@ REFUSED = {
     ),
     "column of a partial index": (
         'op.alter_column("stamped", "kind", type_=sa.Text)',
-        r"changing the type of stamped\.kind is refused.*writes an index anew",
+        r"changing the type of stamped\.kind is refused.*rewrites an index",
         "a column of the new type",
     ),
     "unnamed check": (
@@ -95,34 +95,34 @@ COPIES = {
     ),
 }
 REFUSED |= {
-    name: (upgrade, 'batch_alter_table with recreate="always" of t is refused', "leave recreate away")
+    name: (upgrade, 'batch_alter_table with recreate="always" of t is refused', "omit recreate")
     for name, upgrade in COPIES.items()
 }
 STATEMENTS = {
     "ALTER TABLE t ADD CONSTRAINT u UNIQUE (a)": ("builds an index", "op.create_unique_constraint"),
     'alter table only public."t" add unique (a, id)': ("builds an index", "op.create_unique_constraint"),
     "ALTER TABLE bare ADD PRIMARY KEY (id)": ("builds an index", "op.create_primary_key"),
-    "ALTER TABLE stamped ADD EXCLUDE USING gist (span WITH &&)": ("builds an index", "with a new table"),
+    "ALTER TABLE stamped ADD EXCLUDE USING gist (span WITH &&)": ("builds an index", "on a new table"),
     "ALTER TABLE t ADD CHECK (a > 0)": ("reads every row", "op.create_check_constraint"),
     "ALTER TABLE t ADD c int, ADD CONSTRAINT f FOREIGN KEY (parent_id) REFERENCES parent (id)": (
         "reads every row",
         "op.create_foreign_key",
     ),
     "ALTER TABLE t ALTER a SET NOT NULL": ("reads every row", "op.alter_column"),
-    "/* SET */ ALTER TABLE t ALTER COLUMN a TYPE bigint": ("writes the table", "op.alter_column"),
-    "ALTER TABLE stamped ALTER kind SET DATA TYPE text": ("writes an index anew", "op.alter_column"),
-    "ALTER TABLE t ADD c uuid DEFAULT gen_random_uuid()": ("writes the table", "op.add_column"),
-    "ALTER TABLE t ADD COLUMN c serial": ("writes the table", "op.add_column"),
+    "/* SET */ ALTER TABLE t ALTER COLUMN a TYPE bigint": ("rewrites the table", "op.alter_column"),
+    "ALTER TABLE stamped ALTER kind SET DATA TYPE text": ("rewrites an index", "op.alter_column"),
+    "ALTER TABLE t ADD c uuid DEFAULT gen_random_uuid()": ("rewrites the table", "op.add_column"),
+    "ALTER TABLE t ADD COLUMN c serial": ("rewrites the table", "op.add_column"),
     "ALTER TABLE t ADD COLUMN c int UNIQUE": ("builds an index", "op.add_column"),
     "ALTER TABLE t ADD COLUMN c int DEFAULT 5 CHECK (c > 0)": ("reads every row", "op.add_column"),
-    "ALTER TABLE t SET UNLOGGED": ("writes the table anew", "where nobody waits"),
-    "ALTER TABLE t SET LOGGED": ("writes the table anew", "where nobody waits"),
-    "ALTER TABLE t SET ACCESS METHOD heap": ("writes the table anew", "where nobody waits"),
-    "ALTER TABLE t SET TABLESPACE pg_default": ("writes the table anew", "where nobody waits"),
+    "ALTER TABLE t SET UNLOGGED": ("rewrites the table", "while nobody uses"),
+    "ALTER TABLE t SET LOGGED": ("rewrites the table", "while nobody uses"),
+    "ALTER TABLE t SET ACCESS METHOD heap": ("rewrites the table", "while nobody uses"),
+    "ALTER TABLE t SET TABLESPACE pg_default": ("rewrites the table", "while nobody uses"),
     "-- why\nCREATE UNIQUE INDEX IF NOT EXISTS x ON t (a)": ("builds an index", "op.create_index"),
     "CREATE INDEX ON t (a)": ("builds an index", "op.create_index"),
     "COMMENT ON TABLE t IS 'a;b'; CREATE INDEX x ON t (a)": ("builds an index", "op.create_index"),
-    "CLUSTER t USING t_pkey": ("writes the table anew", "leave it out"),
+    "CLUSTER t USING t_pkey": ("rewrites the table", "leave it out"),
     "REINDEX (VERBOSE) TABLE t": ("builds indexes", "CONCURRENTLY"),
     "REINDEX INDEX t_a_idx": ("builds indexes", "CONCURRENTLY"),
 }
@@ -138,8 +138,8 @@ REFUSED |= {
 REFUSED |= {
     operation: (
         f"import alembic_drift.operations\nop.{operation}",
-        "op.execute of ALTER TABLE .* is refused online, because it writes the table anew",
-        "where nobody waits",
+        "op.execute of ALTER TABLE .* is refused online, because it rewrites the table",
+        "while nobody uses",
     )
     for operation in (
         'set_logged("t", logged=False)',
@@ -319,7 +319,7 @@ def test_without_online_alembic_is_unchanged(project: Project, attributes: dict[
 def test_vacuum_full(project: Project, statement: str) -> None:
     """In a transaction, PostgreSQL itself refuses it."""
     project.revision(f"op.execute({statement!r})")
-    with pytest.raises(RefusedError, match="writes the table anew .*VACUUM without FULL"):
+    with pytest.raises(RefusedError, match="rewrites the table .*VACUUM without FULL"):
         project.upgrade()
 
 

@@ -64,7 +64,7 @@ def test_dropped_work_tables_are_recreated(
     project.database.execute(SETUP)
     with pytest.raises(DBAPIError, match="division by zero"):
         project.upgrade()
-    assert "r1 is not finished; the next run needs what this one has made: " in caplog.text
+    assert "r1 is not finished; keep these tables for the next run: " in caplog.text
     assert "public.work" in caplog.text
     tables = "work, other" if "other" in made else "work"
     project.database.execute(f"DROP TABLE {tables}; {FIX}; UPDATE t SET filled = -1 WHERE id = 7")
@@ -81,7 +81,7 @@ def test_existing_work_tables_are_kept(project: Project, caplog: pytest.LogCaptu
     project.database.execute(f"{FIX}; UPDATE work SET v = 7")
     project.upgrade()
     assert project.database.execute("SELECT DISTINCT filled FROM t").fetchall() == [(7,)]
-    assert "made again" not in caplog.text
+    assert "recreating" not in caplog.text
 
 
 @pytest.mark.parametrize("online", [True, False])

@@ -1,8 +1,8 @@
 """``op.backfill``: set columns on the rows that lack them.
 
-In one transaction it is one statement. Online it is many, each over a range of the table and committed by
-itself.
+In one transaction it is one statement. Online it runs in batches: each updates a range of the table and
+commits.
 """
 
 MAXIMUM_PASSES = 10
-"""Where rows keep coming, it ends all the same."""
+"""A backfill ends after so many passes, even if new rows keep arriving."""

@@ -25,7 +25,7 @@ class BackfillOp(ops.MigrateOperation):
         if not isinstance(statement.table, sa.TableClause):
             raise OnlineError(f"a backfill updates a table by its own name, not by an alias ({what})")
         if statement.whereclause is None:
-            raise OnlineError(f"a backfill needs a WHERE that names the rows which lack the values ({what})")
+            raise OnlineError(f"a backfill needs a WHERE that matches the rows without the values ({what})")
         self.statement = statement
         self.what = what
         self.over = over
@@ -40,14 +40,14 @@ class BackfillOp(ops.MigrateOperation):
         over: sa.TableClause | None = None,
         key: Sequence[str] | None = None,
     ) -> int:
-        """Set columns on the rows that lack them; returns how many rows were changed, 0 in a script.
+        """Set columns on the rows that lack them; returns the number of changed rows, 0 in a script.
 
-        :param statement: an UPDATE whose WHERE names the rows that lack the values, so that a row once filled
+        :param statement: an UPDATE whose WHERE matches only rows that lack the values, so that a filled row
             is not found again: ``sa.update(t).values(c=1).where(t.c.c.is_(None))``. It may join other tables.
-        :param what: what was filled, for the log: "requests given the account of their domain".
-        :param over: the table whose ranges the batches are, if it is not the one that is updated: a small
-            one that the statement joins by an indexed column.
-        :param key: has no effect any more. Batches are ranges of the table's pages; of its primary key where
+        :param what: a title for the log, like "requests given the account of their domain".
+        :param over: the table that is divided into batches, if it is not the updated table: a smaller table
+            that the statement joins by an indexed column.
+        :param key: has no effect any more. Batches are ranges of the table's pages, or of its primary key if
             the server shows no pages.
         """
         if key is not None:
@@ -70,5 +70,5 @@ class BackfillOp(ops.MigrateOperation):
 
     @property
     def walked(self) -> sa.TableClause:
-        """The table whose ranges the batches are."""
+        """The table that is divided into batches."""
         return self.table if self.over is None else self.over

@@ -1,4 +1,4 @@
-"""How far a backfill is."""
+"""Show the progress of a backfill."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ LOG_EVERY_SECONDS = 5.0
 
 
 class Progress:
-    """A bar on a terminal, or else a line in the log every few seconds."""
+    """A progress bar on a terminal, otherwise a log line every few seconds."""
 
     def __init__(self, operation: BackfillOp) -> None:
         self._what = operation.what
@@ -30,7 +30,7 @@ class Progress:
         self._bar.close()
 
     def show(self, number: int, part: float, rows: int) -> None:
-        """Show how much of a pass is done, and how many rows have been changed in all."""
+        """Show which part of a pass is done, and how many rows all passes have changed."""
         now = time.monotonic()
         rate = rows / max(1e-3, now - self._begun)
         if not self._bar.disable:

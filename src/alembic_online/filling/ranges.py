@@ -1,4 +1,4 @@
-"""The ranges over which a backfill goes: pages of the table, or keys."""
+"""Divide a table into ranges for a backfill: ranges of pages or of keys."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -35,8 +35,8 @@ _ROWS = sa.text("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(
 def shows_pages(connection: sa.Connection, table: sa.TableClause) -> bool:
     """Return whether the server shows the pages of a table.
 
-    Of a foreign table, or of one that is distributed over other servers, this server shows no pages, or those
-    of something else.
+    For a foreign table, or a table distributed over other servers, it shows no pages or pages of another
+    relation.
     """
     given = {"table": table_name(connection.dialect, table)}
     if connection.execute(_HAS_FOREIGN_PARTS, given).scalar():
@@ -47,9 +47,9 @@ def shows_pages(connection: sa.Connection, table: sa.TableClause) -> bool:
 
 
 def key_of(connection: sa.Connection, operation: BackfillOp) -> tuple[str, ...] | None:
-    """Return the columns over which a backfill goes; none where it goes over pages, None where it cannot go.
+    """Return the key columns for the ranges of a backfill; () for ranges of pages, None if it has neither.
 
-    Where the server shows no pages, it goes over the primary key.
+    The primary key is used if the server shows no pages.
     """
     if shows_pages(connection, operation.walked):
         return ()
@@ -58,7 +58,7 @@ def key_of(connection: sa.Connection, operation: BackfillOp) -> tuple[str, ...] 
 
 
 class Pages:
-    """Ranges of a table's pages: each page is read once, and no index is needed."""
+    """Ranges of a table's pages: they read each page once and need no index."""
 
     def __init__(self, connection: sa.Connection, operation: BackfillOp) -> None:
         name = table_name(connection.dialect, operation.walked)
@@ -68,7 +68,7 @@ class Pages:
         )
 
     def range(self, position: Any, step: int) -> tuple[list["sa.ColumnElement[bool]"], Any] | None:
-        """Return the conditions of so many pages after a position, and the next position."""
+        """Return the conditions for ``step`` pages after a position, and the next position."""
         first = position or 0
         if first >= self._end:
             return None
@@ -76,12 +76,12 @@ class Pages:
         return [self._tid >= _tid(first), self._tid < _tid(end)], end
 
     def part(self, position: Any) -> float:
-        """Return how much of the table lies before a position, from 0 to 1."""
+        """Return the fraction of the table before a position, from 0 to 1."""
         return min(1.0, (position or 0) / max(1, self._end))
 
 
 class Keys:
-    """Ranges of the primary key, for a table of which the server shows no pages."""
+    """Ranges of the primary key, for a table whose pages the server does not show."""
 
     def __init__(self, connection: sa.Connection, operation: BackfillOp, key: Sequence[str]) -> None:
         quote = partial(quoted, connection.dialect)
@@ -92,13 +92,13 @@ class Keys:
         ]
         table = table_name(connection.dialect, operation.walked)
         self._types = [self._type(table, name) for name in key]
-        # What comes after the key that is the last one now belongs to the next pass.
+        # Keys after the currently last one belong to the next pass.
         self._last = self._row(self._keys().order_by(*(column.desc() for column in self._columns)))
         self._total = connection.execute(_ROWS, {"table": table}).scalar() or 1
         self._seen = 0
 
     def _type(self, table: str, column: str) -> str:
-        """Return the type of a column with its length, without which ranges would miss rows."""
+        """Return the type of a column with its length; without the length, ranges would miss rows."""
         return str(self._connection.execute(_TYPE, {"table": table, "column": column}).scalar_one())
 
     def _keys(self) -> "sa.Select[Any]":
@@ -116,7 +116,7 @@ class Keys:
         return sa.tuple_(*literals)
 
     def range(self, position: Any, step: int) -> tuple[list["sa.ColumnElement[bool]"], Any] | None:
-        """Return the conditions of so many keys after a position, and the next position."""
+        """Return the conditions for ``step`` keys after a position, and the next position."""
         if self._last is None or position == self._last:
             return None
         key = sa.tuple_(*self._columns)
@@ -130,7 +130,7 @@ class Keys:
         return [*conditions[1:], key <= self._key(end)], end
 
     def part(self, position: Any) -> float:
-        """Return about how much of the table lies before a position, from 0 to 1."""
+        """Return the approximate fraction of the table before a position, from 0 to 1."""
         return 1.0 if position == self._last else min(1.0, self._seen / max(1, self._total))
 
 

@@ -1,4 +1,4 @@
-"""Changing the rows of a backfill, and proving that they are changed."""
+"""Change the rows of a backfill, and verify that they are changed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ from alembic_online.filling.operation import BackfillOp
 from alembic_online.render import quoted, table_name
 
 LEFT_OVER = 1000
-"""Rows that are looked at together after the last pass."""
+"""The number of rows that are checked together after the last pass."""
 
-# Only the rows that belong to the range, each found by its index.
+# Plan so that each row of the range is found by an index, without scans of other rows.
 BY_INDEX = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -34,20 +34,20 @@ def update(
     *,
     first: bool,
 ) -> int:
-    """Run the statement for a range; returns the number of rows changed.
+    """Run the statement for a range; returns the number of changed rows.
 
-    The first rows that it changes have to prove that they would not be found again: else it would not end.
+    Verify for the first changed rows that the WHERE does not match them again; else it would never end.
     """
     statement, where = operation.statement.where(*conditions), operation.statement.whereclause
-    # PostgreSQL returns nothing where a rule does something else instead.
+    # With a DO INSTEAD rule, PostgreSQL returns no rows.
     name = table_name(connection.dialect, operation.table)
     if not first or where is None or connection.execute(_INSTEAD, {"table": name}).scalar():
         return connection.execute(statement).rowcount
     found_again = connection.scalars(statement.returning(where)).all()
     if any(found_again):
         raise OnlineError(
-            f"the rows that a backfill has filled are found by it again ({operation.what}): its WHERE has to"
-            " name the rows that lack the values"
+            f"a backfill finds rows again that it has filled ({operation.what}): its WHERE must match only"
+            " rows that lack the values"
         )
     return len(found_again)
 
@@ -55,8 +55,8 @@ def update(
 def fill_left_over(connection: sa.Connection, operation: BackfillOp) -> int | None:
     """Fill rows that the statement finds after its last pass; returns how many, None if there are none.
 
-    What others have inserted or moved meanwhile is no error. Raises :class:`OnlineError` for rows that an
-    UPDATE does not change: they are in the same place afterwards, written by the same transaction.
+    Rows that others have inserted or moved meanwhile are no error. Raises :class:`OnlineError` for rows that
+    an UPDATE does not change: afterwards they have the same ctid and xmin.
     """
     where = operation.statement.whereclause
     assert where is not None  # noqa: S101 - checked by BackfillOp
@@ -78,8 +78,8 @@ def fill_left_over(connection: sa.Connection, operation: BackfillOp) -> int | No
     if left:
         rows = "1 row" if left == 1 else f"{left} rows{' or more' if len(found) == LEFT_OVER else ''}"
         raise OnlineError(
-            f"{rows} of {table} cannot be filled ({operation.what}): an UPDATE changes nothing; look on"
-            f" {table} for a BEFORE UPDATE trigger that returns NULL, a rule DO INSTEAD,"
+            f"{rows} of {table} cannot be filled ({operation.what}): an UPDATE does not change them; check"
+            f" {table} for a BEFORE UPDATE trigger that returns NULL, a DO INSTEAD rule or"
             " a row security policy"
         )
     return changed
@@ -87,7 +87,7 @@ def fill_left_over(connection: sa.Connection, operation: BackfillOp) -> int | No
 
 @contextmanager
 def by_index(connection: sa.Connection, operation: BackfillOp) -> Iterator[None]:
-    """Have the rows of a small table joined by index, whatever the statistics say, or do not say yet."""
+    """Make the planner join the rows of a small table by index, whatever the statistics are."""
     if operation.over is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""A backfill in a script."""
+"""Write a backfill to a script."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ BEGIN
         INTO pages, elsewhere FROM parts JOIN pg_class ON oid = part;
         IF elsewhere OR (pages = 0 AND EXISTS (SELECT FROM {name})) THEN
             RAISE EXCEPTION
-                '% has rows of which this server shows no pages; alembic -x online upgrade goes over its key',
+                'this server shows no pages of %; alembic -x online upgrade uses its primary key instead',
                 '{regclass}';
         END IF;
         first_page := 0;

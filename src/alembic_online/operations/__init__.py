@@ -1,7 +1,7 @@
-"""How each operation is carried out online: a handler, which yields its steps, and what it refuses.
+"""The online version of each operation: a handler that yields its steps, and a check that may refuse it.
 
-A handler asks the server all that it needs to know and yields data; it executes nothing, and knows nothing of
-where its steps go. ``plan`` is what all others call.
+A handler asks the server and yields data. It executes nothing, and does not know which interpreter takes its
+steps. Other modules call ``plan`` and ``refuse``.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ REFUSALS: dict[type[ops.MigrateOperation], Refusal] = {}
 
 
 def handles(*kinds: type[ops.MigrateOperation]) -> Callable[[_Handler], _Handler]:
-    """Have a function say how operations of a kind are carried out."""
+    """Register a function as the handler of operations."""
 
     def register(handler: _Handler) -> _Handler:
         HANDLERS.update(dict.fromkeys(kinds, handler))
@@ -33,7 +33,7 @@ def handles(*kinds: type[ops.MigrateOperation]) -> Callable[[_Handler], _Handler
 
 
 def refuses(*kinds: type[ops.MigrateOperation]) -> Callable[[_Refusal], _Refusal]:
-    """Have a function raise :class:`RefusedError` for those operations of a kind that would stop others."""
+    """Register a function that raises :class:`RefusedError` for operations that would block others."""
 
     def register(refusal: _Refusal) -> _Refusal:
         REFUSALS.update(dict.fromkeys(kinds, refusal))
@@ -47,7 +47,7 @@ def _of(kind: type[ops.MigrateOperation], registered: dict[type[ops.MigrateOpera
 
 
 def refuse(server: Server, operation: ops.MigrateOperation) -> None:
-    """Raise :class:`RefusedError` for an operation without a way that lets others read and write."""
+    """Raise :class:`RefusedError` for an operation that cannot run without blocking others."""
     refusal: Refusal | None = _of(type(operation), REFUSALS)
     if refusal is not None:
         refusal(server, operation)

@@ -1,4 +1,4 @@
-"""Columns: add, drop, alter; each part in the way that fits it."""
+"""Add, drop and alter columns; each part of an operation has its own steps."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,14 +19,14 @@ from alembic_online.server import Server
 from alembic_online.steps import AS_ALEMBIC_DOES, Default, Fill, Locking, NonBlocking, Step, Validate
 
 NOT_ASKED = (
-    "A script cannot ask the server whether {} makes it write the table anew, under a lock that stops reads"
-    " and writes."
+    "A script cannot ask the server whether {} makes it rewrite the table under a lock that blocks reads and"
+    " writes."
 )
 
 
 @handles(ops.AddColumnOp)
 def add_column(server: Server, operation: ops.AddColumnOp) -> Iterator[Step]:
-    """Add the bare column, then whatever would read or write the table."""
+    """Add the bare column, then each part that would scan or rewrite the table."""
     render = server.render
     table = render.quoted(operation.table_name, operation.schema)
     column, name = operation.column, operation.column.name
@@ -37,7 +37,7 @@ def add_column(server: Server, operation: ops.AddColumnOp) -> Iterator[Step]:
         return
     keys = list(holder.foreign_key_constraints)
     indexes = by_name(holder.indexes)
-    # With a key to it at once: PostgreSQL knows that a column of NULLs needs no check.
+    # Add the foreign key with the column: PostgreSQL skips the check for a column of NULLs.
     inline = bool(
         operation.inline_references
         and server.can_tell
@@ -45,7 +45,7 @@ def add_column(server: Server, operation: ops.AddColumnOp) -> Iterator[Step]:
         and column.server_default is None
         and column.nullable is not False
     )
-    # As Alembic does it, a column that is there stays as it is, and the rest is added to it.
+    # Like Alembic: an existing column stays unchanged, and its constraints and indexes are added.
     exists = server.scalar(catalog.COLUMN, table=table, column=name) is not None
     there = exists and bool(operation.if_not_exists)
     if there:
@@ -83,7 +83,7 @@ def _add_bare(
 
 
 def _computes_default(server: Server, table: str, operation: ops.AddColumnOp) -> bool:
-    """Return whether PostgreSQL would compute the default for each row, as for gen_random_uuid()."""
+    """Return whether PostgreSQL would compute the default for each row, like gen_random_uuid()."""
     column = operation.column
     if not server.can_tell or not isinstance(column.server_default, sa.DefaultClause):
         return False
@@ -92,7 +92,7 @@ def _computes_default(server: Server, table: str, operation: ops.AddColumnOp) ->
 
 
 def _add_and_fill(server: Server, table: str, operation: ops.AddColumnOp) -> Iterator[Step]:
-    """Add a column without its default and give it that in one statement: no row is written. Then fill it."""
+    """Add a column and set its default in one statement, which writes no row; then fill the rows."""
     column, name = operation.column, operation.column.name
     bare = server.render.column_without_default(column, operation.table_name, operation.schema)
     value = server.render.default(column)
@@ -110,7 +110,7 @@ def _add_and_fill(server: Server, table: str, operation: ops.AddColumnOp) -> Ite
 
 @handles(ops.DropColumnOp)
 def drop_column(server: Server, operation: ops.DropColumnOp) -> Iterator[Step]:
-    """Drop foreign keys and indexes of the column one by one, then the column."""
+    """Drop the foreign keys and indexes of the column one by one, then the column."""
     table = server.render.quoted(operation.table_name, operation.schema)
     column = operation.column_name
     if not server.safe_to_lock(table):
@@ -135,7 +135,7 @@ def alter_column(server: Server, operation: ops.AlterColumnOp) -> Iterator[Step]
     if operation.modify_type is not None:
         yield from _alter_type(server, what, table, operation)
     default = operation.modify_server_default
-    identity = isinstance(default, sa.Identity)  # for which the column has to be NOT NULL
+    identity = isinstance(default, sa.Identity)  # requires a NOT NULL column
     if default is not False and not identity:
         said = f"{what}: {'drop' if default is None else 'set'} default"
         yield Locking(said, _part(server, operation, modify_server_default=default), (table,))
@@ -166,7 +166,7 @@ def _part(server: Server, operation: ops.AlterColumnOp, **change: Any) -> tuple[
 
 
 def _alter_type(server: Server, what: str, table: str, operation: ops.AlterColumnOp) -> Iterator[Step]:
-    """Change the type; a valid check would be tried on every row again, under the lock."""
+    """Change the type. Recreate valid checks as NOT VALID, because PostgreSQL would recheck all rows."""
     column = operation.column_name
     changed = _part(server, operation, modify_type=operation.modify_type)
     assert operation.modify_type is not None  # noqa: S101 - so it was called

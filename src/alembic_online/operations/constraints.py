@@ -1,4 +1,4 @@
-"""Constraints: added unproved and proved then; a key gets its index first. Also those of other operations."""
+"""Add constraints as NOT VALID, then validate them; for a key, build the index first. Drop constraints."""
 
 import hashlib
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from alembic_online.steps import AS_ALEMBIC_DOES, Locking, Step, Validate
 
 @handles(ops.AddConstraintOp)
 def create_constraint(server: Server, operation: ops.AddConstraintOp) -> Iterator[Step]:
-    """Add the constraint unproved, then prove it; a key gets its index first."""
+    """Add the constraint as NOT VALID, then validate it; for a key, build the index first."""
     constraint = operation.to_constraint(server.render.context)
     table = server.render.quoted(constraint.table.name, constraint.table.schema)
     if server.safe_to_lock(table):
@@ -44,7 +44,7 @@ def _parents(server: Server, constraint: sa.Constraint) -> tuple[str, ...]:
 def add(server: Server, table: str, constraint: sa.Constraint) -> Iterator[Step]:
     """Add a constraint to a table that may have rows.
 
-    Raises :class:`OnlineError` if another one has the name.
+    Raises :class:`OnlineError` if another constraint has the name.
     """
     name = name_of(server, table, constraint)
     assert name is not None  # noqa: S101 - else it was refused
@@ -57,20 +57,20 @@ def add(server: Server, table: str, constraint: sa.Constraint) -> Iterator[Step]
             yield from _add_key(server, table, constraint, name)
         return
     rule = server.render.constraint(constraint).removesuffix(" NOT VALID")
-    prove = not constraint.dialect_options["postgresql"]["not_valid"]
-    yield from _add_and_prove(
+    validate = not constraint.dialect_options["postgresql"]["not_valid"]
+    yield from _add_and_validate(
         server,
         f"add constraint {name}",
         table,
         name,
         rule,
         _parents(server, constraint),
-        prove=prove,
+        validate=validate,
         stops_reads=not isinstance(constraint, sa.ForeignKeyConstraint),
     )
 
 
-def _add_and_prove(
+def _add_and_validate(
     server: Server,
     what: str,
     table: str,
@@ -79,24 +79,24 @@ def _add_and_prove(
     parents: tuple[str, ...] = (),
     *,
     stops_reads: bool = True,
-    prove: bool = True,
+    validate: bool = True,
 ) -> Iterator[Step]:
-    """Add a rule that new rows have to obey, then have the others looked through."""
+    """Add a constraint that applies to new rows, then validate the existing rows."""
     found = server.constraint(table, name)
     undo = None
     if found is None:
         locks = (table, *parents)
         yield Locking(what, (f"ALTER TABLE {table} ADD {rule} NOT VALID",), locks, stops_reads=stops_reads)
         drop = f"ALTER TABLE {table} DROP CONSTRAINT {server.render.quote(name)}"
-        undo = Locking(f"take {name} away", (drop,), locks)
-    if prove and (found is None or not found.valid):
+        undo = Locking(f"drop constraint {name}", (drop,), locks)
+    if validate and (found is None or not found.valid):
         yield Validate(f"validate {name}", table, name, undo)
 
 
 def _require_same(server: Server, table: str, constraint: sa.Constraint, name: str) -> None:
-    """Raise :class:`OnlineError` if a constraint of the name says something else than the wanted one.
+    """Raise :class:`OnlineError` if the existing constraint of this name has another definition.
 
-    The server writes down both: one of them on an empty copy of the table, and of what it refers to.
+    Both definitions are the server's; that of the new constraint comes from an empty copy of the table.
     """
     found = server.constraint(table, name)
     parent = next(iter(_parents(server, constraint)), None)
@@ -106,14 +106,14 @@ def _require_same(server: Server, table: str, constraint: sa.Constraint, name: s
     wanted = constraint_on_copy(server, table, name, server.render.constraint(constraint), parent)
     if found is None or wanted is None or found.definition != wanted.definition or not same_parent:
         definition = "another one" if found is None else found.definition
-        raise OnlineError(f"constraint {name} of {table} is there already as {definition}; rename or drop it")
+        raise OnlineError(f"constraint {name} of {table} already exists as {definition}; rename or drop it")
     log.debug("constraint %s already exists", name)
 
 
 def _add_key(
     server: Server, table: str, constraint: "sa.UniqueConstraint | sa.PrimaryKeyConstraint", name: str
 ) -> Iterator[Step]:
-    """Build the index under the constraint's own name, then make it the constraint's."""
+    """Build a unique index with the constraint's name, then add the constraint USING INDEX."""
     options = constraint.dialect_options["postgresql"]
     primary = isinstance(constraint, sa.PrimaryKeyConstraint)
     if primary:
@@ -134,10 +134,10 @@ def _add_key(
 
 
 def set_not_null(server: Server, table: str, name: str, column: str) -> Iterator[Step]:
-    """Prove that no row lacks a value while others write, then set NOT NULL, which needs no scan.
+    """Validate that no row is NULL while others write, then set NOT NULL, which then needs no scan.
 
-    :param table: quoted.
-    :param name: of the table, as it is.
+    :param table: the quoted name of the table.
+    :param name: its unquoted name.
     """
     what = f"set not null {table}.{column}"
     quoted = server.render.quote(column)
@@ -148,20 +148,20 @@ def set_not_null(server: Server, table: str, name: str, column: str) -> Iterator
             rule = _free_name(server, table, name, column)
             not_null = f"CONSTRAINT {server.render.quote(rule)} NOT NULL {quoted}"
             yield Locking(what, (f"ALTER TABLE {table} ADD {not_null} NOT VALID",), (table,))
-            undo = Locking(f"take {rule} away", (f"{alter} DROP NOT NULL",), (table,))
+            undo = Locking(f"drop constraint {rule}", (f"{alter} DROP NOT NULL",), (table,))
             yield Validate(f"validate {rule}", table, rule, undo)
         elif not found.convalidated:
             yield Validate(f"validate {found.conname}", table, found.conname)
         return
     short = hashlib.md5(f"{table}.{column}".encode(), usedforsecurity=False).hexdigest()[:8]
     check = f"alembic_online_not_null_{short}"
-    former = f"nexus_schema_not_null_{short}"  # of a run that an older version has begun
+    former = f"nexus_schema_not_null_{short}"  # from a run of an older version
     if server.constraint(table, former) is not None:
         check = former
     set_already = server.scalar(catalog.IS_NOT_NULL, table=table, column=column)
     if not set_already:
         rule = f"CONSTRAINT {check} CHECK ({quoted} IS NOT NULL)"
-        yield from _add_and_prove(server, what, table, check, rule)
+        yield from _add_and_validate(server, what, table, check, rule)
         yield Locking(what, (f"{alter} SET NOT NULL",), (table,))
     if not set_already or server.constraint(table, check) is not None:
         yield drop_by_name(server, table, check)
@@ -178,7 +178,7 @@ def _free_name(server: Server, table: str, name: str, column: str) -> str:
 
 
 def name_of(server: Server, table: str, constraint: sa.Constraint) -> str | None:
-    """Return the name of a constraint: its own, or PostgreSQL's choice, where that is known."""
+    """Return the name of a constraint, or the name that PostgreSQL would choose if that is known."""
     own = final_name(constraint, server.render.dialect)
     if own is not None:
         return own
@@ -199,7 +199,7 @@ def name_of(server: Server, table: str, constraint: sa.Constraint) -> str | None
 
 @handles(ops.DropConstraintOp)
 def drop_constraint(server: Server, operation: ops.DropConstraintOp) -> Iterator[Step]:
-    """Drop a constraint, under a lock of the table that it refers to as well."""
+    """Drop a constraint; for a foreign key this also locks the referenced table."""
     table = server.render.quoted(operation.table_name, operation.schema)
     constraint = server.render.operations.schema_obj.generic_constraint(
         operation.constraint_name,
@@ -216,7 +216,7 @@ def drop_constraint(server: Server, operation: ops.DropConstraintOp) -> Iterator
 def drop_by_name(server: Server, table: str, name: str, parent: str | None = None) -> Locking:
     """Return the step that drops a constraint.
 
-    :param parent: the table that it refers to.
+    :param parent: the table that it references.
     """
     statement = f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {server.render.quote(name)}"
     return Locking(f"drop constraint {name}", (statement,), (table, *([parent] if parent else ())))

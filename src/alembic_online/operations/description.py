@@ -1,4 +1,4 @@
-"""What an operation is: for the journal, which has to know it again, and for the log."""
+"""Describe operations: for the journal, which must recognize them, and for the log."""
 
 import logging
 import re
@@ -41,16 +41,16 @@ def sql_of(render: Renderer, operation: ops.ExecuteSQLOp) -> str:
 class Description(NamedTuple):
     """What an operation does.
 
-    ``text`` is how the next run knows it, None for what each run repeats: the SQL of one transaction, with
-    its values, but for what changes rows.
+    ``text`` identifies it for the next run; None if each run repeats it. It is the SQL that Alembic executes,
+    with values, except for statements that change rows.
     """
 
     title: str
     text: str | None
     values: str = ""
-    """What changes rows, with its values."""
+    """A statement that changes rows, with its values."""
     memo: dict[str, Any] = {}  # noqa: RUF012 - a NamedTuple
-    """By which Alembic knows the types that it has created."""
+    """Alembic's record of the types that it has created."""
     written: str = ""
     """The SQL in the order in which Alembic executes it."""
 
@@ -68,7 +68,7 @@ def describe(render: Renderer, operation: ops.MigrateOperation, original: Implem
         return Description(operation.what, text)
     if isinstance(operation, ops.ExecuteSQLOp):
         text = sql_of(render, operation)
-        if sql.kind(text) == "session" or sql.is_temporary(text):
+        if sql.kind(text) == "session" or sql.is_temporary(text):  # each run repeats it
             return Description(title(text), None)
         values = text if isinstance(operation.sqltext, str) else _with_values(render, operation.sqltext)
         return Description(title(text), text if sql.kind(text) == "rows" else values, values)
@@ -76,28 +76,28 @@ def describe(render: Renderer, operation: ops.MigrateOperation, original: Implem
     script = _script(render.context, output)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # whatever there is to warn of comes again
+            warnings.simplefilter("ignore")  # the same warnings come again when it runs
             original(Operations(script), copied(operation))
-    except Exception as error:  # noqa: BLE001 - as above
-        log.debug("%s cannot be written as SQL: %s", type(operation).__name__, error)
+    except Exception as error:  # noqa: BLE001 - the same error comes again when it runs
+        log.debug("%s cannot be compiled to SQL: %s", type(operation).__name__, error)
         names = ("table_name", "column_name", "index_name", "constraint_name", "schema")
         text = " ".join([type(operation).__name__, *(str(getattr(operation, name, "")) for name in names)])
         return Description(title(text), text)
-    # SQLAlchemy holds the indexes and keys of a table in sets: in another process their order is another one.
+    # SQLAlchemy keeps the indexes and keys of a table in sets, so their order differs between processes.
     head, *others = output.getvalue().split(";\n\n")
     text = ";\n\n".join([head, *sorted(others)])
     return Description(title(head), text, memo=script.impl.memo, written=output.getvalue())
 
 
 def remember_types(context: MigrationContext, description: Description) -> None:
-    """Have Alembic know the types that an operation has created, when that is done already."""
+    """Tell Alembic which types a finished operation has created."""
     for name, found in description.memo.items():
         if isinstance(found, set):
             context.impl.memo.setdefault(name, set()).update(found)
 
 
 def _script(context: MigrationContext, output: StringIO) -> MigrationContext:
-    """Return a context that writes a script, without its lines in the log."""
+    """Return a context that writes a script, without the log lines of its creation."""
     opts = {"target_metadata": context.opts.get("target_metadata")}
     opts |= {"as_sql": True, "output_buffer": output, "literal_binds": True}
     alembic_log = logging.getLogger(MigrationContext.__module__)
@@ -119,9 +119,9 @@ def _with_values(render: Renderer, statement: Any) -> str:
 
 
 def written_tables(render: Renderer, operation: ops.MigrateOperation) -> set[str]:
-    """Return the tables, without schema, of which an operation changes rows or definition.
+    """Return the tables, without schema, whose rows or definition an operation changes.
 
-    Those that a backfill reads as well: it has to go over the new rows of them.
+    For a backfill they include the tables that it reads, because it must process their new rows.
     """
     if isinstance(operation, BackfillOp):
         return {table.name for table in operation.tables}

@@ -1,4 +1,4 @@
-"""Indexes: create, drop, rename; also those of other operations."""
+"""Create, drop and rename indexes, also those of other operations."""
 
 from collections.abc import Iterator
 
@@ -25,15 +25,15 @@ from alembic_online.steps import (
 
 @handles(ops.CreateIndexOp)
 def create_index(server: Server, operation: ops.CreateIndexOp) -> Iterator[Step]:
-    """CONCURRENTLY; an equal index is kept, an invalid leftover replaced."""
+    """Create an index CONCURRENTLY; keep an existing one with the same definition, rebuild an invalid one."""
     index = server.render.index(operation.to_index(server.render.context))
     yield from build(server, index, lenient=bool(operation.if_not_exists))
 
 
 def build(server: Server, index: Index, *, lenient: bool = False) -> Iterator[Step]:
-    """Build an index while others write; one that is there is kept if it is the same and valid.
+    """Build an index while others write; keep an existing valid index with the same definition.
 
-    :param lenient: whether another one of the name will do.
+    :param lenient: whether to accept any valid index of this name.
 
     Raises :class:`OnlineError` if another index has the name.
     """
@@ -60,7 +60,7 @@ def build(server: Server, index: Index, *, lenient: bool = False) -> Iterator[St
 
 @handles(ops.DropIndexOp)
 def drop_index(server: Server, operation: ops.DropIndexOp) -> Iterator[Step]:
-    """Drop an index while others write; that of a partitioned table PostgreSQL drops under a lock only."""
+    """Drop an index CONCURRENTLY; PostgreSQL cannot do that for an index of a partitioned table."""
     index = operation.to_index(server.render.context)
     name = server.render.quoted(str(final_name(index, server.render.dialect)), operation.schema)
     kind = server.scalar(catalog.KIND, table=name)
@@ -74,8 +74,8 @@ def drop_index(server: Server, operation: ops.DropIndexOp) -> Iterator[Step]:
 def drop_concurrently(name: str, *, sure: bool = False) -> NonBlocking:
     """Return the step that drops an index.
 
-    :param name: quoted.
-    :param sure: whether it is an error if it is not there, as in a script.
+    :param name: its quoted name.
+    :param sure: whether a missing index is an error, as in a script.
     """
     exists = "" if sure else "IF EXISTS "
     return NonBlocking(f"drop index {name}", (f"DROP INDEX CONCURRENTLY {exists}{name}",), transaction=False)
@@ -83,6 +83,6 @@ def drop_concurrently(name: str, *, sure: bool = False) -> NonBlocking:
 
 @handles(RenameIndexOp)
 def rename_index(server: Server, operation: RenameIndexOp) -> Iterator[Step]:  # noqa: ARG001
-    """Rename an index under a lock that stops neither readers nor writers."""
+    """Rename an index under a lock that blocks neither readers nor writers."""
     what = f"rename index {operation.old_name} to {operation.new_name}"
     yield Locking(what, AS_ALEMBIC_DOES, stops_reads=False, limit=WEAK_LOCK_TIMEOUT)

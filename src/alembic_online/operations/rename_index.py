@@ -1,4 +1,4 @@
-"""The operation to rename an index, which Alembic does not have."""
+"""An operation that renames an index, which Alembic lacks."""
 
 import sqlalchemy as sa
 from alembic.operations import Operations, ops
@@ -31,17 +31,17 @@ class RenameIndexOp(ops.MigrateOperation):
     ) -> None:
         """Rename an index; readers and writers do not wait for it.
 
-        :param if_exists: do nothing where no index has the old name.
+        :param if_exists: do nothing if no index has the old name.
         """
         operations.invoke(cls(old_name, new_name, schema=schema, if_exists=if_exists))
 
     def reverse(self) -> "RenameIndexOp":
-        """Return what a downgrade does."""
+        """Return the operation for a downgrade."""
         return RenameIndexOp(self.new_name, self.old_name, schema=self.schema, if_exists=self.if_exists)
 
 
 def rename_index(operations: Operations, operation: RenameIndexOp) -> None:
-    """Run it, or write it to a script."""
+    """Rename an index, or write the statement to a script."""
     dialect = operations.migration_context.dialect
     old = table_name(dialect, sa.table(operation.old_name, schema=operation.schema))
     exists = "IF EXISTS " if operation.if_exists else ""

@@ -1,4 +1,4 @@
-"""Rows: op.execute, op.bulk_insert and op.backfill."""
+"""Change rows: op.execute, op.bulk_insert and op.backfill."""
 
 from collections.abc import Iterator
 
@@ -25,12 +25,12 @@ from alembic_online.steps import (
 
 @handles(ops.BulkInsertOp)
 def bulk_insert(server: Server, operation: ops.BulkInsertOp) -> Iterator[Step]:
-    """Insert the rows once, however often the revision is run."""
+    """Insert the rows once, however often the revision is resumed."""
     yield from filter(None, [rows_of(server.render, operation)])
 
 
 def rows_of(render: Renderer, operation: ops.MigrateOperation) -> Rows | None:
-    """Return the step of an operation that changes rows; None for others."""
+    """Return the step of an operation that changes rows, or None for other operations."""
     if isinstance(operation, ops.BulkInsertOp):
         return Rows(f"insert into {operation.table.name}", guarded=False)
     if isinstance(operation, ops.ExecuteSQLOp):
@@ -49,7 +49,7 @@ def backfill(server: Server, operation: BackfillOp) -> Iterator[Step]:  # noqa: 
 
 @handles(ops.ExecuteSQLOp)
 def execute(server: Server, operation: ops.ExecuteSQLOp) -> Iterator[Step]:
-    """Run a statement once, however often the revision is run, in the way that fits it."""
+    """Run a statement once, however often the revision is resumed, as its kind requires."""
     text = sql_of(server.render, operation)
     what = title(text)
     kind = (operation.execution_options or {}).get("online") or sql.kind(text)
@@ -69,11 +69,11 @@ def execute(server: Server, operation: ops.ExecuteSQLOp) -> Iterator[Step]:
             warning=None if server.can_tell else _not_asked(server, text),
         )
     else:
-        raise OnlineError(f'execution_options={{"online": {kind!r}}} is unknown; there are "brief", "long"')
+        raise OnlineError(f'execution_options={{"online": {kind!r}}} is unknown; use "brief" or "long"')
 
 
 def _not_asked(server: Server, statement: str) -> str | None:
-    """Return what a script says of a statement that may write a table anew."""
+    """Return the comment of a script on a statement that may rewrite a table."""
     unknown = [
         found
         for found in work.examine(statement)

@@ -1,4 +1,4 @@
-"""Tables: create, drop, rename, comment on."""
+"""Create, drop, rename and comment on tables."""
 
 from collections.abc import Iterable, Iterator
 
@@ -19,7 +19,7 @@ from alembic_online.steps import AS_ALEMBIC_DOES, Locking, NonBlocking, Step
 
 @handles(ops.CreateTableOp)
 def create_table(server: Server, operation: ops.CreateTableOp) -> Iterator[Step]:
-    """Create it; on one that may be there already, only what Alembic puts on that all the same."""
+    """Create a table; with ``if_not_exists``, an existing one gets its missing indexes and its comments."""
     table = copied(operation).to_table(server.render.context)
     name = server.render.quoted(operation.table_name, operation.schema)
     lenient = bool(operation.if_not_exists)
@@ -46,7 +46,7 @@ def _comment(alembic: Operations, table: sa.Table) -> None:
 
 @handles(ops.DropTableOp)
 def drop_table(server: Server, operation: ops.DropTableOp) -> Iterator[Step]:
-    """Drop the foreign keys one by one, each of which locks another table, then the table."""
+    """Drop the foreign keys one by one, because each locks another table; then drop the table."""
     name = server.render.quoted(operation.table_name, operation.schema)
     require_no_dependents(name, server.rows(catalog.TABLE_DEPENDENTS, table=name))
     for constraint, parent in server.rows(catalog.FOREIGN_KEYS, table=name):
@@ -56,7 +56,7 @@ def drop_table(server: Server, operation: ops.DropTableOp) -> Iterator[Step]:
 
 
 def require_no_dependents(what: str, dependents: Iterable[tuple[str]]) -> None:
-    """Raise :class:`OnlineError` if something else needs what would be dropped."""
+    """Raise :class:`OnlineError` if other objects depend on an object to drop."""
     found = [name for (name,) in dependents]
     if found:
         verb = "depends" if len(found) == 1 else "depend"
@@ -65,7 +65,7 @@ def require_no_dependents(what: str, dependents: Iterable[tuple[str]]) -> None:
 
 @handles(ops.RenameTableOp)
 def rename_table(server: Server, operation: ops.RenameTableOp) -> Iterator[Step]:
-    """Rename a table without rows; any other is refused."""
+    """Rename a table without rows; other tables are refused."""
     name = server.render.quoted(operation.table_name, operation.schema)
     yield Locking(f"rename {name}", AS_ALEMBIC_DOES, (name,))
 
@@ -75,5 +75,5 @@ def table_comment(
     server: Server,  # noqa: ARG001 - of every handler
     operation: ops.CreateTableCommentOp | ops.DropTableCommentOp,
 ) -> Iterator[Step]:
-    """Comment on a table, for which nobody has to wait."""
+    """Comment on a table, which blocks nobody."""
     yield NonBlocking(f"comment on {operation.table_name}", AS_ALEMBIC_DOES)

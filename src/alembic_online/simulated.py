@@ -1,7 +1,7 @@
-"""What the server will say when the operations that a plan has read before have run.
+"""Simulates the server for a plan: it answers as if the operations read so far had run.
 
-A plan reads a revision against a server that none of its operations has changed. So far as names tell, what
-they are going to drop is answered as gone, and what they are going to build as there.
+A plan reads a revision against a server that none of its operations has changed. As far as their names are
+known, objects that the operations drop count as dropped, and indexes that they build as existing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,41 +27,41 @@ if TYPE_CHECKING:
 _FIRST_IS_CONSTRAINT = (catalog.COLUMN_FOREIGN_KEYS, catalog.FOREIGN_KEYS, catalog.COLUMN_CHECKS)
 
 
-class ForeseenServer(Server):
-    """A server that is asked in a plan."""
+class SimulatedServer(Server):
+    """The server of a plan, with the changes of the operations read so far."""
 
     def __init__(self, session: Session, render: Renderer) -> None:
         super().__init__(session, render)
         self.ahead = True
-        """Whether it answers as of after the operations that were read before."""
+        """Whether it answers as if the operations read so far had run."""
         self.unknown: list[str] = []
-        """What it could not tell since this was cleared."""
+        """What it could not find out since this list was cleared."""
         self._indexes: dict[str, Found | None] = {}
         self._partitioned: set[str] = set()
-        """Those of the indexes that are of a partitioned table."""
+        """Indexes of partitioned tables."""
         self._gone: set[str] = set()
-        """Tables and views."""
+        """Dropped tables and views."""
         self._gone_oids: set[str] = set()
-        """Those that are there now, also where others of their names will be made."""
+        """Their oids, also when their names will be used again."""
         self._gone_constraints: set[tuple[str, str]] = set()
         self._gone_columns: set[tuple[str, str]] = set()
         self._filled: set[str] = set()
-        """Tables into which the revision writes rows."""
+        """Tables in which the revision writes rows."""
         self._made: set[str] = set()
-        """Tables and views that statements of the revision make."""
+        """Tables and views that statements of the revision create."""
         self.changed = False
-        """Whether an operation was read that changes what there is."""
+        """Whether an operation that changes the schema was read."""
 
     @contextmanager
     def as_it_is(self) -> Iterator[None]:
-        """Have it answer as of now."""
+        """Answer from the current state of the server."""
         self.ahead = False
         try:
             yield
         finally:
             self.ahead = True
 
-    # Its answers.
+    # Answers.
 
     def scalar(self, question: "sa.TextClause", **parameters: object) -> Any:
         """Ask for one value."""
@@ -98,7 +98,7 @@ class ForeseenServer(Server):
         )
 
     def _is_gone_by_description(self, what: str) -> bool:
-        """Return whether something is gone that the server describes, as "constraint c on table t"."""
+        """Return whether an object is dropped, by the server's description: "constraint c on table t"."""
         _, _, name = what.rpartition("view ")
         return (
             name in self._gone
@@ -107,7 +107,7 @@ class ForeseenServer(Server):
         )
 
     def index(self, name: str) -> Found | None:
-        """Return the index of a name, quoted; one that is being built as it is, without waiting."""
+        """Return the index of a quoted name, without waiting for the end of its build."""
         if not self.ahead:
             return self._index(name)
         if name in self._indexes:
@@ -120,12 +120,12 @@ class ForeseenServer(Server):
         self._gone.add(table)
 
     def is_of_revision(self, table: str) -> bool:
-        """Return whether the revision makes a table in whatever way."""
+        """Return whether the revision creates a table, by an operation or a statement."""
         return (self.ahead and table in self._made) or super().is_of_revision(table)
 
     def safe_to_lock(self, table: str) -> bool:
-        """Return whether nobody can miss a table: new, not there, or without rows by then."""
-        if self.ahead and table in self._filled and not self.is_new(table):
+        """Return whether locking a table blocks nobody: it is new, missing, or will have no rows."""
+        if self.ahead and table in self._filled and not self.created_in_this_run(table):
             if table in self._made:
                 self.unknown.append(f"whether {table} will have rows")
             return False
@@ -142,10 +142,10 @@ class ForeseenServer(Server):
                 self.unknown.append(f"it cannot be tried on an empty copy ({first_line(error)})")
             raise
 
-    # What the operations change.
+    # Changes by the operations.
 
     def remember(self, operation: ops.MigrateOperation, *, created: bool) -> None:
-        """Keep what will be there, and what will be gone, after an operation."""
+        """Record which objects will exist after an operation, and which will be dropped."""
         super().remember(operation, created=created)
         if not self.ahead:
             return
@@ -212,7 +212,7 @@ class ForeseenServer(Server):
     def _execute(self, text: str) -> None:
         self._filled |= {name for name in sql.written(text) if sql.kind(text) == "rows"}
         for name in sql.created(text):
-            # What is made of a query has rows if a table has that the query reads.
+            # A table created from a query may have rows if a table that the query reads has rows.
             if self.exists(name):
                 continue
             self._made.add(name)
@@ -244,7 +244,7 @@ class ForeseenServer(Server):
 
 
 def _sources(reader: Reader) -> Iterator[str]:
-    """Yield the tables that a query reads, so far as they follow FROM."""
+    """Yield the tables that a query reads, as far as they follow FROM."""
     while reader.after("FROM"):
         if (name := reader.name()) is not None:
             yield name
