@@ -1,4 +1,4 @@
-"""A backfill session: range after range, each committed by itself, until a pass changes nothing."""
+"""Run a backfill online: in batches, each in its own transaction, until a pass changes nothing."""
 
 import math
 import time
@@ -24,19 +24,19 @@ from alembic_online.session import Session
 from alembic_online.waiting import Holders, delays
 
 BATCH_SECONDS = 0.1
-"""What a batch aims at: as long as others wait for a row of it at most."""
+"""The target duration of a batch, which is also the longest that others wait for one of its rows."""
 
 PAUSE = 0.1
-"""Pause after a batch, as a part of the time that it took, in which replicas and autovacuum keep up."""
+"""The pause after a batch, as a fraction of its duration, in which replicas and autovacuum catch up."""
 
 FIRST_STEP, LARGEST_STEP = 64, 65536
-"""Pages, or keys, of the first batch; and of the largest, where nothing has to be changed."""
+"""The number of pages or keys of the first batch, and of the largest one, without rows to change."""
 
 IN_PLACE = 4
 """At least one in so many updates of a second or later round has to be heap-only, or the rounds stop."""
 
-# What may happen to a batch because of others: they lock or delete a row that it needs.
-# A foreign key that is violated three times is so because of its own rows.
+# Errors that other sessions may cause, by locking or deleting a row that a batch needs; with the number of
+# retries. A foreign key that is still violated after three retries is violated by the batch's own rows.
 _RETRIED: dict[str | None, float] = {
     driver.LOCK_NOT_AVAILABLE: math.inf,
     driver.DEADLOCK_DETECTED: 20,
@@ -45,31 +45,31 @@ _RETRIED: dict[str | None, float] = {
     driver.FOREIGN_KEY_VIOLATION: 3,
 }
 
-# A plan for a range must not depend on statistics; none of its statements is worth compiling.
-# Below deadlock_timeout (1 s): where two lock rows in another order, the batch gives way, not the program.
+# JIT compilation is not worth its time for a batch. The lock timeout is below deadlock_timeout (1 s): when a
+# batch and a program lock rows in different orders, the batch gives way.
 _SETTINGS = {"jit": "off", "lock_timeout": "500ms", "statement_timeout": "60s"}
 
-# Where each row moves, what a batch evicts goes to disk at once: else the system writes it out in bursts, in
-# which the commits of others wait. For 200,000 rows it took a third longer, and a writer waited 0.09 s at
-# most instead of 0.27 s.
+# If each row moves to another page, flush evicted pages to disk immediately. Otherwise the operating system
+# writes them in bursts, and the commits of others wait. With 200,000 rows the backfill took a third longer,
+# but a writer waited at most 0.09 s instead of 0.27 s.
 _WRITTEN_OUT = {"backend_flush_after": "512kB"}
 
 
 Note = Callable[[dict[str, Any]], object]
-"""Writes down how far a backfill came, in the transaction of a batch."""
+"""Records the progress of a backfill, in the transaction of a batch."""
 
 
 def fill_in_batches(
     session: Session, operation: BackfillOp, before: dict[str, Any], note: Note
 ) -> dict[str, Any]:
-    """Run a backfill range after range, each committed by itself.
+    """Run a backfill in batches, each in its own transaction.
 
-    A row that others move to another page is missed by a pass over the pages, so passes are repeated until
-    one changes nothing. The journal holds how far it came; a run that died goes on there.
+    A pass over the pages misses a row that others move to another page, so passes are repeated until one
+    changes nothing. The journal records the progress, and a resumed run continues there.
 
-    :param before: how far an earlier run came.
+    :param before: the progress of an earlier run.
 
-    Returns how far it came; ``changed`` is the number of rows.
+    Returns the progress; ``changed`` is the number of changed rows.
     """
     state = State(**before)
     if state.finished:
@@ -204,7 +204,7 @@ class _Pass:
         if rounds is not None and state.left > 1:
             some = rounds.some(conditions, state.left)
             conditions = [*conditions, some] if over else [some]
-            if over:  # the planner expects few rows of a round: it would go over the range for each of them
+            if over:  # the planner expects few rows in a round, and would scan the range for each of them
                 self._session.set({"enable_hashjoin": "on"}, local=True)
         before = rounds.counted() if rounds is not None and state.round > 1 else 0
         changed = update(self._session.connection, self._operation, conditions, first=state.changed == 0)
@@ -254,7 +254,7 @@ class _Pass:
 def _pass(session: Session, operation: BackfillOp, state: State, progress: Progress, note: Note) -> State:
     """Run one pass over the table, and say what is next."""
     state = _Pass(session, operation, note).run(state, progress)
-    # As many as before: rows come in as fast as they are filled.
+    # As many rows as in the pass before: new rows arrive as fast as they are filled.
     steady = state.before is not None and state.in_pass >= state.before
     after = state._replace(
         number=state.number + 1,
@@ -271,7 +271,7 @@ def _pass(session: Session, operation: BackfillOp, state: State, progress: Progr
 def _finish(session: Session, operation: BackfillOp, state: State, note: Note) -> State:
     """See to what the last pass has left, and note that the backfill is finished."""
     holders, started = Holders(session, operation.what), time.monotonic()
-    # To find the rows may take a scan of the table.
+    # Finding the rows may take a full scan of the table, so there is no statement timeout.
     settings = _SETTINGS | {"statement_timeout": "0"} | (BY_INDEX if operation.over is not None else {})
     attempts = 0
     for pause in delays():

@@ -1,10 +1,9 @@
-"""Rounds over a range of pages, so that most rows of a backfill are updated on their own page.
+"""Rounds over a range of pages, so that most updates of a backfill are heap-only.
 
-A heap-only update writes no index entry and no other page. It needs that no index has a column which is set,
-and that the new version fits on the row's page. Pages of a table that was only inserted into are full. So the
-first round over a range updates one row of each page, or a few, which move to other pages. When that is
-committed, the server prunes what they left as soon as the page is read again, and the next round finds room
-there.
+A heap-only update writes no index entry and no other page. It requires that no index uses an updated column,
+and that the new row version fits on the same page. Pages of a table that has only had inserts are full. So
+the first round over a range updates one row of each page, or a few, which move to other pages. After the
+commit, the server prunes the old versions when it next reads the page, and the next round finds room there.
 """
 
 import math
@@ -21,7 +20,7 @@ RANGE = 2048
 """Pages over which rounds go together: 16 MB, which stay in memory from one round to the next."""
 
 SAMPLE = 128
-"""Pages at the beginning of a range whose rows are counted."""
+"""The number of pages, at the beginning of a range, on which rows are counted."""
 
 # An index that is not ready or not valid counts as well. The server counts only columns of the table itself:
 # what an index says of whole rows, or of generated columns, shows in the number of heap-only updates.
@@ -51,7 +50,7 @@ SELECT sum(pg_stat_get_xact_tuples_hot_updated(part)) FROM parts""")  # noqa: S6
 
 
 class Rounds:
-    """Says how many rounds a range takes, and which rows belong to which."""
+    """Chooses the number of rounds for a range, and the rows of each round."""
 
     def __init__(self, connection: sa.Connection, operation: BackfillOp) -> None:
         self._connection = connection
@@ -88,12 +87,12 @@ class Rounds:
         return max(1, min(rows, math.ceil(math.sqrt(2 * rows * (1 + self._indexes) / (1 + rows / 20)))))
 
     def some(self, conditions: list["sa.ColumnElement[bool]"], left: int) -> "sa.ColumnElement[bool]":
-        """Return the condition of the rows of a round: the first of each page, of those still to be filled.
+        """Return the condition for the rows of a round: on each page, the first of the rows to fill.
 
-        :param left: how many rounds there are still to come, this one included.
+        :param left: the number of rounds left, including this one.
 
-        The rows are found by a scan of their pages, which prunes them. A Tid Scan, which updates the rows,
-        does not prune.
+        The rows are found by a scan of their pages, because that prunes them. The Tid Scan that updates the
+        rows does not prune.
         """
         found: sa.ColumnElement[Any] = sa.func.array_agg(sa.distinct(self._tid))
         rows = f"count(DISTINCT {self._tid})"
@@ -110,5 +109,5 @@ class Rounds:
         return select.where(where, *conditions).group_by(*self._page).correlate(None)
 
     def counted(self) -> int:
-        """Return how many heap-only updates the session made, exact as a difference within a transaction."""
+        """Return a count of the session's heap-only updates; differences within a transaction are exact."""
         return int(self._connection.execute(_COUNTED, {"table": self._table}).scalar() or 0)

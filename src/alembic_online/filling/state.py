@@ -1,11 +1,11 @@
-"""How far a backfill came, as the journal has it."""
+"""The progress of a backfill, as the journal stores it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
 class State(NamedTuple):
-    """How far a backfill came: which pass, after which page or key, rows changed in all and in this pass."""
+    """The progress of a backfill: pass, last page or key, changed rows in all and in this pass."""
 
     number: int = 1
     position: Any = None
@@ -14,19 +14,19 @@ class State(NamedTuple):
     before: int | None = None
     finished: bool = False
     range: Sequence[int] | None = None
-    """The pages over which rounds go now, from and to, and how many rounds they take."""
+    """The first and end page of the current rounds, and the number of rounds."""
     round: int = 1
-    """Which of them."""
+    """The number of the current round."""
 
     @property
     def left(self) -> int:
-        """How many rounds are left of the range, the current one included."""
+        """The number of rounds left for the range, including the current one."""
         return 1 if self.range is None else self.range[2] - self.round + 1
 
     def after_batch(self, *, in_vain: bool) -> "State":
-        """Return it with the next round, or without a range, where this was the end of one.
+        """Return the state after a batch: at the end of a range, with the next round or without a range.
 
-        :param in_vain: whether another round would bring nothing: the last one comes next.
+        :param in_vain: whether more rounds would not make updates heap-only; then the last round comes next.
         """
         if self.range is None:
             return self
