@@ -16,7 +16,7 @@ from alembic_online.tokens import readers
 Effect = list[str]
 """Action ("make", "drop", "rename" or "forget"), kind, table, name; for a renamed table also its new name."""
 
-Made = tuple[str, str, str]
+ExpectedObject = tuple[str, str, str]
 """Kind, table and name of an object that must exist."""
 
 
@@ -56,9 +56,9 @@ def effects(render: Renderer, operation: ops.MigrateOperation) -> list[Effect]:
     return []
 
 
-def left(all_effects: Iterable[Effect]) -> set[Made]:
+def expected_objects(all_effects: Iterable[Effect]) -> set[ExpectedObject]:
     """Return the objects that must exist after operations, which are given in their order."""
-    found: set[Made] = set()
+    found: set[ExpectedObject] = set()
     for what, kind, table, name, *new in all_effects:
         if what == "make":
             found.add((kind, table, name))

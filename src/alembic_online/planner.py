@@ -16,7 +16,7 @@ from alembic_online.options import Request
 from alembic_online.plan import REFUSED, Counts
 from alembic_online.plancarrier import LATER, PlanCarrier
 from alembic_online.program import Program
-from alembic_online.run import Run, says_at_once, way_of
+from alembic_online.run import Run, opts_out, way_of
 from alembic_online.server import NoServer
 from alembic_online.session import lost
 from alembic_online.simulated import SimulatedServer
@@ -92,7 +92,7 @@ class Planner(Run):
         mode.revision = self.session.revision = step.revision.revision
         self._server = self._asked if first else self._blind
         self._server.to_be_checked.clear()
-        mode.skipping = says_at_once(step)
+        mode.skipping = opts_out(step)
         mode.active = not mode.skipping
         plan = PlanCarrier(
             self._server,

@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from alembic_online import catalog, sql
 from alembic_online.carrying import Carrier
-from alembic_online.effects import left
+from alembic_online.effects import expected_objects
 from alembic_online.errors import OnlineError, RefusedError
 from alembic_online.internals import Implementation, transaction_of_revision
 from alembic_online.journal import Journal, replaced
@@ -34,7 +34,7 @@ def way_of(step: RevisionStep) -> str:
     return f"{'upgrade' if step.is_upgrade else 'downgrade'} {step.revision.revision}"
 
 
-def says_at_once(step: RevisionStep) -> bool:
+def opts_out(step: RevisionStep) -> bool:
     """Return whether a revision has ``online = False``."""
     return getattr(step.revision.module, "online", True) is False
 
@@ -139,7 +139,7 @@ class Run:
 
     def _is_online(self, step: RevisionStep, *, begun: bool) -> bool:
         revision = self.mode.revision
-        if says_at_once(step):
+        if opts_out(step):
             if self._request.online or begun:
                 done = ", without the operations that an online run has done" if begun else ""
                 log.info("%s says online = False: it runs in one transaction%s", revision, done)
@@ -155,8 +155,8 @@ class Run:
         rows = [state["title"] for _, _, state in self.journal.begun if "values" in state]
         if rows and not self._request.with_rows:
             raise OnlineError(
-                f"revision {self.mode.revision} cannot start over, because it would change these rows twice:"
-                f" {'; '.join(rows)}; undo that and run -x online=restart-with-rows"
+                f"revision {self.mode.revision} cannot start over, because these statements would run twice:"
+                f" {'; '.join(rows)}; undo them and run -x online=restart-with-rows"
             )
         self.journal.clear()
 
@@ -179,9 +179,11 @@ class Run:
         }
         done = [item for item, state in items.items() if "done" in state]
         self._program.resume(self.journal.read, items, done)
-        made = left(effect for *_, state in begun if "done" in state for effect in state.get("effects", ()))
-        kinds, tables, columns = zip(*sorted(made), strict=True) if made else ((), (), ())
-        gone = self.session.rows(catalog.GONE, kinds=[*kinds], tables=[*tables], names=[*columns])
+        expected = expected_objects(
+            effect for *_, state in begun if "done" in state for effect in state.get("effects", ())
+        )
+        kinds, tables, names = zip(*sorted(expected), strict=True) if expected else ((), (), ())
+        gone = self.session.rows(catalog.GONE, kinds=[*kinds], tables=[*tables], names=[*names])
         named = [f"{row.kind} {row.name} of {row.tab}" for row in gone]
         named += [f"table {name} (replaced by another table)" for name in replaced(self.session, begun)]
         if named:

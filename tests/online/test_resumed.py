@@ -251,7 +251,7 @@ def test_it_can_be_restarted(project: Project) -> None:
     undone = "ALTER TABLE t DROP c; DROP INDEX t_new_idx"
     project.database.execute(undone)
     with pytest.raises(
-        OnlineError, match="would change these rows twice: INSERT INTO bare VALUES .-1, 0.; undo"
+        OnlineError, match="these statements would run twice: INSERT INTO bare VALUES .-1, 0.; undo"
     ):
         project.upgrade(options=["online=restart"])
     project.database.execute("DELETE FROM bare WHERE id = -1")
