@@ -1,4 +1,4 @@
-"""Private names of Alembic and SQLAlchemy that this package needs; no other module uses one.
+"""Private names of Alembic and SQLAlchemy that this package needs.
 
 Copies of operations: a column, constraint or index of SQLAlchemy belongs to one table. Attached to a second
 table, it loses its foreign keys or raises an error. A revision is read before it runs, and a statement that

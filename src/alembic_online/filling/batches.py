@@ -30,7 +30,7 @@ PAUSE = 0.1
 """The pause after a batch, as a fraction of its duration, in which replicas and autovacuum catch up."""
 
 FIRST_STEP, LARGEST_STEP = 64, 65536
-"""The number of pages or keys of the first batch, and of the largest one, without rows to change."""
+"""The number of pages or keys of the first batch, and of the largest one, if no row needs a change."""
 
 IN_PLACE = 4
 """At least one in so many updates of a second or later round has to be heap-only, or the rounds stop."""
