@@ -33,7 +33,7 @@ FIRST_STEP, LARGEST_STEP = 64, 65536
 """The number of pages or keys of the first batch, and of the largest one, if no row needs a change."""
 
 IN_PLACE = 4
-"""At least one in so many updates of a second or later round has to be heap-only, or the rounds stop."""
+"""Rounds go on if at least one of so many updates, after the first round, is heap-only."""
 
 # Errors that other sessions may cause, by locking or deleting a row that a batch needs; with the number of
 # retries. A foreign key that is still violated after three retries is violated by the batch's own rows.
@@ -104,18 +104,17 @@ class _Pass:
         self._rounds = rounds if rounds is not None and rounds.may_stay else None
         self._settings = _SETTINGS | (BY_INDEX if operation.over is not None else {})
         self._in_vain = False
-        """Whether rounds over the last range brought nothing."""
-        # A row that moves takes longer than one that stays, so each kind of batch has a size of its own.
-        # A row of a small table may stand for many others: there the first batch is one page.
+        # Rows that move to another page take longer than rows that stay, so each kind of batch has its own
+        # size. With ``over``, a row of the smaller table may stand for many updated rows: begin with one page.
         first = FIRST_STEP if operation.over is None else 1
         self._steps: defaultdict[str, int] = defaultdict(lambda: first)
         self._kind, self._weight, self._growth = "moves", 1, 2.0
-        """Of the last batch: its kind, how many like it make a whole range, how much the next may grow."""
+        """Of the last batch: its kind, the number of such batches in a range, and how much the next may grow."""
         self._reading = 0
-        """Pages or keys to look at for rows to change, if the last batch changed none; else 0."""
+        """Pages or keys to search for rows to change, if the last batch changed none; else 0."""
 
     def run(self, state: State, progress: Progress) -> State:
-        """Go over the table; returns how far that came, and what is next."""
+        """Run the pass; returns the progress after it."""
         if self._rounds is None and state.range is not None:  # an earlier run could take rounds
             state = state._replace(position=state.range[0], range=None, round=1)
         if state.number > 1:
@@ -188,7 +187,7 @@ class _Pass:
         return None
 
     def _batch(self, state: State) -> State | None:
-        """Fill the rows of some pages or keys; returns how far that came, None if there are no more."""
+        """Fill the rows of some pages or keys; returns the progress, or None at the end of the table."""
         rounds, over = self._rounds, self._operation.over is not None
         if rounds is not None:
             state = self._with_range(state, rounds)
@@ -209,7 +208,7 @@ class _Pass:
         before = rounds.counted() if rounds is not None and state.round > 1 else 0
         changed = update(self._session.connection, self._operation, conditions, first=state.changed == 0)
         done = state._replace(position=end, changed=state.changed + changed, in_pass=state.in_pass + changed)
-        # Of many rounds the last one takes rows that find no room.
+        # The last of many rounds also updates rows that do not fit on their page.
         if rounds is not None and state.round > 1 and changed and (state.left > 1 or state.round == 2):
             self._in_vain = (rounds.counted() - before) * IN_PLACE < changed
         done = done.after_batch(in_vain=self._in_vain and state.left > 1)

@@ -17,7 +17,7 @@ from alembic_online.internals import columns_set
 from alembic_online.render import quoted, table_name
 
 RANGE = 2048
-"""Pages over which rounds go together: 16 MB, which stay in memory from one round to the next."""
+"""The number of pages for a set of rounds: 16 MB, which stay in memory from one round to the next."""
 
 SAMPLE = 128
 """The number of pages, at the beginning of a range, on which rows are counted."""
