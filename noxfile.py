@@ -71,7 +71,7 @@ def thorough(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv")
 def benchmark(session: nox.Session) -> None:
-    """Measure upgrades and draw docs/migration.svg, in a separate environment with matplotlib."""
+    """Measure upgrades and draw docs/migration.png, in a separate environment with matplotlib."""
     install(session, "benchmarks")
     session.run("python", "benchmarks/migrate.py", *session.posargs)
 
