@@ -104,12 +104,13 @@ class _Pass:
         self._rounds = rounds if rounds is not None and rounds.may_stay else None
         self._settings = _SETTINGS | (BY_INDEX if operation.over is not None else {})
         self._in_vain = False
+        """Whether rounds over the last range did not make updates heap-only."""
         # Rows that move to another page take longer than rows that stay, so each kind of batch has its own
-        # size. With ``over``, a row of the smaller table may stand for many updated rows: begin with one page.
+        # size. With ``over``, a row of the smaller table may stand for many rows: begin with one page.
         first = FIRST_STEP if operation.over is None else 1
         self._steps: defaultdict[str, int] = defaultdict(lambda: first)
         self._kind, self._weight, self._growth = "moves", 1, 2.0
-        """Of the last batch: its kind, the number of such batches in a range, and how much the next may grow."""
+        """Of the last batch: its kind, how many of it make a range, and how much the next may grow."""
         self._reading = 0
         """Pages or keys to search for rows to change, if the last batch changed none; else 0."""
 
