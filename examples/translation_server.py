@@ -29,9 +29,9 @@ from nexus_schema.database import database_url, parse_url
 from nexus_schema.embedded import DATA_DIRECTORY, embedded_server
 from nexus_schema.models import ConversationMetric
 
-# Uvicorn configures only its own loggers. These packages log what happens to the database.
+# Uvicorn configures only its own loggers. These loggers say what happens to the database.
 logging.basicConfig(format="%(levelname)s:     %(message)s")
-for package in ("nexus_schema", "alembic_online"):
+for package in ("nexus_schema", "alembic.online"):
     logging.getLogger(package).setLevel(logging.INFO)
 
 

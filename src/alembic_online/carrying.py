@@ -242,12 +242,12 @@ class Carrier:
             ) from error
 
 
-def _say(operation: ops.MigrateOperation, steps: list[Step], changed: object, seconds: float) -> None:
+def _say(operation: ops.MigrateOperation, steps: list[Step], changed: Any, seconds: float) -> None:
     """Log what an operation did."""
     if not steps:
         return
     first = steps[0]
-    what = f"{changed} {operation.what}" if isinstance(operation, BackfillOp) else first.what
+    what = operation.result(changed) if isinstance(operation, BackfillOp) else first.what
     if isinstance(first, BuildIndex) or any(
         "CONCURRENTLY" in text for text in getattr(first, "work", None) or ()
     ):

@@ -15,7 +15,7 @@ from alembic_online.live import backfill_of
 from alembic_online.locks import Lock
 from alembic_online.operations.description import describe, name_of, sql_of, title
 from alembic_online.probe import index_of_part
-from alembic_online.render import table_name
+from alembic_online.render import counted, table_name
 from alembic_online.server import Server
 from alembic_online.steps import (
     BuildIndex,
@@ -65,18 +65,14 @@ class Counts:
 
     def __str__(self) -> str:
         steps = sum(self._found[kind] for kind in _KINDS)
-        parts = [_number(self._found[kind], *words) for kind, words in _KINDS.items() if self._found[kind]]
-        text = f"{_number(self.revisions, 'revision', 'revisions')}, {_number(steps, 'step', 'steps')}"
+        parts = [counted(self._found[kind], *words) for kind, words in _KINDS.items() if self._found[kind]]
+        text = f"{counted(self.revisions, 'revision', 'revisions')}, {counted(steps, 'step', 'steps')}"
         return "; ".join(
             [
                 f"{text}: {', '.join(parts)}" if parts else text,
                 *(f"{self._found[kind]} {kind}" for kind in (DONE, REFUSED) if self._found[kind]),
             ]
         )
-
-
-def _number(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _parts(text: str) -> list[str]:
@@ -275,7 +271,7 @@ class Plan:
         if isinstance(operation, ops.BulkInsertOp):
             table = render.quoted(operation.table.name, operation.table.schema)
             count = len(operation.rows)
-            return [f"INSERT INTO {table} -- {_number(count, 'row', 'rows')}"]
+            return [f"INSERT INTO {table} -- {counted(count, 'row', 'rows')}"]
         if isinstance(operation, ops.ExecuteSQLOp):
             return [textwrap.dedent(sql_of(render, operation)).strip()]
         lines = render.plain(describe(render, operation, self._original).written).expandtabs(4).splitlines()

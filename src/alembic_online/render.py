@@ -31,6 +31,11 @@ def quoted(dialect: sa.Dialect, name: str) -> str:
     return plain(dialect, dialect.identifier_preparer.quote(name))
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """Return a number with its noun: "1 row", "2 rows"."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def by_name(found: Iterable[_Named]) -> list[_Named]:
     """Return constraints or indexes in a fixed order: SQLAlchemy keeps them in sets."""
     return sorted(found, key=lambda item: str(item.name))

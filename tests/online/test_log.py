@@ -34,7 +34,7 @@ def test_each_operation_is_one_line_with_its_seconds(
         "create table k: N s",
         "set not null t.a: N s",
         "UPDATE bare SET v = v + 1: N s",
-        "50 rows given their c: N s",
+        "rows given their c (50 rows): N s",
         "drop index t_a_idx concurrently: N s",
         "ANALYZE t: N s",
     ]

@@ -11,7 +11,7 @@ from alembic_online.filling import MAXIMUM_PASSES
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.filling.rows import by_index, fill_left_over
 from alembic_online.log import log
-from alembic_online.render import table_name
+from alembic_online.render import counted, table_name
 from alembic_online.session import literal
 
 BULK_ROWS = 1000
@@ -57,7 +57,7 @@ def fill_at_once(operations: Operations, operation: BackfillOp) -> int:
                 break
             changed += more
     connection.exec_driver_sql(f"SET LOCAL row_security = {restricted}")
-    log.info("%s %s", changed, operation.what)
+    log.info("%s", operation.result(changed))
     return changed
 
 
@@ -89,4 +89,5 @@ def _indexes_rebuilt(connection: sa.Connection, operation: BackfillOp) -> Iterat
         connection.execute(literal(index.make))
         if index.comment is not None:
             connection.execute(literal(index.comment))
-    log.info("%s: rebuilt %s indexes after %s rows changed", table.name, len(indexes), changing)
+    rebuilt = counted(len(indexes), "index", "indexes")
+    log.info("%s: %s rebuilt after %s rows changed", table.name, rebuilt, changing)

@@ -78,11 +78,11 @@ def fill_in_batches(
         name = table_name(session.context.dialect, needed)
         if session.scalar(catalog.KIND, table=name) is None:
             raise OnlineError(
-                f"table {name} does not exist, which the backfill needs ({operation.what}), and nothing in"
-                " the revision has made it; restore it, then rerun"
+                f"the backfill needs table {name} ({operation.what}), which does not exist, and which the"
+                " revision does not create; restore it, then rerun"
             )
     if state.position is not None:
-        log.info("%s: goes on after %s, with %s done", operation.what, state.position, state.changed)
+        log.info("%s: resuming after %s", operation.result(state.changed), state.position)
     with Progress(operation) as progress:
         while not state.finished:
             state = _pass(session, operation, state, progress, note)

@@ -9,6 +9,7 @@ from alembic.operations import Operations, ops
 from sqlalchemy.sql.util import find_tables
 
 from alembic_online.errors import OnlineError
+from alembic_online.render import counted
 
 
 @Operations.register_operation("backfill")
@@ -54,6 +55,10 @@ class BackfillOp(ops.MigrateOperation):
             warnings.warn("key= of op.backfill has no effect: leave it out", DeprecationWarning, stacklevel=3)
         changed: int = operations.invoke(cls(statement, what=what, over=over))
         return changed
+
+    def result(self, changed: int) -> str:
+        """Return the title with the number of changed rows, for the log."""
+        return f"{self.what} ({counted(changed, 'row', 'rows')})"
 
     @property
     def table(self) -> sa.TableClause:

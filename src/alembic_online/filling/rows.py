@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from alembic_online.errors import OnlineError
 from alembic_online.filling.operation import BackfillOp
-from alembic_online.render import quoted, table_name
+from alembic_online.render import counted, quoted, table_name
 
 LEFT_OVER = 1000
 """The number of rows that are checked together after the last pass."""
@@ -76,7 +76,7 @@ def fill_left_over(connection: sa.Connection, operation: BackfillOp) -> int | No
     changed = update(connection, operation, [there], first=True)
     left = len(found & {tuple(row) for row in connection.execute(finding.where(there))})
     if left:
-        rows = "1 row" if left == 1 else f"{left} rows{' or more' if len(found) == LEFT_OVER else ''}"
+        rows = counted(left, "row", "rows or more" if len(found) == LEFT_OVER else "rows")
         raise OnlineError(
             f"{rows} of {table} cannot be filled ({operation.what}): an UPDATE does not change them; check"
             f" {table} for a BEFORE UPDATE trigger that returns NULL, a DO INSTEAD rule or"
