@@ -38,9 +38,9 @@ class Comparison:
         self.hidden = {key: facts for key, facts in both.database.items() if key not in self.database}
         self.models = match_unnamed(self.database, self.models, tables, dialect)
         self.database, self.models = match_renamed(
-            self.database, self.models, lambda key: not self._is_own(key)
+            self.database, self.models, lambda key: not self._is_unmanaged(key)
         )
-        self.models, self.warnings = both.doubts.apply(self.database, self.models, self._is_own)
+        self.models, self.warnings = both.doubts.apply(self.database, self.models, self._is_unmanaged)
         """Warnings about the objects that cannot be compared."""
         self.differences = [
             Difference(key, REFUSED, None, reason)
@@ -49,19 +49,19 @@ class Comparison:
         ]
         self._without_refused(both.refused)
         self.clashing = self._clashes()
-        self.own: set[Key] = set()
+        self.unmanaged: set[Key] = set()
         for key in sorted({*self.database, *self.models}, key=str):
             if key.table in self.clashing or (key.name in self.clashing and key.kind in _RELATIONS):
                 continue  # reported as a whole
-            if self._is_own(key):
-                self.own.add(key)
+            if self._is_unmanaged(key):
+                self.unmanaged.add(key)
             else:
                 self._compare(key)
 
-    def own_to_report(self) -> Iterator[Key]:
+    def unmanaged_to_report(self) -> Iterator[Key]:
         """Yield the unmanaged objects, except those that belong to another unmanaged object."""
-        for key in sorted(self.own, key=str):
-            if not any(self._is_own(whole) for whole in self._wholes(key)):
+        for key in sorted(self.unmanaged, key=str):
+            if not any(self._is_unmanaged(whole) for whole in self._wholes(key)):
                 yield key
 
     def _without_refused(self, refused: dict[Key, str]) -> None:
@@ -88,7 +88,7 @@ class Comparison:
             self.differences.append(Difference(key, "kind", kinds[0][name], kinds[1][name]))
         return clashing
 
-    def _is_own(self, key: Key) -> bool:
+    def _is_unmanaged(self, key: Key) -> bool:
         """Return whether an object is unmanaged: it is in no model, and no revision created it.
 
         What belongs to an unmanaged table or column is unmanaged too. A trigger or rule on a table of the
@@ -101,10 +101,10 @@ class Comparison:
             if numbered is not None and (numbered in self.models or self._is_managed(numbered)):
                 return False  # it numbers a column of the models or revisions, and belongs to it
         if key.kind == "column" and self._is_of_view(key):
-            return all(self._is_own(whole) for whole in self._wholes(key))
-        if key.table is None or KIND_OF[key.kind].may_be_own:
+            return all(self._is_unmanaged(whole) for whole in self._wholes(key))
+        if key.table is None or KIND_OF[key.kind].may_be_unmanaged:
             return True
-        return any(self._is_own(whole) for whole in self._wholes(key))
+        return any(self._is_unmanaged(whole) for whole in self._wholes(key))
 
     def _wholes(self, key: Key) -> Iterator[Key]:
         """Yield the table of an object and, for a constraint, its columns in the database."""
@@ -124,7 +124,7 @@ class Comparison:
             side = self.models if database is None else self.database
             other = self.database if database is None else self.models
             whole = parent(key, side)
-            with_it = whole is not None and whole not in other and not KIND_OF[key.kind].apart
+            with_it = whole is not None and whole not in other and not KIND_OF[key.kind].separate
             of_view = key.kind == "column" and self._is_of_view(key)  # its query shows this
             if not with_it and not of_view:
                 self.differences.append(Difference(key, "", summary(database), summary(models)))
@@ -143,7 +143,7 @@ class Comparison:
         database, models = self.database[key], self.models[key]
         if key.kind not in _EXPRESSIVE or models.get("_type") in {"p", "u", "f"}:
             return False
-        said = self._probes.written_again(key, models, KIND_OF[key.kind].again)
+        said = self._probes.after_round_trip(key, models, KIND_OF[key.kind].recreate)
         if said is None:
             return False
         if "query" in database:

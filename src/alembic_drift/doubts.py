@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from alembic_drift.made import PLAIN, Statement
+from alembic_drift.creation import PLAIN, Statement
 from alembic_drift.objects import Catalog, Facts, Key
 from alembic_drift.revisions.subjects import Subject, relations_in, subjects_of
 from alembic_drift.revisions.tokens import split, tokens_of
@@ -126,11 +126,11 @@ class Doubts:
                     self._subjects.append(subject)
 
     def apply(
-        self, database: Catalog, models: Catalog, is_own: Callable[[Key], bool]
+        self, database: Catalog, models: Catalog, is_unmanaged: Callable[[Key], bool]
     ) -> tuple[Catalog, list[str]]:
         """Return the models' side with the database's version of these objects, and warnings about them.
 
-        :param is_own: whether an object is unmanaged, and therefore never dropped.
+        :param is_unmanaged: whether an object is unmanaged, and therefore never dropped.
         """
         left, skipped = dict(models), dict[Block, list[Key]]()
         for key, facts in database.items():
@@ -141,7 +141,7 @@ class Doubts:
             missing = {
                 fact: value for fact, value in facts.items() if fact not in ours and not fact.startswith("_")
             }
-            if not missing or is_own(key):
+            if not missing or is_unmanaged(key):
                 continue
             block = next((block for block in self._blocks if block.may_make(key, is_there=bool(ours))), None)
             if block is not None:

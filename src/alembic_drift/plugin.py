@@ -11,18 +11,18 @@ from alembic.operations import ops
 from alembic.util import PriorityDispatchResult
 from sqlalchemy.dialects import postgresql
 
+from alembic_drift.alembic_operations import take_over
 from alembic_drift.compare import Comparison
+from alembic_drift.creation import models_of
 from alembic_drift.filters import Filters
-from alembic_drift.found import take_over
 from alembic_drift.internals import skip_default_comparison
 from alembic_drift.kinds import KIND_OF, across, attached, views
-from alembic_drift.made import models_of
-from alembic_drift.mending import Mending
 from alembic_drift.objects import REFUSED, Difference, Key
 from alembic_drift.order import Phase, Plan
 from alembic_drift.ownership import Allowed
 from alembic_drift.quiet import without_misleading_messages
-from alembic_drift.render import ByHandOp, RevisionCompiler
+from alembic_drift.render import RevisionCompiler, UnresolvedOp
+from alembic_drift.resolution import Resolution
 from alembic_drift.revisions.managed import Managed, managed_by
 from alembic_drift.scratch import MAY_NOT_CREATE, Both, both_sides
 
@@ -105,38 +105,40 @@ def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[
     allowed = Allowed(migration.config, migration.opts.get("own_objects"), KIND_OF)
     ignored = {migration.version_table, f"{migration.version_table}_journal"}
     found = list(enumerate(_flat(upgrade_ops.ops)))
-    mendings: list[Mending] = []
+    resolutions: list[Resolution] = []
     with both_sides(connection, models, {*schemas, *others}, ignored) as sides:
         managed = _managed(context, next((both.default for both in sides.values()), None))
         for schema, both in sides.items():
             if schema in others:  # the models have types or sequences in it, but no table
                 of_models = {key: facts for key, facts in both.database.items() if key in both.models}
                 both = replace(both, database=of_models)
-            mending, own = _compare_schema(context, both, schema, managed, allowed)
-            mendings.append(mending)
-            for key in own:
+            resolution, unmanaged = _compare_schema(context, both, schema, managed, allowed)
+            resolutions.append(resolution)
+            for key in unmanaged:
                 _print_line(context, f"{_UNMANAGED}: {key}")
-        across.order(mendings)
-        for mending in mendings:
-            mending.remade = attached.to_remake(mending)
-            take_over(mending, (of for of in found if _schema_of(of[1]) == mending.schema))
-            _plan(mending)
-    differences = [difference for mending in mendings for difference in mending.differences]
+        across.order(resolutions)
+        for resolution in resolutions:
+            resolution.recreated = attached.to_recreate(resolution)
+            take_over(resolution, (of for of in found if _schema_of(of[1]) == resolution.schema))
+            _plan(resolution)
+    differences = [difference for resolution in resolutions for difference in resolution.differences]
     for difference in differences:
         _print_line(context, str(difference))
     for line in allowed.unmatched():
         log.warning("%s", line)
-    hints = [hint for mending in mendings for hint in mending.hints]
+    hints = [hint for resolution in resolutions for hint in resolution.hints]
     for hint in hints:
         log.warning("%s", hint)
-    planned = [plan for mending in mendings for plan in mending.planned]
+    planned = [plan for resolution in resolutions for plan in resolution.planned]
     for of in found:
         if _schema_of(of[1]) not in sides:  # include_name excludes it: Alembic's operations stay
             planned.append(Plan(Phase.TABLES, *of))
             differences += _found_by_alembic(context, of[1])
     planned.sort(key=lambda plan: plan[:2])
-    by_hand = [line for mending in mendings for line in mending.by_hand]
-    notes: list[ops.MigrateOperation] = [ByHandOp(by_hand, hints)] if by_hand or (hints and planned) else []
+    unresolved = [line for resolution in resolutions for line in resolution.unresolved]
+    notes: list[ops.MigrateOperation] = (
+        [UnresolvedOp(unresolved, hints)] if unresolved or (hints and planned) else []
+    )
     upgrade_ops.ops[:] = [*notes, *(plan.operation for plan in planned)]
     # alembic check lists these.
     vars(upgrade_ops)["as_diffs"] = lambda: differences
@@ -144,7 +146,7 @@ def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps, schemas: set[
 
 def _compare_schema(
     context: AutogenContext, both: Both, schema: str | None, managed: Managed, allowed: Allowed
-) -> tuple[Mending, list[Key]]:
+) -> tuple[Resolution, list[Key]]:
     """Compare one schema; return its differences and their resolution, and its unmanaged objects."""
     assert context.connection is not None  # noqa: S101 - autogenerate always has one
     dialect = context.connection.dialect
@@ -161,7 +163,7 @@ def _compare_schema(
         managed.of(schema).__contains__,
         lambda key, database, models: key in allowed or filters.hide(key, database, models),
     )
-    mending = Mending(
+    resolution = Resolution(
         name=both.name,
         schema=schema,
         default=both.default,
@@ -170,32 +172,34 @@ def _compare_schema(
         tables=tables,
         dialect=dialect,
         differences=compared.differences,
-        own=compared.own,
+        unmanaged=compared.unmanaged,
         hidden=compared.hidden,
         clashing=compared.clashing,
         probes=both.probes,
         columns=lambda table: context.inspector.get_columns(table, schema),
         hints=compared.warnings,
     )
-    mending.rebuilt = views.to_rebuild(mending)
-    return mending, list(compared.own_to_report())
+    resolution.rebuilt = views.to_rebuild(resolution)
+    return resolution, list(compared.unmanaged_to_report())
 
 
-def _plan(mending: Mending) -> None:
+def _plan(resolution: Resolution) -> None:
     """Plan operations for the differences, and note those that no operation resolves."""
-    differing = {difference.key: None for difference in mending.differences}
-    for key in {**differing, **dict.fromkeys(sorted(mending.remade, key=str))}:
-        aspects = {difference.aspect for difference in mending.of(key)}
+    differing = {difference.key: None for difference in resolution.differences}
+    for key in {**differing, **dict.fromkeys(sorted(resolution.recreated, key=str))}:
+        aspects = {difference.aspect for difference in resolution.of(key)}
         left: Iterable[str] = aspects
-        can_mend = key.name not in mending.clashing and not mending.is_unwritten(key)
-        if can_mend and REFUSED not in aspects:
-            left = set(KIND_OF[key.kind].mend(mending, key, aspects))
-        mending.by_hand += [str(difference) for difference in mending.of(key) if difference.aspect in left]
-    mending.plan_renames()
-    views.rebuild(mending)
-    for number, operation in enumerate(mending.altered.values()):
+        can_resolve = key.name not in resolution.clashing and not resolution.is_unwritten(key)
+        if can_resolve and REFUSED not in aspects:
+            left = set(KIND_OF[key.kind].resolve(resolution, key, aspects))
+        resolution.unresolved += [
+            str(difference) for difference in resolution.of(key) if difference.aspect in left
+        ]
+    resolution.plan_renames()
+    views.rebuild(resolution)
+    for number, operation in enumerate(resolution.altered.values()):
         if operation.has_changes():
-            mending.plan(Phase.TABLES, operation, number=10_000 + number)
+            resolution.plan(Phase.TABLES, operation, number=10_000 + number)
 
 
 def _found_by_alembic(context: AutogenContext, operation: ops.MigrateOperation) -> list[Difference]:

@@ -13,7 +13,7 @@ from alembic_drift.sql import as_text, qualified, quote
 _NAME = "drift probe"
 
 
-Again = Callable[[str, str, str], tuple[Sequence[str], str]]
+Recreate = Callable[[str, str, str], tuple[Sequence[str], str]]
 """For a table, a name and a definition: statements that recreate an object, and the query for its text."""
 
 
@@ -62,13 +62,13 @@ class Probes:
             return True
         return False
 
-    def written_again(self, key: Key, facts: Facts, again: Again | None) -> str | None:
+    def after_round_trip(self, key: Key, facts: Facts, recreate: Recreate | None) -> str | None:
         """Return the server's text of an object after executing its first text once more; None if that fails.
 
         Operations contain the server's text, and PostgreSQL changes some expressions again when it executes
         them: ``kind IN ('a', 'b')`` of a varchar.
 
-        :param again: how to recreate an object of this kind.
+        :param recreate: how to recreate an object of this kind.
         """
         probe = qualified(_NAME, self._scratch)
         written = facts["_written"]
@@ -84,8 +84,8 @@ class Probes:
                     "SELECT pg_get_constraintdef(oid) FROM pg_constraint"  # noqa: S608 - quoted
                     f" WHERE conrelid = $name${table}$name$::regclass AND conname = '{_NAME}'"
                 ).scalar_one()
-            elif again is not None:
-                made, asked = again(qualified(str(key.table), self._scratch), key.name, written)
+            elif recreate is not None:
+                made, asked = recreate(qualified(str(key.table), self._scratch), key.name, written)
                 for statement in made:
                     send(statement)
                 said = send(asked).scalar_one()

@@ -25,15 +25,15 @@ class WithDowngrade(ops.OpContainer):
         return WithDowngrade(self.down, self.ops)
 
 
-class ByHandOp(ops.MigrateOperation):
+class UnresolvedOp(ops.MigrateOperation):
     """Differences that no operation resolves, and hints: comments at the top of the revision."""
 
     def __init__(self, lines: Sequence[str], hints: Sequence[str]) -> None:
         self.lines, self.hints = lines, hints
 
-    def reverse(self) -> "ByHandOp":
+    def reverse(self) -> "UnresolvedOp":
         """Return an operation without lines: the comment is written once."""
-        return ByHandOp([], [])
+        return UnresolvedOp([], [])
 
 
 class RevisionCompiler(PGCompiler_psycopg):
@@ -97,8 +97,8 @@ def _lines(rendered: Sequence[str] | str) -> Sequence[str]:
     return [rendered] if isinstance(rendered, str) else rendered
 
 
-@renderers.dispatch_for(ByHandOp)
-def _render_by_hand(context: AutogenContext, operation: ByHandOp) -> list[str]:
+@renderers.dispatch_for(UnresolvedOp)
+def _render_by_hand(context: AutogenContext, operation: UnresolvedOp) -> list[str]:
     lines = [f"# {hint}" for hint in operation.hints]
     if operation.lines:
         lines += [

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from alembic_drift.catalog import SET_PATH, read, renamed
+from alembic_drift.creation import Models, Refused, Statement, make, statements_of
 from alembic_drift.doubts import Block, Doubts, conditional_blocks, too_early
 from alembic_drift.driver import first_line, is_in_autocommit
 from alembic_drift.errors import DriftError
-from alembic_drift.made import Models, Refused, Statement, make, statements_of
 from alembic_drift.objects import Catalog, Key
 from alembic_drift.probes import Probes
 

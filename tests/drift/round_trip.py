@@ -56,7 +56,7 @@ class Project:
 
     def autogenerate(self) -> str:
         """Write a revision for the differences; returns its text."""
-        self.run("revision", message="mend", autogenerate=True, version_path=str(self.folder))
+        self.run("revision", message="resolve", autogenerate=True, version_path=str(self.folder))
         [file] = self.folder.glob("*.py")
         return file.read_text(encoding="utf-8")
 

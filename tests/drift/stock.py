@@ -171,7 +171,7 @@ class Stock:
         def note(_context: object, _revision: object, directives: Any) -> None:
             self.found = [repr(difference) for difference in directives[0].upgrade_ops.as_diffs()]
 
-        self.run("revision", message="mend", autogenerate=True, process_revision_directives=note)
+        self.run("revision", message="resolve", autogenerate=True, process_revision_directives=note)
         self.said_at_revision = [*self.said, *self.warned]
         [file] = self._files() - before
         return file.read_text(encoding="utf-8")

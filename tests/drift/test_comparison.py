@@ -18,9 +18,9 @@ from programs import ROOT, alembic_program
 from servers import own_server
 from support import HEAD, NEXT, operations, run_alembic
 
+from alembic_drift.creation import models_of
 from alembic_drift.errors import DriftError
 from alembic_drift.kinds import KIND_OF
-from alembic_drift.made import models_of
 from alembic_drift.objects import Catalog, Key
 from alembic_drift.ownership import Allowed
 from alembic_drift.scratch import both_sides

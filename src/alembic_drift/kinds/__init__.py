@@ -17,7 +17,7 @@ from alembic_drift.kinds.tables import TABLES
 from alembic_drift.kinds.triggers import TRIGGERS
 from alembic_drift.kinds.types import TYPES
 from alembic_drift.kinds.views import VIEWS
-from alembic_drift.mending import Kind
+from alembic_drift.resolution import Kind
 
 KINDS: tuple[Kind, ...] = (
     TABLES,

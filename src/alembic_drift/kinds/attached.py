@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 from alembic.operations import ops
 
 from alembic_drift.kinds import functions
-from alembic_drift.mending import Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.render import text_of
+from alembic_drift.resolution import Planned, Resolution
 from alembic_drift.simple import SimpleOp, named
 from alembic_drift.sql import qualified, quote
 
@@ -58,76 +58,76 @@ def depends(catalog: str) -> str:
 _KINDS = ("trigger", "rule", "policy")
 
 
-def to_remake(mending: Mending) -> set[Key]:
+def to_recreate(resolution: Resolution) -> set[Key]:
     """Return the triggers, rules and policies to drop before a change and to create after it.
 
     They read a column that changes, call a function that is recreated, or are on a view that is rebuilt. A
     trigger that becomes a constraint trigger is one of them. Unmanaged ones are only noted.
     """
-    changed = mending.changed_columns()
-    gone = {view.name for view in mending.rebuilt}
-    routines = {key.name for key in functions.to_recreate(mending)}
-    for key, aspect, _, models in mending.differences:
+    changed = resolution.changed_columns()
+    gone = {view.name for view in resolution.rebuilt}
+    routines = {key.name for key in functions.to_recreate(resolution)}
+    for key, aspect, _, models in resolution.differences:
         if key.kind == "table" and aspect == "" and models is None:
             gone.add(key.name)
-    remade: set[Key] = set()
-    for key, facts in mending.database.items():
-        if key.kind not in _KINDS or key.table in mending.clashing:
+    recreated: set[Key] = set()
+    for key, facts in resolution.database.items():
+        if key.kind not in _KINDS or key.table in resolution.clashing:
             continue
         is_on_changed = any(read[0] in gone or tuple(read) in changed for read in facts["_reads"])
         must_go = key.table in gone or is_on_changed or not routines.isdisjoint(facts["_calls"])
-        if key in mending.own:
+        if key in resolution.unmanaged:
             if must_go and key.table not in gone:
-                mending.by_hand.append(f"{key}: unmanaged, and depends on what changes; drop it first")
-        elif key in mending.models:
-            other = mending.models[key].get("_constraint") != facts.get("_constraint")
+                resolution.unresolved.append(f"{key}: unmanaged, and depends on what changes; drop it first")
+        elif key in resolution.models:
+            other = resolution.models[key].get("_constraint") != facts.get("_constraint")
             if must_go or other:
-                remade.add(key)
-    return remade
+                recreated.add(key)
+    return recreated
 
 
 @dataclass(frozen=True)
 class Attached:
     """How to create, alter and drop one kind."""
 
-    create: Callable[[Mending, Key, Facts], ops.MigrateOperation]
+    create: Callable[[Resolution, Key, Facts], ops.MigrateOperation]
     """Creates one, or replaces an existing one."""
     drop: "type[DropOp]"
     alter: "type[AlterOp] | None" = None
     """Sets whether it fires."""
 
-    def mend(self, mending: Mending, key: Key, aspects: set[str]) -> set[str]:
+    def resolve(self, resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:
         """Plan what resolves its differences, when its table and its dependencies exist."""
-        database, models = mending.sides(key)
-        dropped: Planned = [self.drop(key.name, str(key.table), schema=mending.schema)]
-        if database is None or models is None or key in mending.remade:
+        database, models = resolution.sides(key)
+        dropped: Planned = [self.drop(key.name, str(key.table), schema=resolution.schema)]
+        if database is None or models is None or key in resolution.recreated:
             if database is not None:
-                mending.both(Phase.TRIGGERS_GO, dropped, self._made(mending, key, database))
+                resolution.both(Phase.TRIGGERS_GO, dropped, self._made(resolution, key, database))
             if models is not None:
-                mending.both(Phase.TRIGGERS, self._made(mending, key, models), dropped)
+                resolution.both(Phase.TRIGGERS, self._made(resolution, key, models), dropped)
         elif "definition" in aspects:
             commented = "comment" in database or "comment" in models
             up, down = (
                 [
-                    self.create(mending, key, facts),
-                    *([mending.comment_op(key, facts.get("comment"))] if commented else []),
+                    self.create(resolution, key, facts),
+                    *([resolution.comment_op(key, facts.get("comment"))] if commented else []),
                 ]
                 for facts in (models, database)
             )
-            mending.both(Phase.TRIGGERS, up, down)
+            resolution.both(Phase.TRIGGERS, up, down)
         else:
             if "enabled" in aspects and self.alter is not None:
-                name, table, schema = key.name, str(key.table), mending.schema
+                name, table, schema = key.name, str(key.table), resolution.schema
                 set_up, set_down = (
                     self.alter(name, table, enabled=ENABLED[facts["enabled"]], schema=schema)
                     for facts in (models, database)
                 )
-                mending.both(Phase.TRIGGERS, [set_up], [set_down])
-            mending.comment(key)
+                resolution.both(Phase.TRIGGERS, [set_up], [set_down])
+            resolution.comment(key)
         return set()
 
-    def _made(self, mending: Mending, key: Key, facts: Facts) -> Planned:
-        return [self.create(mending, key, facts), *mending.comment_of(key, facts)]
+    def _made(self, resolution: Resolution, key: Key, facts: Facts) -> Planned:
+        return [self.create(resolution, key, facts), *resolution.comment_of(key, facts)]
 
 
 # Their operations.
@@ -207,13 +207,13 @@ class CreateOp(AlterOp):
             yield from super().options()
 
 
-def by_definition(operation: type[CreateOp]) -> Callable[[Mending, Key, Facts], CreateOp]:
+def by_definition(operation: type[CreateOp]) -> Callable[[Resolution, Key, Facts], CreateOp]:
     """Return a function that creates a trigger or rule from the server's definition of it."""
 
-    def create(mending: Mending, key: Key, facts: Facts) -> CreateOp:
+    def create(resolution: Resolution, key: Key, facts: Facts) -> CreateOp:
         enabled = ENABLED[facts["enabled"]]
         return operation(
-            key.name, str(key.table), facts["definition"], enabled=enabled, schema=mending.schema
+            key.name, str(key.table), facts["definition"], enabled=enabled, schema=resolution.schema
         )
 
     return create

@@ -6,9 +6,9 @@ from alembic.operations import Operations, ops
 
 from alembic_drift.kinds import settings
 from alembic_drift.kinds.settings import AFTER_COLUMNS, changed
-from alembic_drift.mending import Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
+from alembic_drift.resolution import Planned, Resolution
 from alembic_drift.simple import SimpleOp, Value, named, set_and_reset
 from alembic_drift.sql import qualified, quote
 
@@ -18,25 +18,25 @@ _BEFORE_TYPES = 9_300
 """Orders operations in Phase.TABLES: a downgrade runs these after it has changed types back."""
 
 
-def mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
+def resolve(resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:
     """Plan the settings in which a column differs; return the other aspects."""
-    database, models = mending.sides(key)
+    database, models = resolution.sides(key)
     if database is None or models is None:
-        up = [] if models is None else of_new(mending, key, models)
-        down = [] if database is None else of_new(mending, key, database)
-        mending.both(Phase.REST, up, [])
-        mending.both(Phase.NAMES, [], down, number=-1)  # a downgrade runs it after the column exists
+        up = [] if models is None else of_new(resolution, key, models)
+        down = [] if database is None else of_new(resolution, key, database)
+        resolution.both(Phase.REST, up, [])
+        resolution.both(Phase.NAMES, [], down, number=-1)  # a downgrade runs it after the column exists
         return aspects
     done = (_STORED | _COUNTED) & aspects
     if {"type", "collation"} & aspects:  # they reset the storage to that of the new type
-        up, down = ([*_alter(mending, key, _stored(facts), facts, facts)] for facts in (models, database))
-        mending.both(Phase.TABLES, up, [], number=AFTER_COLUMNS)
-        mending.both(Phase.TABLES, [], down, number=_BEFORE_TYPES)
+        up, down = ([*_alter(resolution, key, _stored(facts), facts, facts)] for facts in (models, database))
+        resolution.both(Phase.TABLES, up, [], number=AFTER_COLUMNS)
+        resolution.both(Phase.TABLES, [], down, number=_BEFORE_TYPES)
     counted = done if not {"type", "collation"} & aspects else done & _COUNTED
     up, down = (
-        [*_alter(mending, key, counted, old, new)] for old, new in ((database, models), (models, database))
+        [*_alter(resolution, key, counted, old, new)] for old, new in ((database, models), (models, database))
     )
-    mending.both(Phase.REST, up, down)
+    resolution.both(Phase.REST, up, down)
     return aspects - done
 
 
@@ -44,33 +44,33 @@ def _stored(facts: Facts) -> set[str]:
     return {aspect for aspect in _STORED if aspect in facts}
 
 
-def of_new(mending: Mending, key: Key, facts: Facts) -> Planned:
+def of_new(resolution: Resolution, key: Key, facts: Facts) -> Planned:
     """Return what gives a column that was just created its settings."""
     has = {aspect for aspect in _STORED | _COUNTED if aspect in facts}
-    return [*_alter(mending, key, has, {}, facts)]
+    return [*_alter(resolution, key, has, {}, facts)]
 
 
-def of_new_table(mending: Mending, table: str) -> None:
+def of_new_table(resolution: Resolution, table: str) -> None:
     """Plan the settings of the columns and keys of a table that the upgrade or the downgrade creates."""
-    for catalog in (mending.models, mending.database):
+    for catalog in (resolution.models, resolution.database):
         made: Planned = []
         for key, facts in catalog.items():
-            if key.table != table or key in mending.own or mending.is_unwritten(key):
+            if key.table != table or key in resolution.unmanaged or resolution.is_unwritten(key):
                 continue
             if key.kind == "column":
-                made += of_new(mending, key, facts)
+                made += of_new(resolution, key, facts)
             elif key.kind == "constraint" and facts["_type"] in "pu":
-                made += settings.of_new(mending, "index", key.name, facts)
-        if catalog is mending.models:
-            mending.both(Phase.REST, made, [])
+                made += settings.of_new(resolution, "index", key.name, facts)
+        if catalog is resolution.models:
+            resolution.both(Phase.REST, made, [])
         else:
-            mending.both(Phase.NAMES, [], made, number=-1)
+            resolution.both(Phase.NAMES, [], made, number=-1)
 
 
 def _alter(
-    mending: Mending, key: Key, aspects: set[str], old: Facts, new: Facts
+    resolution: Resolution, key: Key, aspects: set[str], old: Facts, new: Facts
 ) -> Iterator[ops.MigrateOperation]:
-    table, column, schema = str(key.table), key.name, mending.schema
+    table, column, schema = str(key.table), key.name, resolution.schema
     if _STORED & aspects:
         yield AlterColumnStorageOp(
             table,
@@ -91,11 +91,11 @@ def _alter(
         )
 
 
-def of_index(mending: Mending, name: str, old: Facts, new: Facts) -> Planned:
+def of_index(resolution: Resolution, name: str, old: Facts, new: Facts) -> Planned:
     """Return what sets the statistics targets of the expressions of an index."""
     before, after = (facts.get("_targets") or {} for facts in (old, new))
     return [
-        AlterColumnStatisticsOp(name, int(number), target=after.get(number, -1), schema=mending.schema)
+        AlterColumnStatisticsOp(name, int(number), target=after.get(number, -1), schema=resolution.schema)
         for number in sorted({*before, *after}, key=int)
         if before.get(number) != after.get(number)
     ]

@@ -8,11 +8,11 @@ from alembic.operations import ops
 
 from alembic_drift.kinds import column_settings, generated, identities, views
 from alembic_drift.kinds.types import Type, plain
-from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.probes import Cast
 from alembic_drift.render import ConvertOp, in_schema
+from alembic_drift.resolution import Kind, Planned, Resolution, execute
 from alembic_drift.sql import as_text, quote
 
 _QUERY = """\
@@ -55,58 +55,58 @@ _ALTERED = {"type", "collation", "not null", "default", "identity", "comment"}
 """The aspects that an operation can alter; others are changed manually."""
 
 
-def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
-    database, models = mending.sides(key)
-    if mending.view_of(key.table) is not None:
-        if mending.is_rebuilt(key.table):
+def _resolve(resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:
+    database, models = resolution.sides(key)
+    if resolution.view_of(key.table) is not None:
+        if resolution.is_rebuilt(key.table):
             return set()
         if "comment" in aspects:
-            mending.comment(key)
+            resolution.comment(key)
         if "default" in aspects and database is not None and models is not None:
-            up, down = (views.set_default(mending, key, facts) for facts in (models, database))
-            mending.both(Phase.REST, [up], [down])
-        return column_settings.mend(mending, key, aspects) - {"comment", "default"}
+            up, down = (views.set_default(resolution, key, facts) for facts in (models, database))
+            resolution.both(Phase.REST, [up], [down])
+        return column_settings.resolve(resolution, key, aspects) - {"comment", "default"}
     if models is None and database is not None:
-        _hint(mending, key, database)
-    aspects = column_settings.mend(mending, key, aspects)
+        _hint(resolution, key, database)
+    aspects = column_settings.resolve(resolution, key, aspects)
     if database is None or models is None:
         return set()  # Alembic has found it
     left = aspects - _ALTERED
     if "generated" in aspects and "identity" not in aspects:
-        generated.mend(mending, key)
+        generated.resolve(resolution, key)
         left -= {"generated"}
         aspects = aspects - {"default"}  # planned with the expression
-    return left | _alter(mending, key, aspects, database, models)
+    return left | _alter(resolution, key, aspects, database, models)
 
 
-def _hint(mending: Mending, dropped: Key, facts: Facts) -> None:
+def _hint(resolution: Resolution, dropped: Key, facts: Facts) -> None:
     """Add a hint that a column may have been renamed; nothing in the models says so."""
-    for key, added in mending.models.items():
+    for key, added in resolution.models.items():
         if (
             key.kind == "column"
             and key.table == dropped.table
-            and key not in mending.database
+            and key not in resolution.database
             and added.get("type") == facts.get("type")
         ):
             names = f"{key.table!r}, {dropped.name!r}, new_column_name={key.name!r}"
-            mending.hints.append(
+            resolution.hints.append(
                 f"dropped {dropped.name} and added {key.name} have the same type: if this is a rename, use"
-                f" op.alter_column({names}{in_schema(mending.schema)})"
+                f" op.alter_column({names}{in_schema(resolution.schema)})"
             )
 
 
-def _alter(mending: Mending, key: Key, aspects: set[str], database: Facts, models: Facts) -> set[str]:
+def _alter(resolution: Resolution, key: Key, aspects: set[str], database: Facts, models: Facts) -> set[str]:
     """Complete the operation that Alembic found for a column, or add one; return what it cannot alter."""
     left: set[str] = set()
-    operation = mending.altered.setdefault(
-        (str(key.table), key.name), ops.AlterColumnOp(str(key.table), key.name, schema=mending.schema)
+    operation = resolution.altered.setdefault(
+        (str(key.table), key.name), ops.AlterColumnOp(str(key.table), key.name, schema=resolution.schema)
     )
     operation.kw.pop("autoincrement", None)  # for MySQL only
-    operation.existing_type = _existing_type(mending, key, database, operation)
+    operation.existing_type = _existing_type(resolution, key, database, operation)
     operation.modify_type = None
     operation.modify_server_default = False
     if "identity" in aspects:
-        identities.mend(mending, key)
+        identities.resolve(resolution, key)
         aspects = aspects - {"default"}  # the identity replaces it
     elif "default" in aspects and not {"type", "collation"} & aspects:
         operation.modify_server_default = default(models)
@@ -114,21 +114,21 @@ def _alter(mending: Mending, key: Key, aspects: set[str], database: Facts, model
     if "default" in aspects and operation.modify_server_default is not False:
         operation.existing_server_default = default(database)
     if {"type", "collation"} & aspects:
-        left |= _retype(mending, key, operation, aspects - left)
+        left |= _retype(resolution, key, operation, aspects - left)
     operation.existing_nullable = "not null" not in database
     operation.modify_nullable = None
     if "not null" in aspects:
-        left |= _null(mending, key, operation, database, models)
+        left |= _null(resolution, key, operation, database, models)
     operation.existing_comment = database.get("comment")
     operation.modify_comment = models.get("comment") if "comment" in aspects else False
     return left
 
 
-def _existing_type(mending: Mending, key: Key, database: Facts, found: ops.AlterColumnOp) -> Any:
+def _existing_type(resolution: Resolution, key: Key, database: Facts, found: ops.AlterColumnOp) -> Any:
     type_ = found.existing_type
     if type_ is None:
         type_ = next(
-            column["type"] for column in mending.columns(str(key.table)) if column["name"] == key.name
+            column["type"] for column in resolution.columns(str(key.table)) if column["name"] == key.name
         )
     type_ = copy(plain(type_))
     if "collation" in database and hasattr(type_, "collation"):
@@ -136,19 +136,19 @@ def _existing_type(mending: Mending, key: Key, database: Facts, found: ops.Alter
     return type_
 
 
-def _retype(mending: Mending, key: Key, operation: ops.AlterColumnOp, aspects: set[str]) -> set[str]:
+def _retype(resolution: Resolution, key: Key, operation: ops.AlterColumnOp, aspects: set[str]) -> set[str]:
     """Plan a change of type; drop the default before and set it after, where it cannot be converted.
 
     Returns what cannot be done, because SQLAlchemy does not know a type or the server has no cast.
     """
-    database, models = mending.database[key], mending.models[key]
-    wanted = plain(mending.tables[str(key.table)].c[key.name].type)
+    database, models = resolution.database[key], resolution.models[key]
+    wanted = plain(resolution.tables[str(key.table)].c[key.name].type)
     existing: Any = operation.existing_type
-    up = mending.probes.cast(key.name, database["_written"], models["_written"], database.get("default"))
-    down = mending.probes.cast(key.name, models["_written"], database["_written"], models.get("default"))
+    up = resolution.probes.cast(key.name, database["_written"], models["_written"], database.get("default"))
+    down = resolution.probes.cast(key.name, models["_written"], database["_written"], models.get("default"))
     if up is None:
-        line = next(str(found) for found in mending.of(key) if found.aspect in {"type", "collation"})
-        mending.by_hand.append(f"{line}; there is no cast: write an expression for postgresql_using")
+        line = next(str(found) for found in resolution.of(key) if found.aspect in {"type", "collation"})
+        resolution.unresolved.append(f"{line}; there is no cast: write an expression for postgresql_using")
         return {"default"} & aspects
     if isinstance(existing, sa.types.NullType) or (
         "collation" in aspects and not hasattr(existing, "collation")
@@ -159,10 +159,10 @@ def _retype(mending: Mending, key: Key, operation: ops.AlterColumnOp, aspects: s
     if simple and ("default" not in aspects or not {"default"} & (set(database) | set(models))):
         operation.modify_type = wanted
         return set()
-    mending.both(
+    resolution.both(
         Phase.TABLES,
-        _in_steps(mending, key, (existing, database), (wanted, models), up),
-        _in_steps(mending, key, (wanted, models), (existing, database), down),
+        _in_steps(resolution, key, (existing, database), (wanted, models), up),
+        _in_steps(resolution, key, (wanted, models), (existing, database), down),
         number=9_400,
     )
     operation.existing_type = wanted
@@ -171,14 +171,14 @@ def _retype(mending: Mending, key: Key, operation: ops.AlterColumnOp, aspects: s
 
 
 def _in_steps(
-    mending: Mending, key: Key, old: tuple[Type, Facts], new: tuple[Type, Facts], cast: Cast
+    resolution: Resolution, key: Key, old: tuple[Type, Facts], new: tuple[Type, Facts], cast: Cast
 ) -> Planned:
     """Return the change of a type, with the default dropped before and set after unless it is kept."""
     kept = cast.keeps_default and ("default" in old[1]) == ("default" in new[1])
     kept = kept and old[1].get("default") == new[1].get("default")
 
     def alter(**options: Any) -> ops.AlterColumnOp:
-        return ops.AlterColumnOp(str(key.table), key.name, schema=mending.schema, **options)
+        return ops.AlterColumnOp(str(key.table), key.name, schema=resolution.schema, **options)
 
     steps: Planned = []
     if "default" in old[1] and not kept:
@@ -190,7 +190,7 @@ def _in_steps(
             ConvertOp(
                 str(key.table),
                 key.name,
-                schema=mending.schema,
+                schema=resolution.schema,
                 modify_type=new[0],
                 existing_type=old[0],
                 using=cast.using,
@@ -202,14 +202,14 @@ def _in_steps(
 
 
 def _null(
-    mending: Mending, key: Key, operation: ops.AlterColumnOp, database: Facts, models: Facts
+    resolution: Resolution, key: Key, operation: ops.AlterColumnOp, database: Facts, models: Facts
 ) -> set[str]:
     if ("not null" in database) != ("not null" in models):
         operation.modify_nullable = "not null" not in models
     elif database["not null"].endswith("NOT VALID"):
-        table, column = mending.qualified(str(key.table)), quote(key.name)
+        table, column = resolution.qualified(str(key.table)), quote(key.name)
         name = quote(database["_not_null_constraint"])
-        mending.both(
+        resolution.both(
             Phase.REST,
             [execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")],
             [
@@ -227,4 +227,4 @@ def default(facts: Facts) -> sa.DefaultClause | None:
     return sa.DefaultClause(sa.text(as_text(facts["default"]))) if "default" in facts else None
 
 
-COLUMNS = Kind(("column",), _QUERY, _mend, may_be_own=True)
+COLUMNS = Kind(("column",), _QUERY, _resolve, may_be_unmanaged=True)

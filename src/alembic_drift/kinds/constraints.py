@@ -12,10 +12,10 @@ from sqlalchemy.sql.elements import conv
 
 from alembic_drift.internals import constraints_of, final_name, is_type_bound
 from alembic_drift.kinds import key_triggers, settings
-from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.render import imported, in_schema, run
+from alembic_drift.resolution import Kind, Planned, Resolution, execute
 from alembic_drift.sql import as_text, literal, qualified, quote
 
 # Inherited constraints are left out: they are created and dropped with those of the parent.
@@ -61,69 +61,69 @@ _PHASES = {"f": Phase.CONSTRAINTS, "c": Phase.CONSTRAINTS}
 _ACTIONS = {"r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
-def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
-    database, models = mending.sides(key)
+def _resolve(resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:
+    database, models = resolution.sides(key)
     if database is None or models is None or "definition" in aspects:
-        exchange(mending, key)
+        exchange(resolution, key)
         return set()
     if NAME in aspects:
         table = str(key.table)
-        mending.renames.append(
+        resolution.renames.append(
             (
-                lambda a, b: RenameConstraintOp(table, a, b, schema=mending.schema),
+                lambda a, b: RenameConstraintOp(table, a, b, schema=resolution.schema),
                 database[NAME],
                 models[NAME],
             )
         )
-    mending.comment(key)
-    mended = {"comment", NAME}
-    if key_triggers.mend(mending, key):
-        mended.add(key_triggers.TRIGGERS)
-    return settings.mend(mending, key, aspects, kind="index") - mended
+    resolution.comment(key)
+    resolved = {"comment", NAME}
+    if key_triggers.resolve(resolution, key):
+        resolved.add(key_triggers.TRIGGERS)
+    return settings.resolve(resolution, key, aspects, kind="index") - resolved
 
 
-def exchange(mending: Mending, key: Key) -> None:
+def exchange(resolution: Resolution, key: Key) -> None:
     """Plan to drop the constraint of the database, if it exists, and to add that of the models."""
-    database, models = mending.sides(key)
+    database, models = resolution.sides(key)
     if database is not None:
         gone = Phase.KEYS_GO if database["_type"] == "f" else Phase.CONSTRAINTS_GO
-        mending.both(gone, drop(mending, key, database), add(mending, key, database))
+        resolution.both(gone, drop(resolution, key, database), add(resolution, key, database))
     if models is not None:
         phase = _PHASES.get(models["_type"], Phase.KEYED)
-        mending.both(phase, add(mending, key, models), drop(mending, key, models))
+        resolution.both(phase, add(resolution, key, models), drop(resolution, key, models))
 
 
-def drop(mending: Mending, key: Key, facts: Facts) -> list[ops.DropConstraintOp]:
+def drop(resolution: Resolution, key: Key, facts: Facts) -> list[ops.DropConstraintOp]:
     """Return what drops a constraint."""
     name, kind = facts.get(NAME, key.name), _WORDS[facts["_type"]]
-    return [ops.DropConstraintOp(conv(name), str(key.table), type_=kind, schema=mending.schema)]
+    return [ops.DropConstraintOp(conv(name), str(key.table), type_=kind, schema=resolution.schema)]
 
 
-def add(mending: Mending, key: Key, facts: Facts) -> Planned:
+def add(resolution: Resolution, key: Key, facts: Facts) -> Planned:
     """Return what adds a constraint: an operation of Alembic if it can express all of it, else SQL."""
     name = facts.get(NAME, key.name)
-    operation = _operation(mending, str(key.table), name, facts)
+    operation = _operation(resolution, str(key.table), name, facts)
     if operation is not None:
         added: Planned = [operation]
     else:
-        table, quoted = mending.qualified(str(key.table)), quote(name)
+        table, quoted = resolution.qualified(str(key.table)), quote(name)
         definition = facts["definition"]
-        [dropped] = drop(mending, key, facts)
+        [dropped] = drop(resolution, key, facts)
         dropped.if_exists = True
         added = [dropped]
         if "_include" in facts:  # an index first: an online run builds it concurrently
-            index, definition = _index(mending, str(key.table), name, facts)
+            index, definition = _index(resolution, str(key.table), name, facts)
             added.append(index)
         added.append(execute(f"ALTER TABLE {table} ADD CONSTRAINT {quoted} {definition}"))
     return [
         *added,
-        *settings.of_new(mending, "index", name, facts),
-        *key_triggers.set_on_new(mending, key, facts),
-        *mending.comment_of(key, facts),
+        *settings.of_new(resolution, "index", name, facts),
+        *key_triggers.set_on_new(resolution, key, facts),
+        *resolution.comment_of(key, facts),
     ]
 
 
-def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:
+def _operation(resolution: Resolution, table: str, name: str, facts: Facts) -> Any:
     if not facts["_enforced"] or " WITHOUT OVERLAPS" in facts["definition"]:
         return None
     options: dict[str, Any] = {}
@@ -136,52 +136,54 @@ def _operation(mending: Mending, table: str, name: str, facts: Facts) -> Any:
             if facts["_nulls_equal"]:
                 options["postgresql_nulls_not_distinct"] = True
             make = ops.CreatePrimaryKeyOp if facts["_type"] == "p" else ops.CreateUniqueConstraintOp
-            return make(conv(name), table, facts["_columns"], schema=mending.schema, **options)
+            return make(conv(name), table, facts["_columns"], schema=resolution.schema, **options)
         case "f" if " PERIOD " not in facts["definition"]:
-            return _foreign_key(mending, table, name, facts, options)
+            return _foreign_key(resolution, table, name, facts, options)
         case "c" if not facts["_no_inherit"]:
             if not facts["_validated"]:
                 options["postgresql_not_valid"] = True
             expression = text(as_text(facts["_expression"]))
-            if facts is mending.models.get(Key("constraint", table, name)):
-                written = _models_expression(mending, table, name, facts.get("_columns", []))
+            if facts is resolution.models.get(Key("constraint", table, name)):
+                written = _models_expression(resolution, table, name, facts.get("_columns", []))
                 expression = expression if written is None else written
             return ops.CreateCheckConstraintOp(
-                conv(name), table, expression, schema=mending.schema, **options
+                conv(name), table, expression, schema=resolution.schema, **options
             )
         case "x":
-            return _exclusion(mending, table, name, facts, options)
+            return _exclusion(resolution, table, name, facts, options)
     return None
 
 
-def _models_expression(mending: Mending, table: str, name: str, columns: list[str]) -> Any:
+def _models_expression(resolution: Resolution, table: str, name: str, columns: list[str]) -> Any:
     """Return the expression of a check as the models write it.
 
     If the server executes the text that it writes, it may write another one. A check without a name is found
     only if it belongs to the type of a column.
     """
-    for check in constraints_of(mending.tables[table]):
+    for check in constraints_of(resolution.tables[table]):
         if isinstance(check, CheckConstraint):
-            called = final_name(check, mending.dialect)
+            called = final_name(check, resolution.dialect)
             of_type = called is None and is_type_bound(check) and check.columns.keys() == columns
             if called == name or of_type:
                 return check.sqltext
     return None
 
 
-def _index(mending: Mending, table: str, name: str, facts: Facts) -> tuple[ops.CreateIndexOp, str]:
+def _index(resolution: Resolution, table: str, name: str, facts: Facts) -> tuple[ops.CreateIndexOp, str]:
     """Return the index of a key that includes columns, and the definition of the key that uses the index."""
     options: dict[str, Any] = {"postgresql_include": facts["_include"]}
     if facts["_nulls_equal"]:
         options["postgresql_nulls_not_distinct"] = True
-    index = ops.CreateIndexOp(name, table, facts["_columns"], schema=mending.schema, unique=True, **options)
+    index = ops.CreateIndexOp(
+        name, table, facts["_columns"], schema=resolution.schema, unique=True, **options
+    )
     definition = f"{'PRIMARY KEY' if facts['_type'] == 'p' else 'UNIQUE'} USING INDEX {quote(name)}"
     definition += " DEFERRABLE" if facts["_deferrable"] else ""
     return index, definition + (" INITIALLY DEFERRED" if facts["_deferred"] else "")
 
 
 def _foreign_key(
-    mending: Mending, table: str, name: str, facts: Facts, options: dict[str, Any]
+    resolution: Resolution, table: str, name: str, facts: Facts, options: dict[str, Any]
 ) -> ops.CreateForeignKeyOp:
     if facts["_on_update"] in _ACTIONS:
         options["onupdate"] = _ACTIONS[facts["_on_update"]]
@@ -192,21 +194,21 @@ def _foreign_key(
         options["match"] = "FULL"
     if not facts["_validated"]:
         options["postgresql_not_valid"] = True
-    referred = mending.in_operations(facts["_referred_schema"])
+    referred = resolution.in_operations(facts["_referred_schema"])
     return ops.CreateForeignKeyOp(
         conv(name),
         table,
         facts["_referred"],
         facts["_columns"],
         facts["_referred_columns"],
-        **({"source_schema": mending.schema} if mending.schema else {}),
+        **({"source_schema": resolution.schema} if resolution.schema else {}),
         **({"referent_schema": referred} if referred else {}),
         **options,
     )
 
 
 def _exclusion(
-    mending: Mending, table: str, name: str, facts: Facts, options: dict[str, Any]
+    resolution: Resolution, table: str, name: str, facts: Facts, options: dict[str, Any]
 ) -> CreateExcludeConstraintOp | None:
     """Return the operation, or None if it cannot express the constraint: it has no operator classes."""
     elements = ", ".join(f"{expression} WITH {operator}" for expression, operator in facts["_elements"])
@@ -220,7 +222,7 @@ def _exclusion(
         table,
         [(_element(expression), operator) for expression, operator in facts["_elements"]],
         where=text(as_text(facts["_where"])) if "_where" in facts else None,  # type: ignore[arg-type]
-        schema=mending.schema,
+        schema=resolution.schema,
         using=facts["_method"],
         **options,
     )
@@ -233,7 +235,7 @@ def _element(expression: str) -> ColumnClause[Any]:
     return column(expression) if re.fullmatch(r"[a-z_][a-z0-9_]*", expression) else literal_column(expression)
 
 
-CONSTRAINTS = Kind(("constraint",), _QUERY, _mend)
+CONSTRAINTS = Kind(("constraint",), _QUERY, _resolve)
 
 
 # The operations.

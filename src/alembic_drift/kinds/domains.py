@@ -8,10 +8,10 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
 from alembic_drift.kinds.types import TYPE_DEFINITION, create_or_drop
-from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Key
 from alembic_drift.order import Phase
 from alembic_drift.render import Rewrites, imported, in_schema, run
+from alembic_drift.resolution import Kind, Planned, Resolution, execute
 from alembic_drift.sql import literal, qualified, quote
 
 _QUERY = """\
@@ -36,35 +36,39 @@ WHERE typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema) AND 
   AND ('pg_type'::regclass, oid) NOT IN (TABLE extensions)""".replace("@DEFINITION", TYPE_DEFINITION)
 
 
-def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
-    database, models = mending.sides(key)
+def _resolve(resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:
+    database, models = resolution.sides(key)
     if database is None or models is None:
-        return create_or_drop(mending, key)
-    mending.comment(key)
+        return create_or_drop(resolution, key)
+    resolution.comment(key)
     if "definition" not in aspects:
         return set()
     if database["_base"] != models["_base"]:
         return {"definition"}
     if database.get("_default") != models.get("_default"):
-        up, down = (_alter(mending, key, server_default=side.get("_default")) for side in (models, database))
-        mending.both(Phase.TYPES, up, down)
+        up, down = (
+            _alter(resolution, key, server_default=side.get("_default")) for side in (models, database)
+        )
+        resolution.both(Phase.TYPES, up, down)
     there, wanted = ({**side.get("_checks", {})} for side in (database, models))
     for old_name, new_name in _renamed(there, wanted):
-        up, down = (_rename(mending, key, *names) for names in ((old_name, new_name), (new_name, old_name)))
-        mending.both(Phase.NAMES, up, down)
+        up, down = (
+            _rename(resolution, key, *names) for names in ((old_name, new_name), (new_name, old_name))
+        )
+        resolution.both(Phase.NAMES, up, down)
         there[new_name] = there.pop(old_name)
     for name in sorted({*there, *wanted}):
         old, new = there.get(name), wanted.get(name)
         if old is None or new is None or old[0] != new[0]:
-            _replace(mending, key, name, old, new)
+            _replace(resolution, key, name, old, new)
     if database["_not_null"] != models["_not_null"]:
-        up, down = (_alter(mending, key, nullable=not side["_not_null"]) for side in (models, database))
-        mending.both(Phase.CONSTRAINTS, up, down)
+        up, down = (_alter(resolution, key, nullable=not side["_not_null"]) for side in (models, database))
+        resolution.both(Phase.CONSTRAINTS, up, down)
     return set()
 
 
-def _rename(mending: Mending, key: Key, old: str, new: str) -> Planned:
-    name = mending.qualified(key.name)
+def _rename(resolution: Resolution, key: Key, old: str, new: str) -> Planned:
+    name = resolution.qualified(key.name)
     there = f"contypid = {literal(name)}::regtype AND conname = {literal(old)}"
     alter = f"ALTER DOMAIN {name} RENAME CONSTRAINT {quote(old)} TO {quote(new)}"
     exists = f"EXISTS (SELECT FROM pg_constraint WHERE {there})"
@@ -83,28 +87,28 @@ def _renamed(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[tuple[
     return pairs
 
 
-def _alter(mending: Mending, key: Key, **options: Any) -> Planned:
-    return [AlterDomainOp(key.name, schema=mending.schema, **options)]
+def _alter(resolution: Resolution, key: Key, **options: Any) -> Planned:
+    return [AlterDomainOp(key.name, schema=resolution.schema, **options)]
 
 
-def _replace(mending: Mending, key: Key, name: str, old: Any, new: Any) -> None:
-    drop: Planned = [DropDomainCheckOp(name, key.name, schema=mending.schema)]
+def _replace(resolution: Resolution, key: Key, name: str, old: Any, new: Any) -> None:
+    drop: Planned = [DropDomainCheckOp(name, key.name, schema=resolution.schema)]
 
     def create(check: Any) -> Planned:
         definition, comment = check
-        made: Planned = [CreateDomainCheckOp(name, key.name, definition, schema=mending.schema)]
+        made: Planned = [CreateDomainCheckOp(name, key.name, definition, schema=resolution.schema)]
         if comment is not None:
-            on = f"CONSTRAINT {quote(name)} ON DOMAIN {mending.qualified(key.name)}"
+            on = f"CONSTRAINT {quote(name)} ON DOMAIN {resolution.qualified(key.name)}"
             made.append(execute(f"COMMENT ON {on} IS {literal(comment)}"))
         return made
 
     if old is not None:
-        mending.both(Phase.CONSTRAINTS_GO, drop, create(old))
+        resolution.both(Phase.CONSTRAINTS_GO, drop, create(old))
     if new is not None:
-        mending.both(Phase.CONSTRAINTS, create(new), drop)
+        resolution.both(Phase.CONSTRAINTS, create(new), drop)
 
 
-DOMAINS = Kind(("domain",), _QUERY, _mend)
+DOMAINS = Kind(("domain",), _QUERY, _resolve)
 
 
 # The operations.

@@ -5,10 +5,10 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
 from alembic_drift.kinds import privileges
-from alembic_drift.mending import Kind, Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.render import imported, run, text_of
+from alembic_drift.resolution import Kind, Planned, Resolution
 from alembic_drift.sql import quote
 
 SIGNATURE = "format('%I(%s)', proname, oidvectortypes(proargtypes))"
@@ -38,39 +38,39 @@ WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
       AND deptype = 'i')""".replace("@SIGNATURE", SIGNATURE)
 
 
-def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
+def _resolve(resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:
     if key.kind == "aggregate":
         return aspects
-    database, models = mending.sides(key)
-    dropped: Planned = [DropFunctionOp(_signature(mending, key))]
-    if database is None and models is not None and (twin := _twin(key)) in mending.database:
-        _replace_kind(mending, twin, key)
-    elif models is None and _twin(key) in mending.models:
+    database, models = resolution.sides(key)
+    dropped: Planned = [DropFunctionOp(_signature(resolution, key))]
+    if database is None and models is not None and (twin := _twin(key)) in resolution.database:
+        _replace_kind(resolution, twin, key)
+    elif models is None and _twin(key) in resolution.models:
         pass  # planned with its twin
     elif aspects == {"comment"}:
-        mending.comment(key)
+        resolution.comment(key)
     elif database is None and models is not None:
-        mending.both(_phase(mending, models), _create(mending, key, models), dropped)
+        resolution.both(_phase(resolution, models), _create(resolution, key, models), dropped)
     elif models is None and database is not None:
-        mending.both(Phase.FUNCTIONS_GO, dropped, _create(mending, key, database))
+        resolution.both(Phase.FUNCTIONS_GO, dropped, _create(resolution, key, database))
     elif database is not None and models is not None:
-        up, down = _create(mending, key, models), _create(mending, key, database)
-        if key in to_recreate(mending):
-            up, down = _recreate(mending, key, up), _recreate(mending, key, down)
+        up, down = _create(resolution, key, models), _create(resolution, key, database)
+        if key in to_recreate(resolution):
+            up, down = _recreate(resolution, key, up), _recreate(resolution, key, down)
         elif database.get("comment") != models.get("comment"):
-            up = [up[0], mending.comment_op(key, models.get("comment"))]
-            down = [down[0], mending.comment_op(key, database.get("comment"))]
-        mending.both(_phase(mending, models), up, down)
+            up = [up[0], resolution.comment_op(key, models.get("comment"))]
+            down = [down[0], resolution.comment_op(key, database.get("comment"))]
+        resolution.both(_phase(resolution, models), up, down)
     return set()
 
 
-def to_recreate(mending: Mending) -> set[Key]:
+def to_recreate(resolution: Resolution) -> set[Key]:
     """Return the functions with differences that CREATE OR REPLACE cannot resolve."""
     return {
         key
-        for key in mending.database.keys() & mending.models.keys()
+        for key in resolution.database.keys() & resolution.models.keys()
         if key.kind in {"function", "procedure"}
-        and mending.database[key]["_fixed"] != mending.models[key]["_fixed"]
+        and resolution.database[key]["_fixed"] != resolution.models[key]["_fixed"]
     }
 
 
@@ -79,52 +79,52 @@ def _twin(key: Key) -> Key:
     return key._replace(kind="function" if key.kind == "procedure" else "procedure")
 
 
-def _replace_kind(mending: Mending, old: Key, new: Key) -> None:
-    up, down = mending.models[new], mending.database[old]
-    dropped: Planned = [DropFunctionOp(_signature(mending, new))]
-    created, before = _create(mending, new, up), _create(mending, old, down)
-    mending.both(_phase(mending, up), [*dropped, *created], [*dropped, *before])
+def _replace_kind(resolution: Resolution, old: Key, new: Key) -> None:
+    up, down = resolution.models[new], resolution.database[old]
+    dropped: Planned = [DropFunctionOp(_signature(resolution, new))]
+    created, before = _create(resolution, new, up), _create(resolution, old, down)
+    resolution.both(_phase(resolution, up), [*dropped, *created], [*dropped, *before])
 
 
-def _recreate(mending: Mending, key: Key, created: Planned) -> Planned:
+def _recreate(resolution: Resolution, key: Key, created: Planned) -> Planned:
     """Return what drops a function and creates it again, and keeps its owner and privileges."""
     replaced, *comment = created
     assert isinstance(replaced, ReplaceFunctionOp)  # noqa: S101 - it comes from _create
     replaced.keep_privileges = True
-    return [DropFunctionOp(_signature(mending, key), keep_privileges=True), replaced, *comment]
+    return [DropFunctionOp(_signature(resolution, key), keep_privileges=True), replaced, *comment]
 
 
-def _phase(mending: Mending, facts: Facts) -> Phase:
+def _phase(resolution: Resolution, facts: Facts) -> Phase:
     """Return when to create a function: as late as possible, because its body may name what it reads."""
     needed = {name.removeprefix("pg_catalog.") for name in facts["_needed_by"]} - {"pg_trigger", "pg_policy"}
     if not facts["_uses"] and needed - {"pg_rewrite"}:  # by a default, a check, an index
         return Phase.TYPES
-    if any(mending.view_of(name) for name in facts["_uses"]) or not needed:
+    if any(resolution.view_of(name) for name in facts["_uses"]) or not needed:
         return Phase.FUNCTIONS_OF_VIEWS
     return Phase.FUNCTIONS
 
 
-def _signature(mending: Mending, key: Key) -> str:
-    return key.name if mending.schema is None else f"{quote(mending.schema)}.{key.name}"
+def _signature(resolution: Resolution, key: Key) -> str:
+    return key.name if resolution.schema is None else f"{quote(resolution.schema)}.{key.name}"
 
 
-def _create(mending: Mending, key: Key, facts: Facts) -> Planned:
+def _create(resolution: Resolution, key: Key, facts: Facts) -> Planned:
     definition, own_path = facts["definition"], False
-    if mending.schema is None and facts.get("_search_path") in {
-        f"search_path={mending.name}",
-        f"search_path={quote(mending.name)}",
+    if resolution.schema is None and facts.get("_search_path") in {
+        f"search_path={resolution.name}",
+        f"search_path={quote(resolution.name)}",
     }:
         lines = definition.split("\n")
         line = next((text for text in lines if text.startswith(" SET search_path TO ")), None)
         if line is not None:
             lines.remove(line)
             definition, own_path = "\n".join(lines), True
-    definition = mending.unqualified(definition).rstrip("\n")
-    replaced = ReplaceFunctionOp(_signature(mending, key), definition, own_search_path=own_path)
-    return [replaced, *mending.comment_of(key, facts)]
+    definition = resolution.unqualified(definition).rstrip("\n")
+    replaced = ReplaceFunctionOp(_signature(resolution, key), definition, own_search_path=own_path)
+    return [replaced, *resolution.comment_of(key, facts)]
 
 
-FUNCTIONS = Kind(("function", "procedure", "aggregate"), _QUERY, _mend)
+FUNCTIONS = Kind(("function", "procedure", "aggregate"), _QUERY, _resolve)
 
 
 # The operations.

@@ -9,31 +9,31 @@ from alembic.operations import Operations, ops
 
 from alembic_drift.kinds.dependents import DECLARED, EXECUTED, collected, depends
 from alembic_drift.kinds.rows import ALL_ROWS, ALL_ROWS_DECLARED, ROWS_AS_BEFORE
-from alembic_drift.mending import Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.render import Rewrites, imported, in_schema, run
+from alembic_drift.resolution import Planned, Resolution
 from alembic_drift.sql import as_text, filled, literal, qualified
 
 
-def mend(mending: Mending, key: Key) -> None:
+def resolve(resolution: Resolution, key: Key) -> None:
     """Plan to give a column the expression of the models, or none, and then its default."""
-    database, models = mending.sides(key)
+    database, models = resolution.sides(key)
     old, new = database or {}, models or {}
-    mending.both(Phase.TABLES, _change(mending, key, new), _change(mending, key, old), number=9_600)
+    resolution.both(Phase.TABLES, _change(resolution, key, new), _change(resolution, key, old), number=9_600)
 
 
-def _change(mending: Mending, key: Key, wanted: Facts) -> Planned:
+def _change(resolution: Resolution, key: Key, wanted: Facts) -> Planned:
     table = str(key.table)
     kind, _, expression = wanted.get("generated", "").partition(" ")
     set_ = SetGeneratedOp(
-        table, key.name, expression or None, persisted=kind != "virtual", schema=mending.schema
+        table, key.name, expression or None, persisted=kind != "virtual", schema=resolution.schema
     )
     planned: Planned = [set_]
     if "default" in wanted:
         default = sa.DefaultClause(sa.text(as_text(wanted["default"])))
         planned.append(
-            ops.AlterColumnOp(table, key.name, modify_server_default=default, schema=mending.schema)
+            ops.AlterColumnOp(table, key.name, modify_server_default=default, schema=resolution.schema)
         )
     return planned
 

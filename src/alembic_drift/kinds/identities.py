@@ -7,42 +7,42 @@ from alembic.operations import Operations, ops
 from alembic_drift.kinds import settings
 from alembic_drift.kinds.rows import ALL_ROWS, ALL_ROWS_DECLARED, ROWS_AS_BEFORE
 from alembic_drift.kinds.sequences import owned_by
-from alembic_drift.mending import Mending, Planned, execute
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
+from alembic_drift.resolution import Planned, Resolution, execute
 from alembic_drift.simple import SimpleOp, named
 from alembic_drift.sql import literal, qualified, quote
 
 BEFORE_COLUMNS, AFTER_COLUMNS = 9_000, 20_000
 
 
-def mend(mending: Mending, key: Key) -> None:
+def resolve(resolution: Resolution, key: Key) -> None:
     """Plan to change an identity, or to replace a default by an identity, or the reverse."""
-    models = mending.models[key]
+    models = resolution.models[key]
     # An identity needs NOT NULL: it is added after NOT NULL and dropped before it.
     number = BEFORE_COLUMNS if "_identity" not in models else AFTER_COLUMNS
-    up, down = _change(mending, key, mending.models), _change(mending, key, mending.database)
-    mending.both(Phase.TABLES, up, down, number=number)
+    up, down = _change(resolution, key, resolution.models), _change(resolution, key, resolution.database)
+    resolution.both(Phase.TABLES, up, down, number=number)
 
 
-def _change(mending: Mending, key: Key, to: dict[Key, Facts]) -> Planned:
+def _change(resolution: Resolution, key: Key, to: dict[Key, Facts]) -> Planned:
     table, column, facts = str(key.table), key.name, to[key]
-    other = (mending.database if to is mending.models else mending.models)[key]
+    other = (resolution.database if to is resolution.models else resolution.models)[key]
     if "_identity" not in facts:
-        return _serial(mending, key, to)
+        return _serial(resolution, key, to)
     generated, options, sequence = facts["_identity"]
     if "_identity" in other:
-        alter = f"ALTER TABLE {mending.qualified(table)} ALTER COLUMN {quote(column)}"
+        alter = f"ALTER TABLE {resolution.qualified(table)} ALTER COLUMN {quote(column)}"
         changes = " ".join(f"SET {option}" for option in options)
         return [execute(f"{alter} SET GENERATED {generated} {changes}")]
     if sequence != f"{table}_{column}_seq":
-        options = [f"SEQUENCE NAME {mending.qualified(sequence)}", *options]
+        options = [f"SEQUENCE NAME {resolution.qualified(sequence)}", *options]
     return [
-        AddIdentityOp(table, column, generated=generated, options=" ".join(options), schema=mending.schema)
+        AddIdentityOp(table, column, generated=generated, options=" ".join(options), schema=resolution.schema)
     ]
 
 
-def _serial(mending: Mending, key: Key, to: dict[Key, Facts]) -> Planned:
+def _serial(resolution: Resolution, key: Key, to: dict[Key, Facts]) -> Planned:
     """Return what replaces an identity by a default, with the sequence that the column owns."""
     owned = next(
         (
@@ -59,12 +59,12 @@ def _serial(mending: Mending, key: Key, to: dict[Key, Facts]) -> Planned:
             default=to[key].get("default"),
             sequence=owned and owned[0].name,
             options=owned and owned[1]["_options"],
-            schema=mending.schema,
+            schema=resolution.schema,
         )
     ]
     if owned is not None:
-        made += settings.of_new(mending, "sequence", owned[0].name, owned[1])
-        made += mending.comment_of(*owned)
+        made += settings.of_new(resolution, "sequence", owned[0].name, owned[1])
+        made += resolution.comment_of(*owned)
     return made
 
 

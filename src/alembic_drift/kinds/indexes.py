@@ -6,9 +6,9 @@ import sqlalchemy as sa
 from alembic.operations import ops
 
 from alembic_drift.kinds import column_settings, settings
-from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
 from alembic_drift.order import Phase
+from alembic_drift.resolution import Kind, Planned, Resolution, execute
 from alembic_drift.sql import as_text, quote
 
 _QUERY = """\
@@ -59,42 +59,44 @@ FROM indexes WHERE of_constraint IS NULL"""
 _RECREATED = {"", "definition", "tablespace", "validity"}
 
 
-def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
-    database, models = mending.sides(key)
-    if mending.is_rebuilt(key.table):
+def _resolve(resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:
+    database, models = resolution.sides(key)
+    if resolution.is_rebuilt(key.table):
         return set()
     if aspects & _RECREATED:
         if database is not None:
-            mending.both(Phase.INDEXES_GO, drop(mending, key, database), create(mending, key, database))
+            resolution.both(
+                Phase.INDEXES_GO, drop(resolution, key, database), create(resolution, key, database)
+            )
         if models is not None:
-            mending.both(Phase.INDEXES, create(mending, key, models), drop(mending, key, models))
+            resolution.both(Phase.INDEXES, create(resolution, key, models), drop(resolution, key, models))
         return aspects & {"replica identity"}
     if NAME in aspects and database is not None and models is not None:
-        rename(mending, "INDEX", database[NAME], models[NAME])
+        rename(resolution, "INDEX", database[NAME], models[NAME])
     if "statistics target" in aspects and database is not None and models is not None:
         up, down = (
-            column_settings.of_index(mending, key.name, old, new)
+            column_settings.of_index(resolution, key.name, old, new)
             for old, new in ((database, models), (models, database))
         )
-        mending.both(Phase.REST, up, down)
-    mending.comment(key)
-    return settings.mend(mending, key, aspects) - {"comment", "statistics target", NAME}
+        resolution.both(Phase.REST, up, down)
+    resolution.comment(key)
+    return settings.resolve(resolution, key, aspects) - {"comment", "statistics target", NAME}
 
 
-def rename(mending: Mending, kind: str, old: str, new: str) -> None:
+def rename(resolution: Resolution, kind: str, old: str, new: str) -> None:
     """Plan to rename an index or sequence."""
     alter = f"ALTER {kind} IF EXISTS"
-    mending.renames.append(
-        (lambda a, b: execute(f"{alter} {mending.qualified(a)} RENAME TO {quote(b)}"), old, new)
+    resolution.renames.append(
+        (lambda a, b: execute(f"{alter} {resolution.qualified(a)} RENAME TO {quote(b)}"), old, new)
     )
 
 
-def drop(mending: Mending, key: Key, facts: Facts) -> Planned:
+def drop(resolution: Resolution, key: Key, facts: Facts) -> Planned:
     """Return what drops an index."""
-    return [ops.DropIndexOp(facts.get(NAME, key.name), str(key.table), schema=mending.schema)]
+    return [ops.DropIndexOp(facts.get(NAME, key.name), str(key.table), schema=resolution.schema)]
 
 
-def create(mending: Mending, key: Key, facts: Facts) -> Planned:
+def create(resolution: Resolution, key: Key, facts: Facts) -> Planned:
     """Return what creates an index as the server describes it."""
     options: dict[str, Any] = {}
     if facts["_using"] != "btree":
@@ -117,16 +119,16 @@ def create(mending: Mending, key: Key, facts: Facts) -> Planned:
         facts.get(NAME, key.name),
         str(key.table),
         columns,
-        schema=mending.schema,
+        schema=resolution.schema,
         unique=facts["_unique"],
         **options,
     )
-    targets = column_settings.of_index(mending, facts.get(NAME, key.name), {}, facts)
-    made: Planned = [created, *targets, *mending.comment_of(key, facts)]
+    targets = column_settings.of_index(resolution, facts.get(NAME, key.name), {}, facts)
+    made: Planned = [created, *targets, *resolution.comment_of(key, facts)]
     if facts["_clustered"]:  # not compared, but restored
         name = quote(facts.get(NAME, key.name))
-        made.append(execute(f"ALTER TABLE {mending.qualified(str(key.table))} CLUSTER ON {name}"))
+        made.append(execute(f"ALTER TABLE {resolution.qualified(str(key.table))} CLUSTER ON {name}"))
     return made
 
 
-INDEXES = Kind(("index",), _QUERY, _mend, may_be_own=True)
+INDEXES = Kind(("index",), _QUERY, _resolve, may_be_unmanaged=True)

@@ -7,10 +7,10 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
 from alembic_drift.kinds.attached import ENABLED, WORDS, Enabled, state
-from alembic_drift.mending import Mending, Planned
 from alembic_drift.objects import Difference, Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.render import imported, in_schema, run
+from alembic_drift.resolution import Planned, Resolution
 from alembic_drift.sql import literal, qualified
 
 TRIGGERS = "triggers"
@@ -30,32 +30,32 @@ FACTS = f"""\
     '_may_set_triggers', current_setting('is_superuser')::boolean"""  # noqa: S608 - the names are ours
 
 
-def mend(mending: Mending, key: Key) -> bool:
+def resolve(resolution: Resolution, key: Key) -> bool:
     """Plan to make the triggers fire as the models say; return whether the role may do that."""
-    database, models = mending.sides(key)
+    database, models = resolution.sides(key)
     if database is None or models is None or database.get(TRIGGERS) == models.get(TRIGGERS):
         return True
-    up, down = [_operation(mending, key, models)], [_operation(mending, key, database)]
+    up, down = [_operation(resolution, key, models)], [_operation(resolution, key, database)]
     if database["_may_set_triggers"]:
-        mending.both(Phase.REST, up, down)
+        resolution.both(Phase.REST, up, down)
     return bool(database["_may_set_triggers"])
 
 
-def set_on_new(mending: Mending, key: Key, facts: Facts) -> Planned:
+def set_on_new(resolution: Resolution, key: Key, facts: Facts) -> Planned:
     """Return what sets whether the triggers of a foreign key that was just added fire."""
     if facts.get(TRIGGERS, _ENABLED) == _ENABLED:
         return []
     if not facts["_may_set_triggers"]:
         line = str(Difference(key, TRIGGERS, _ENABLED, facts[TRIGGERS]))
-        if facts is mending.models.get(key) and line not in mending.by_hand:
-            mending.by_hand.append(line)
+        if facts is resolution.models.get(key) and line not in resolution.unresolved:
+            resolution.unresolved.append(line)
         return []
-    return [_operation(mending, key, facts)]
+    return [_operation(resolution, key, facts)]
 
 
-def _operation(mending: Mending, key: Key, facts: Facts) -> "AlterConstraintTriggersOp":
+def _operation(resolution: Resolution, key: Key, facts: Facts) -> "AlterConstraintTriggersOp":
     enabled = {function: ENABLED[said] for function, said in (facts.get("_triggers") or {}).items()}
-    return AlterConstraintTriggersOp(key.name, str(key.table), enabled=enabled, schema=mending.schema)
+    return AlterConstraintTriggersOp(key.name, str(key.table), enabled=enabled, schema=resolution.schema)
 
 
 # The operation.

@@ -5,34 +5,34 @@ from collections.abc import Iterator
 from typing import Any
 
 from alembic_drift.kinds.enumerations import AddTypeLabelOp, Labels, SetTypeLabelsOp
-from alembic_drift.mending import Mending, Planned
 from alembic_drift.objects import Facts, Key, parent
 from alembic_drift.order import Phase
 from alembic_drift.render import in_schema
+from alembic_drift.resolution import Planned, Resolution
 from alembic_drift.sql import literal
 
 
-def mend(mending: Mending, key: Key) -> None:
+def resolve(resolution: Resolution, key: Key) -> None:
     """Plan to give a type the labels of the models: new ones first, so that later operations can use them.
 
     Labels are dropped last, when no default, check or index uses them any more. The downgrade does the same
     in the other direction.
     """
-    old, new = mending.database[key]["_labels"], mending.models[key]["_labels"]
-    first, last = _steps(mending, key, old, new, mending.models)
-    first_back, last_back = _steps(mending, key, new, old, mending.database)
-    mending.both(Phase.TYPES, first, last_back)
-    mending.both(Phase.LABELS_GO, last, first_back)
+    old, new = resolution.database[key]["_labels"], resolution.models[key]["_labels"]
+    first, last = _steps(resolution, key, old, new, resolution.models)
+    first_back, last_back = _steps(resolution, key, new, old, resolution.database)
+    resolution.both(Phase.TYPES, first, last_back)
+    resolution.both(Phase.LABELS_GO, last, first_back)
     for gone, added in _pairs(old, new):
         names = ", ".join(map(repr, (key.name, gone, added)))
-        mending.hints.append(
+        resolution.hints.append(
             f"dropped label {gone!r} and added label {added!r} of type {key.name}: if this is a rename, use"
-            f" op.rename_type_label({names}{in_schema(mending.schema)})"
+            f" op.rename_type_label({names}{in_schema(resolution.schema)})"
         )
 
 
 def _steps(
-    mending: Mending, key: Key, old: Labels, new: Labels, wanted: dict[Key, Facts]
+    resolution: Resolution, key: Key, old: Labels, new: Labels, wanted: dict[Key, Facts]
 ) -> tuple[Planned, Planned]:
     """Return the operations on the labels before all others, and those after them.
 
@@ -43,15 +43,17 @@ def _steps(
     """
 
     def all_of(labels: Labels) -> Planned:
-        return [SetTypeLabelsOp(key.name, labels, schema=mending.schema)]
+        return [SetTypeLabelsOp(key.name, labels, schema=resolution.schema)]
 
-    other = mending.database if wanted is mending.models else mending.models
+    other = resolution.database if wanted is resolution.models else resolution.models
     added, gone = _without(new, old), _without(old, new)
-    needed = _are_needed(mending, key, added, wanted, go=False)
+    needed = _are_needed(resolution, key, added, wanted, go=False)
     if not gone and added and _without(new, added) == [*old] and not needed:
-        return [*_additions(mending, key, old, new)], []
-    may_be_last = not needed and not _is_read(mending, key, wanted)
-    may_be_first = not _are_needed(mending, key, gone, other, go=True) and not _is_read(mending, key, other)
+        return [*_additions(resolution, key, old, new)], []
+    may_be_last = not needed and not _is_read(resolution, key, wanted)
+    may_be_first = not _are_needed(resolution, key, gone, other, go=True) and not _is_read(
+        resolution, key, other
+    )
     if may_be_first and not (gone and may_be_last):
         return all_of(new), []
     if may_be_last or (gone and not added):
@@ -72,16 +74,18 @@ def _united(old: Labels, new: Labels) -> Labels:
     return united
 
 
-def _additions(mending: Mending, key: Key, old: Labels, new: Labels) -> Iterator[AddTypeLabelOp]:
+def _additions(resolution: Resolution, key: Key, old: Labels, new: Labels) -> Iterator[AddTypeLabelOp]:
     there = [*old]
     for place, label in enumerate(new):
         if label not in there:
             where = {"after": new[place - 1]} if place else {"before": there[0]} if there else {}
             there.insert(place, label)
-            yield AddTypeLabelOp(key.name, label, **where, schema=mending.schema)
+            yield AddTypeLabelOp(key.name, label, **where, schema=resolution.schema)
 
 
-def _are_needed(mending: Mending, key: Key, labels: Labels, side: dict[Key, Facts], *, go: bool) -> bool:
+def _are_needed(
+    resolution: Resolution, key: Key, labels: Labels, side: dict[Key, Facts], *, go: bool
+) -> bool:
     """Return whether something that the same revision creates, or drops, may use one of the labels.
 
     PostgreSQL does not allow a new label to be used in the transaction that adds it.
@@ -91,14 +95,14 @@ def _are_needed(mending: Mending, key: Key, labels: Labels, side: dict[Key, Fact
     """
     if not labels:
         return False
-    other = mending.database if side is mending.models else mending.models
+    other = resolution.database if side is resolution.models else resolution.models
     # Rows use labels too, in a column that is dropped or that gets another type.
     if any(go or Key("column", *name) in other for name in _columns(side, key) - _columns(other, key)):
         return True
-    return any(_names(text, labels) for _, facts in _differing(mending, side) for text in _sql(facts))
+    return any(_names(text, labels) for _, facts in _differing(resolution, side) for text in _sql(facts))
 
 
-def _is_read(mending: Mending, key: Key, side: dict[Key, Facts]) -> bool:
+def _is_read(resolution: Resolution, key: Key, side: dict[Key, Facts]) -> bool:
     """Return whether a generated column that is created or dropped may read the type.
 
     PostgreSQL does not replace the type of a column that a generated column reads.
@@ -108,7 +112,7 @@ def _is_read(mending: Mending, key: Key, side: dict[Key, Facts]) -> bool:
     names = {name for _, name in _columns(side, key)} | {key.name}
     return any(
         name in facts["generated"]
-        for of, facts in _differing(mending, side)
+        for of, facts in _differing(resolution, side)
         if of.kind == "column" and "generated" in facts
         for name in names
     )
@@ -118,9 +122,9 @@ def _columns(side: dict[Key, Facts], key: Key) -> set[tuple[str, str]]:
     return {(table, name) for table, name in side[key].get("_columns") or ()}
 
 
-def _differing(mending: Mending, side: dict[Key, Facts]) -> Iterator[tuple[Key, Facts]]:
+def _differing(resolution: Resolution, side: dict[Key, Facts]) -> Iterator[tuple[Key, Facts]]:
     """Yield the objects of one side that differ, except types."""
-    differing = {difference.key for difference in mending.differences}
+    differing = {difference.key for difference in resolution.differences}
     for key, facts in side.items():
         if key.kind != "type" and {key, parent(key, side)} & differing:
             yield key, facts
@@ -170,25 +174,25 @@ def _pairs(old: Labels, new: Labels) -> Iterator[tuple[str, str]]:
                 yield gone, added
 
 
-def changed_columns(mending: Mending) -> set[tuple[str, str]]:
+def changed_columns(resolution: Resolution) -> set[tuple[str, str]]:
     """Return the columns of the types whose labels change."""
     return {
         (table, name)
-        for key in _changed(mending)
-        for table, name in mending.database[key].get("_columns", ())
+        for key in _changed(resolution)
+        for table, name in resolution.database[key].get("_columns", ())
     }
 
 
-def changed_types(mending: Mending) -> set[str]:
+def changed_types(resolution: Resolution) -> set[str]:
     """Return the names of the types whose labels change."""
-    return {key.name for key in _changed(mending)}
+    return {key.name for key in _changed(resolution)}
 
 
-def _changed(mending: Mending) -> Iterator[Key]:
-    for key, aspect, *_ in mending.differences:
+def _changed(resolution: Resolution) -> Iterator[Key]:
+    for key, aspect, *_ in resolution.differences:
         if (
             aspect == "definition"
-            and "_labels" in mending.database.get(key, ())
-            and "_labels" in mending.models[key]
+            and "_labels" in resolution.database.get(key, ())
+            and "_labels" in resolution.models[key]
         ):
             yield key

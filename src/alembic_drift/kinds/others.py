@@ -1,6 +1,6 @@
 """Rare objects: collations, conversions, operators, text search. Reported, and changed manually."""
 
-from alembic_drift.mending import Kind, nothing
+from alembic_drift.resolution import Kind, nothing
 
 _QUERY = """\
 SELECT identity.type, NULL, identity.identity, jsonb_build_object('definition', definition,

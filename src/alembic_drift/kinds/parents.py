@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from alembic.operations import Operations
 
-from alembic_drift.mending import Mending
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
+from alembic_drift.resolution import Resolution
 from alembic_drift.simple import SimpleOp, named
 from alembic_drift.sql import literal, qualified
 
@@ -16,19 +16,19 @@ _NAME = r'(?:"(?:[^"]|"")*"|[^",.]+)'
 _PARENT = re.compile(rf"(?:({_NAME})\.)?({_NAME})(?:, |$)")
 
 
-def mend(mending: Mending, key: Key) -> None:
+def resolve(resolution: Resolution, key: Key) -> None:
     """Plan to remove parents before columns are dropped, and to add parents after columns exist."""
-    before, after = ([*_parents(facts)] for facts in (mending.database[key], mending.models[key]))
+    before, after = ([*_parents(facts)] for facts in (resolution.database[key], resolution.models[key]))
     stay = 0  # parents are ordered: new ones come last
     while before[stay : stay + 1] == after[stay : stay + 1] != []:
         stay += 1
 
     def inherit(parent: tuple[str | None, str]) -> InheritOp:
-        return InheritOp(key.name, parent[1], parent_schema=parent[0], schema=mending.schema)
+        return InheritOp(key.name, parent[1], parent_schema=parent[0], schema=resolution.schema)
 
     gone, come = ([inherit(parent) for parent in parents[stay:]] for parents in (before, after))
-    mending.both(Phase.CONSTRAINTS_GO, [parent.reverse() for parent in gone], gone)
-    mending.both(Phase.CONSTRAINTS, come, [parent.reverse() for parent in come])
+    resolution.both(Phase.CONSTRAINTS_GO, [parent.reverse() for parent in gone], gone)
+    resolution.both(Phase.CONSTRAINTS, come, [parent.reverse() for parent in come])
 
 
 def _parents(facts: Facts) -> Iterator[tuple[str | None, str]]:

@@ -7,10 +7,10 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
 from alembic_drift.kinds.attached import Attached, DropOp, depends
-from alembic_drift.mending import Kind, Mending
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.render import as_one, imported, in_schema, run, text_of
+from alembic_drift.resolution import Kind, Resolution
 from alembic_drift.sql import literal, qualified, quote
 
 _ROLES = """\
@@ -36,7 +36,7 @@ SELECT 'policy', heaps.relname, polname, jsonb_build_object(
 FROM heaps JOIN pg_policy ON polrelid = heaps.oid"""  # noqa: S608 - the names are ours
 
 
-def _create(mending: Mending, key: Key, facts: Facts) -> "CreatePolicyOp":
+def _create(resolution: Resolution, key: Key, facts: Facts) -> "CreatePolicyOp":
     return CreatePolicyOp(
         key.name,
         str(key.table),
@@ -45,11 +45,11 @@ def _create(mending: Mending, key: Key, facts: Facts) -> "CreatePolicyOp":
         command=facts["_command"],
         roles=facts["_roles"],
         permissive=facts["_permissive"],
-        schema=mending.schema,
+        schema=resolution.schema,
     )
 
 
-def _again(table: str, name: str, definition: str) -> tuple[list[str], str]:
+def _recreate(table: str, name: str, definition: str) -> tuple[list[str], str]:
     on = f"{quote(name)} ON {table}"
     return (
         [f"DROP POLICY {on}", f"CREATE POLICY {on} {definition}"],
@@ -62,21 +62,21 @@ ROW_SECURITY = "row security"
 """The aspect of a table: "enabled", "forced", both, or none."""
 
 
-def mend_row_security(mending: Mending, key: Key) -> None:
+def resolve_row_security(resolution: Resolution, key: Key) -> None:
     """Plan to enable row security only while its policies exist: without a policy, it hides all rows."""
-    database, models = mending.sides(key)
+    database, models = resolution.sides(key)
     said = [(facts or {}).get(ROW_SECURITY, "") for facts in (database, models)]
     if said[0] == said[1]:
         return
     down, up = (
         SetRowSecurityOp(
-            key.name, enabled="enabled" in aspect, forced="forced" in aspect, schema=mending.schema
+            key.name, enabled="enabled" in aspect, forced="forced" in aspect, schema=resolution.schema
         )
         for aspect in said
     )
     phase = Phase.SECURITY if "enabled" in said[1] else Phase.SECURITY_GOES
     # A table that does not exist yet, or any more, has nothing to set.
-    mending.both(phase, [up] if models is not None else [], [down] if database is not None else [])
+    resolution.both(phase, [up] if models is not None else [], [down] if database is not None else [])
 
 
 # The operations.
@@ -222,4 +222,6 @@ def _render_set_row_security(context: AutogenContext, operation: SetRowSecurityO
     return f"op.set_row_security({operation.table_name!r}, {options}{in_schema(operation.schema)})"
 
 
-POLICIES = Kind(("policy",), _QUERY, Attached(_create, DropPolicyOp).mend, apart=True, again=_again)
+POLICIES = Kind(
+    ("policy",), _QUERY, Attached(_create, DropPolicyOp).resolve, separate=True, recreate=_recreate
+)

@@ -16,8 +16,8 @@ from alembic_drift.kinds.attached import (
     depends,
     state,
 )
-from alembic_drift.mending import Kind
 from alembic_drift.render import as_one
+from alembic_drift.resolution import Kind
 from alembic_drift.sql import literal, quote
 
 _QUERY = f"""\
@@ -28,7 +28,7 @@ SELECT 'rule', heaps.relname, rulename, jsonb_build_object(
 FROM heaps JOIN pg_rewrite ON ev_class = heaps.oid WHERE rulename <> '_RETURN'"""  # noqa: S608 - ours
 
 
-def _again(table: str, name: str, definition: str) -> tuple[list[str], str]:
+def _recreate(table: str, name: str, definition: str) -> tuple[list[str], str]:
     return (
         [f"DROP RULE {quote(name)} ON {table}", definition],
         "SELECT rtrim(pg_get_ruledef(oid, true), ';') FROM pg_rewrite"  # noqa: S608 - quoted
@@ -125,7 +125,7 @@ class AlterRuleOp(AlterOp):
 RULES = Kind(
     ("rule",),
     _QUERY,
-    Attached(by_definition(CreateRuleOp), DropRuleOp, AlterRuleOp).mend,
-    apart=True,
-    again=_again,
+    Attached(by_definition(CreateRuleOp), DropRuleOp, AlterRuleOp).resolve,
+    separate=True,
+    recreate=_recreate,
 )

@@ -7,9 +7,9 @@ from alembic.operations import Operations, ops
 from alembic_drift.kinds import settings
 from alembic_drift.kinds.indexes import rename
 from alembic_drift.kinds.rows import ALL_ROWS, ALL_ROWS_DECLARED, ROWS_AS_BEFORE
-from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import NAME, Facts, Key
 from alembic_drift.order import Phase
+from alembic_drift.resolution import Kind, Planned, Resolution, execute
 from alembic_drift.simple import SimpleOp, named
 from alembic_drift.sql import literal, qualified, quote
 
@@ -26,66 +26,70 @@ FROM sequences LEFT JOIN pg_attribute ON attrelid = owner AND attnum = owner_col
 WHERE deptype IS DISTINCT FROM 'i'"""
 
 
-def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
-    if _owner_has_identity(mending, key):
+def _resolve(resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:
+    if _owner_has_identity(resolution, key):
         return set()  # the identity creates or drops it
-    database, models = mending.sides(key)
+    database, models = resolution.sides(key)
     if database is None or models is None:
-        _create_or_drop(mending, key)
+        _create_or_drop(resolution, key)
         return set()
     if NAME in aspects:
-        rename(mending, "SEQUENCE", database[NAME], models[NAME])
-    name = mending.qualified(key.name)
+        rename(resolution, "SEQUENCE", database[NAME], models[NAME])
+    name = resolution.qualified(key.name)
     if {"type", "numbers"} & aspects:
         up, down = (execute(f"ALTER SEQUENCE {name} {facts['_options']}") for facts in (models, database))
-        mending.both(Phase.REST, [up], [down])
+        resolution.both(Phase.REST, [up], [down])
     if "owned by" in aspects:
-        mending.both(Phase.REST, [owned(mending, key, models)], [owned(mending, key, database)])
-    mending.comment(key)
-    if "persistence" in aspects and not settings.change_with_table(mending, key):
-        settings.mend(mending, key, {"persistence"})
+        resolution.both(Phase.REST, [owned(resolution, key, models)], [owned(resolution, key, database)])
+    resolution.comment(key)
+    if "persistence" in aspects and not settings.change_with_table(resolution, key):
+        settings.resolve(resolution, key, {"persistence"})
     return set()
 
 
-def _create_or_drop(mending: Mending, key: Key) -> None:
-    database, models = mending.sides(key)
+def _create_or_drop(resolution: Resolution, key: Key) -> None:
+    database, models = resolution.sides(key)
     facts = models or database or {}
-    name = mending.qualified(key.name)
-    made = create(mending, key, facts)
+    name = resolution.qualified(key.name)
+    made = create(resolution, key, facts)
     dropped: Planned = [execute(f"DROP SEQUENCE IF EXISTS {name}")]
     numbering: Planned = []
     if facts["_owner"][0] is not None:
-        numbering = [AttachSequenceOp(key.name, *facts["_owner"], go_on=True, schema=mending.schema)]
+        numbering = [AttachSequenceOp(key.name, *facts["_owner"], go_on=True, schema=resolution.schema)]
     if models is not None:
-        mending.both(Phase.TYPES, made, dropped)
-        mending.both(Phase.REST, numbering, [])
+        resolution.both(Phase.TYPES, made, dropped)
+        resolution.both(Phase.REST, numbering, [])
     else:
-        mending.both(Phase.FUNCTIONS_GO, dropped, [*made, *numbering])
+        resolution.both(Phase.FUNCTIONS_GO, dropped, [*made, *numbering])
 
 
-def create(mending: Mending, key: Key, facts: Facts) -> Planned:
+def create(resolution: Resolution, key: Key, facts: Facts) -> Planned:
     """Return what creates a sequence."""
-    if "_granted" in facts and facts is mending.database.get(key):
-        mending.hints.append(f"{key}: a downgrade creates it without its privileges: {facts['_granted']}")
-    created = execute(f"CREATE SEQUENCE IF NOT EXISTS {mending.qualified(key.name)} {facts['_options']}")
-    return [created, *settings.of_new(mending, key.kind, key.name, facts), *mending.comment_of(key, facts)]
+    if "_granted" in facts and facts is resolution.database.get(key):
+        resolution.hints.append(f"{key}: a downgrade creates it without its privileges: {facts['_granted']}")
+    created = execute(f"CREATE SEQUENCE IF NOT EXISTS {resolution.qualified(key.name)} {facts['_options']}")
+    return [
+        created,
+        *settings.of_new(resolution, key.kind, key.name, facts),
+        *resolution.comment_of(key, facts),
+    ]
 
 
-def owned(mending: Mending, key: Key, facts: Facts) -> ops.MigrateOperation:
+def owned(resolution: Resolution, key: Key, facts: Facts) -> ops.MigrateOperation:
     """Return what sets the owner of a sequence: its column, or none."""
     if facts["_owner"][0] is None:
-        return execute(f"ALTER SEQUENCE {mending.qualified(key.name)} OWNED BY NONE")
-    return AttachSequenceOp(key.name, *facts["_owner"], schema=mending.schema)
+        return execute(f"ALTER SEQUENCE {resolution.qualified(key.name)} OWNED BY NONE")
+    return AttachSequenceOp(key.name, *facts["_owner"], schema=resolution.schema)
 
 
-def _owner_has_identity(mending: Mending, key: Key) -> bool:
+def _owner_has_identity(resolution: Resolution, key: Key) -> bool:
     """Return whether the column of a sequence gets or loses an identity."""
-    database, models = mending.sides(key)
+    database, models = resolution.sides(key)
     table, column = (models or database or {})["_owner"]
-    return any(found.aspect == "identity" for found in mending.of(Key("column", table, str(column))))
+    return any(found.aspect == "identity" for found in resolution.of(Key("column", table, str(column))))
 
 
-SEQUENCES = Kind(("sequence",), _QUERY, _mend)
+SEQUENCES = Kind(("sequence",), _QUERY, _resolve)
 
 
 # The operation.

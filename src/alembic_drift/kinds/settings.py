@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 
 from alembic.operations import Operations, ops
 
-from alembic_drift.mending import Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
+from alembic_drift.resolution import Planned, Resolution
 from alembic_drift.simple import RelationOp, Value, set_and_reset
 from alembic_drift.sql import quote
 
@@ -37,47 +37,47 @@ def changed(old: str | None, new: str | None) -> dict[str, Value]:
     return {**differing, **dict.fromkeys(name for name in before if name not in after)}
 
 
-def mend(mending: Mending, key: Key, aspects: set[str], *, kind: str | None = None) -> set[str]:
+def resolve(resolution: Resolution, key: Key, aspects: set[str], *, kind: str | None = None) -> set[str]:
     """Plan the settings in which an object of both sides differs; return the other aspects.
 
     :param kind: its kind for ALTER, if that is not the kind of its key: a constraint is an index.
     """
-    database, models = mending.database[key], mending.models[key]
+    database, models = resolution.database[key], resolution.models[key]
     done = _ASPECTS & aspects
-    if mending.version < _ACCESS_METHOD_SINCE:
+    if resolution.version < _ACCESS_METHOD_SINCE:
         done -= {"access method"}
     up, down = (
-        [*_alter(mending, kind or key.kind, key.name, done, old, new)]
+        [*_alter(resolution, kind or key.kind, key.name, done, old, new)]
         for old, new in ((database, models), (models, database))
     )
     if key.kind == "table":
         # A logged table cannot reference an unlogged one: referenced tables are logged first, unlogged last.
-        names = [*mending.tables]
+        names = [*resolution.tables]
         place = names.index(key.name) if key.name in names else 0
         place = place if _is_logged(models) else -place
-        mending.both(Phase.TABLES, up, down, number=AFTER_COLUMNS + place)
+        resolution.both(Phase.TABLES, up, down, number=AFTER_COLUMNS + place)
     else:
-        mending.both(Phase.REST, up, down)
+        resolution.both(Phase.REST, up, down)
     return aspects - done
 
 
-def of_new(mending: Mending, kind: str, name: str, facts: Facts) -> Planned:
+def of_new(resolution: Resolution, kind: str, name: str, facts: Facts) -> Planned:
     """Return what gives an object that was just created its settings."""
     has: set[str] = {aspect for aspect in ("storage parameters", "tablespace") if aspect in facts}
     if facts.get("access method", "heap") != "heap":
-        if mending.version < _ACCESS_METHOD_SINCE:
-            mending.by_hand.append(f"{kind} {name}: access method: {facts['access method']}")
+        if resolution.version < _ACCESS_METHOD_SINCE:
+            resolution.unresolved.append(f"{kind} {name}: access method: {facts['access method']}")
         else:
             has.add("access method")
     if facts.get("persistence") == "unlogged":
         has.add("persistence")
-    return [*_alter(mending, kind, name, has, {}, facts)]
+    return [*_alter(resolution, kind, name, has, {}, facts)]
 
 
 def _alter(
-    mending: Mending, kind: str, name: str, aspects: set[str], old: Facts, new: Facts
+    resolution: Resolution, kind: str, name: str, aspects: set[str], old: Facts, new: Facts
 ) -> Iterator[ops.MigrateOperation]:
-    schema = mending.schema
+    schema = resolution.schema
     if "access method" in aspects:
         yield SetAccessMethodOp(name, new["access method"], kind=kind, schema=schema)
     if "tablespace" in aspects:
@@ -88,20 +88,21 @@ def _alter(
     if "persistence" in aspects:
         yield SetLoggedOp(name, logged=_is_logged(new), kind=kind, schema=schema)
         if kind == "table":
-            yield from _correct_sequences(mending, name, new)
+            yield from _correct_sequences(resolution, name, new)
 
 
 def _is_logged(facts: Facts) -> bool:
     return bool(facts.get("persistence") != "unlogged")
 
 
-def _correct_sequences(mending: Mending, table: str, facts: Facts) -> Planned:
+def _correct_sequences(resolution: Resolution, table: str, facts: Facts) -> Planned:
     """Return what corrects the sequences of a table that are to differ from it: they change with it."""
-    if mending.version < _UNLOGGED_SEQUENCES_SINCE:
+    if resolution.version < _UNLOGGED_SEQUENCES_SINCE:
         return []
-    catalog = mending.models if mending.models.get(Key("table", None, table)) is facts else mending.database
+    of_models = resolution.models.get(Key("table", None, table)) is facts
+    catalog = resolution.models if of_models else resolution.database
     return [
-        SetLoggedOp(key.name, logged=_is_logged(sequence), kind="sequence", schema=mending.schema)
+        SetLoggedOp(key.name, logged=_is_logged(sequence), kind="sequence", schema=resolution.schema)
         for key, sequence in catalog.items()
         if key.kind == "sequence"
         and sequence["_owner"][0] == table
@@ -109,10 +110,10 @@ def _correct_sequences(mending: Mending, table: str, facts: Facts) -> Planned:
     ]
 
 
-def change_with_table(mending: Mending, sequence: Key) -> bool:
+def change_with_table(resolution: Resolution, sequence: Key) -> bool:
     """Return whether the table of a sequence becomes logged or unlogged, and the sequence with it."""
-    table = Key("table", None, str(mending.models[sequence]["_owner"][0]))
-    return any(difference.aspect == "persistence" for difference in mending.of(table))
+    table = Key("table", None, str(resolution.models[sequence]["_owner"][0]))
+    return any(difference.aspect == "persistence" for difference in resolution.of(table))
 
 
 def complete(made: ops.CreateTableOp | ops.DropTableOp, facts: Facts) -> None:

@@ -1,6 +1,6 @@
 """Extended statistics: reported, and changed manually."""
 
-from alembic_drift.mending import Kind, nothing
+from alembic_drift.resolution import Kind, nothing
 
 _QUERY = """\
 SELECT 'statistics', heaps.relname, stxname, jsonb_build_object(
@@ -11,4 +11,4 @@ SELECT 'statistics', heaps.relname, stxname, jsonb_build_object(
     'target', nullif(stxstattarget, -1), 'comment', obj_description(pg_statistic_ext.oid, 'pg_statistic_ext'))
 FROM heaps JOIN pg_statistic_ext ON stxrelid = heaps.oid"""
 
-STATISTICS = Kind(("statistics",), _QUERY, nothing, may_be_own=True, apart=True)
+STATISTICS = Kind(("statistics",), _QUERY, nothing, may_be_unmanaged=True, separate=True)

@@ -1,11 +1,11 @@
 """Tables: their settings. Alembic compares their existence and their comments."""
 
 from alembic_drift.kinds import column_settings, key_triggers, parents, settings
-from alembic_drift.kinds.policies import ROW_SECURITY, mend_row_security
-from alembic_drift.mending import Kind, Mending
+from alembic_drift.kinds.policies import ROW_SECURITY, resolve_row_security
 from alembic_drift.objects import Catalog, Difference, Key
 from alembic_drift.order import Phase
 from alembic_drift.render import in_schema
+from alembic_drift.resolution import Kind, Resolution
 
 _QUERY = """\
 SELECT kind, CAST(NULL AS text) AS "table", relname::text AS name, jsonb_build_object(
@@ -35,36 +35,36 @@ _APART = ("replica identity",)
 """Aspects that are not created with a table, and that no operation changes."""
 
 
-def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
-    database, models = mending.sides(key)
+def _resolve(resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:
+    database, models = resolution.sides(key)
     if database is None and models is not None:
-        _plan_for_new(mending, key)
-        mending.by_hand += [
+        _plan_for_new(resolution, key)
+        resolution.unresolved += [
             str(Difference(key, apart, None, models[apart])) for apart in _APART if apart in models
         ]
-    mend_row_security(mending, key)
+    resolve_row_security(resolution, key)
     if models is None:
-        _hint(mending, key)
+        _hint(resolution, key)
     if database is None or models is None:
-        column_settings.of_new_table(mending, key.name)
+        column_settings.of_new_table(resolution, key.name)
         return aspects - {"", ROW_SECURITY}
     if "inherits" in aspects:
-        parents.mend(mending, key)
-    return settings.mend(mending, key, aspects) - {"comment", "inherits", ROW_SECURITY}
+        parents.resolve(resolution, key)
+    return settings.resolve(resolution, key, aspects) - {"comment", "inherits", ROW_SECURITY}
 
 
-def _hint(mending: Mending, dropped: Key) -> None:
+def _hint(resolution: Resolution, dropped: Key) -> None:
     """Add a hint that a table may have been renamed, if a new one has the same columns."""
-    columns = _columns(mending.database, dropped.name)
-    for key in mending.models:
+    columns = _columns(resolution.database, dropped.name)
+    for key in resolution.models:
         if (
             key.kind == "table"
-            and key not in mending.database
+            and key not in resolution.database
             and columns
-            and _columns(mending.models, key.name) == columns
+            and _columns(resolution.models, key.name) == columns
         ):
-            names = f"{dropped.name!r}, {key.name!r}{in_schema(mending.schema)}"
-            mending.hints.append(
+            names = f"{dropped.name!r}, {key.name!r}{in_schema(resolution.schema)}"
+            resolution.hints.append(
                 f"dropped table {dropped.name} and added table {key.name} have the same columns: if this is a"
                 f" rename, use op.rename_table({names})"
             )
@@ -78,12 +78,16 @@ def _columns(catalog: Catalog, table: str) -> set[tuple[str, str]]:
     }
 
 
-def _plan_for_new(mending: Mending, table: Key) -> None:
+def _plan_for_new(resolution: Resolution, table: Key) -> None:
     """Plan comments on keys and indexes of a new table, and whether the triggers of its foreign keys fire."""
-    for key, facts in mending.models.items():
-        if key.table == table.name and key.kind in {"constraint", "index"} and not mending.is_unwritten(key):
-            mending.both(Phase.REST, mending.comment_of(key, facts), [])
-            mending.both(Phase.REST, key_triggers.set_on_new(mending, key, facts), [])
+    for key, facts in resolution.models.items():
+        if (
+            key.table == table.name
+            and key.kind in {"constraint", "index"}
+            and not resolution.is_unwritten(key)
+        ):
+            resolution.both(Phase.REST, resolution.comment_of(key, facts), [])
+            resolution.both(Phase.REST, key_triggers.set_on_new(resolution, key, facts), [])
 
 
-TABLES = Kind(("table",), _QUERY, _mend)
+TABLES = Kind(("table",), _QUERY, _resolve)

@@ -16,8 +16,8 @@ from alembic_drift.kinds.attached import (
     depends,
     state,
 )
-from alembic_drift.mending import Kind
 from alembic_drift.render import as_one
+from alembic_drift.resolution import Kind
 from alembic_drift.sql import literal, quote
 
 _QUERY = f"""\
@@ -28,7 +28,7 @@ SELECT 'trigger', heaps.relname, tgname, jsonb_build_object(
 FROM heaps JOIN pg_trigger ON tgrelid = heaps.oid WHERE NOT tgisinternal"""  # noqa: S608 - the names are ours
 
 
-def _again(table: str, name: str, definition: str) -> tuple[list[str], str]:
+def _recreate(table: str, name: str, definition: str) -> tuple[list[str], str]:
     return (
         [f"DROP TRIGGER {quote(name)} ON {table}", definition],
         "SELECT pg_get_triggerdef(oid, true) FROM pg_trigger"  # noqa: S608 - quoted
@@ -131,7 +131,7 @@ class AlterTriggerOp(AlterOp):
 TRIGGERS = Kind(
     ("trigger",),
     _QUERY,
-    Attached(by_definition(CreateTriggerOp), DropTriggerOp, AlterTriggerOp).mend,
-    apart=True,
-    again=_again,
+    Attached(by_definition(CreateTriggerOp), DropTriggerOp, AlterTriggerOp).resolve,
+    separate=True,
+    recreate=_recreate,
 )

@@ -11,10 +11,10 @@ from sqlalchemy.dialects import postgresql
 
 from alembic_drift.internals import variant_of
 from alembic_drift.kinds import labels
-from alembic_drift.mending import Kind, Mending, Planned
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.render import imported, in_schema, run, text_of
+from alembic_drift.resolution import Kind, Planned, Resolution
 from alembic_drift.sql import literal, qualified
 
 TYPE_DEFINITION = """\
@@ -57,34 +57,34 @@ WHERE typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
 Type = sa.types.TypeEngine[Any]
 
 
-def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
-    database, models = mending.sides(key)
+def _resolve(resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:
+    database, models = resolution.sides(key)
     if database is None or models is None:
-        return create_or_drop(mending, key) if "_labels" in (models or database or {}) else aspects
-    mending.comment(key)
+        return create_or_drop(resolution, key) if "_labels" in (models or database or {}) else aspects
+    resolution.comment(key)
     if "definition" in aspects and "_labels" in database and "_labels" in models:
-        labels.mend(mending, key)
+        labels.resolve(resolution, key)
         return set()
     return aspects - {"comment"}
 
 
-def create_or_drop(mending: Mending, key: Key) -> set[str]:
+def create_or_drop(resolution: Resolution, key: Key) -> set[str]:
     """Plan to create or drop a type or domain."""
-    database, models = mending.sides(key)
-    drop: Planned = [DropTypeOp(key.name, kind=key.kind, schema=mending.schema)]
+    database, models = resolution.sides(key)
+    drop: Planned = [DropTypeOp(key.name, kind=key.kind, schema=resolution.schema)]
     # A domain is created after its base type and before functions that take it, and dropped in reverse order.
     if models is not None:
         number = models.get("_depth", 0) - 1_000
-        mending.both(Phase.TYPES, _create(mending, key, models), drop, number=number)
+        resolution.both(Phase.TYPES, _create(resolution, key, models), drop, number=number)
     elif database is not None:
         number = 100_000 - database.get("_depth", 0)
-        mending.both(Phase.FUNCTIONS_GO, drop, _create(mending, key, database), number=number)
+        resolution.both(Phase.FUNCTIONS_GO, drop, _create(resolution, key, database), number=number)
     return set()
 
 
-def _create(mending: Mending, key: Key, facts: Facts) -> Planned:
-    create = CreateTypeOp(key.name, facts["definition"], kind=key.kind, schema=mending.schema)
-    return [create, *mending.comment_of(key, facts)]
+def _create(resolution: Resolution, key: Key, facts: Facts) -> Planned:
+    create = CreateTypeOp(key.name, facts["definition"], kind=key.kind, schema=resolution.schema)
+    return [create, *resolution.comment_of(key, facts)]
 
 
 def plain(type_: Type) -> Type:
@@ -119,7 +119,7 @@ def plain(type_: Type) -> Type:
     return type_
 
 
-TYPES = Kind(("type",), _QUERY, _mend)
+TYPES = Kind(("type",), _QUERY, _resolve)
 
 
 # The operations.

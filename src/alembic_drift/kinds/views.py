@@ -8,11 +8,11 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
 from alembic_drift.kinds import column_settings, functions, indexes, labels, privileges, settings
-from alembic_drift.mending import Kind, Mending, Planned, execute
 from alembic_drift.objects import Facts, Key
 from alembic_drift.order import Phase
 from alembic_drift.ownership import OWN
 from alembic_drift.render import imported, in_schema, run, text_of
+from alembic_drift.resolution import Kind, Planned, Resolution, execute
 from alembic_drift.sql import qualified, quote
 
 _QUERY = """\
@@ -46,112 +46,112 @@ SELECT kind, NULL, relname, jsonb_build_object(
 FROM relations WHERE kind IN ('view', 'materialized view')""".replace("@SIGNATURE", functions.SIGNATURE)
 
 
-def _mend(mending: Mending, key: Key, aspects: set[str]) -> set[str]:
-    if key in mending.rebuilt:
+def _resolve(resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:
+    if key in resolution.rebuilt:
         return set()
     if "comment" in aspects:
-        mending.comment(key)
-    return settings.mend(mending, key, aspects) - {"comment"}
+        resolution.comment(key)
+    return settings.resolve(resolution, key, aspects) - {"comment"}
 
 
-def to_rebuild(mending: Mending) -> list[Key]:
+def to_rebuild(resolution: Resolution) -> list[Key]:
     """Return the views that differ or that read what changes; a view comes after those that it reads."""
-    changed = mending.changed_columns() | labels.changed_columns(mending)
+    changed = resolution.changed_columns() | labels.changed_columns(resolution)
     uses = {
-        "_types": labels.changed_types(mending),
-        "_calls": {key.name for key in functions.to_recreate(mending)},
+        "_types": labels.changed_types(resolution),
+        "_calls": {key.name for key in functions.to_recreate(resolution)},
     }
     views = {
         key
-        for key in (*mending.database, *mending.models)
-        if key.kind in VIEWS.names and key.name not in mending.clashing
+        for key in (*resolution.database, *resolution.models)
+        if key.kind in VIEWS.names and key.name not in resolution.clashing
     }
-    rebuilt = {d.key for d in mending.differences if d.key in views and d.aspect in {"", "query"}}
+    rebuilt = {d.key for d in resolution.differences if d.key in views and d.aspect in {"", "query"}}
 
     def reads_what_changes(view: Key) -> bool:
         gone = {key.name for key in rebuilt}
-        for side in mending.sides(view):
+        for side in resolution.sides(view):
             if side and any(changing.intersection(side.get(fact, ())) for fact, changing in uses.items()):
                 return True
-        return any(tuple(read) in changed or read[0] in gone for read in _reads(mending, view))
+        return any(tuple(read) in changed or read[0] in gone for read in _reads(resolution, view))
 
-    while more := {view for view in views - rebuilt - mending.own if reads_what_changes(view)}:
+    while more := {view for view in views - rebuilt - resolution.unmanaged if reads_what_changes(view)}:
         rebuilt |= more
-    for view in sorted(views & mending.own, key=str):
+    for view in sorted(views & resolution.unmanaged, key=str):
         if reads_what_changes(view):
-            mending.by_hand.append(f"{view}: unmanaged, and depends on what changes; drop it first")
-    return _ordered(mending, rebuilt)
+            resolution.unresolved.append(f"{view}: unmanaged, and depends on what changes; drop it first")
+    return _ordered(resolution, rebuilt)
 
 
-def _ordered(mending: Mending, views: set[Key]) -> list[Key]:
+def _ordered(resolution: Resolution, views: set[Key]) -> list[Key]:
     ordered: list[Key] = []
     while views:
         names = {view.name for view in views}
         ready = sorted(
-            view for view in views if not names & {read[0] for read in _reads(mending, view)} - {view.name}
+            view for view in views if not names & {read[0] for read in _reads(resolution, view)} - {view.name}
         )
         ordered += ready or sorted(views)
         views -= set(ordered)
     return ordered
 
 
-def _reads(mending: Mending, view: Key) -> Iterator[Sequence[str]]:
-    for catalog in (mending.database, mending.models):
+def _reads(resolution: Resolution, view: Key) -> Iterator[Sequence[str]]:
+    for catalog in (resolution.database, resolution.models):
         yield from catalog.get(view, {}).get("_reads", ())
 
 
-def rebuild(mending: Mending) -> None:
+def rebuild(resolution: Resolution) -> None:
     """Plan to drop the views before what they read changes, and to create them after it."""
-    for view in mending.rebuilt:
-        place = mending.places[view]
+    for view in resolution.rebuilt:
+        place = resolution.places[view]
         drop: Any = DropMaterializedViewOp if view.kind == "materialized view" else DropViewOp
-        again = view in mending.database and view in mending.models
-        dropped: Planned = [drop(view.name, schema=mending.schema, keep_privileges=again)]
-        if view in mending.database:
-            created = _create(mending, view, of_models=False, keep_privileges=again)
-            mending.both(Phase.VIEWS_GO, dropped, created, number=-place)
-            _hint_at_privileges(mending, view)
-        if view in mending.models:
-            created = _create(mending, view, of_models=True, keep_privileges=again)
-            mending.both(Phase.VIEWS, created, dropped, number=place)
+        again = view in resolution.database and view in resolution.models
+        dropped: Planned = [drop(view.name, schema=resolution.schema, keep_privileges=again)]
+        if view in resolution.database:
+            created = _create(resolution, view, of_models=False, keep_privileges=again)
+            resolution.both(Phase.VIEWS_GO, dropped, created, number=-place)
+            _hint_at_privileges(resolution, view)
+        if view in resolution.models:
+            created = _create(resolution, view, of_models=True, keep_privileges=again)
+            resolution.both(Phase.VIEWS, created, dropped, number=place)
 
 
-def _hint_at_privileges(mending: Mending, view: Key) -> None:
+def _hint_at_privileges(resolution: Resolution, view: Key) -> None:
     """Add a hint about the privileges of a dropped view, which a downgrade does not restore."""
-    if view not in mending.models and "_granted" in mending.database[view]:
-        granted = mending.database[view]["_granted"]
-        mending.hints.append(f"{view}: a downgrade creates it without its privileges: {granted}")
+    if view not in resolution.models and "_granted" in resolution.database[view]:
+        granted = resolution.database[view]["_granted"]
+        resolution.hints.append(f"{view}: a downgrade creates it without its privileges: {granted}")
 
 
-def _create(mending: Mending, view: Key, *, of_models: bool, keep_privileges: bool) -> Planned:
+def _create(resolution: Resolution, view: Key, *, of_models: bool, keep_privileges: bool) -> Planned:
     """Return what creates a view with its indexes and comments, and with the unmanaged indexes on it."""
     create: Any = CreateMaterializedViewOp if view.kind == "materialized view" else CreateViewOp
-    catalog = mending.models if of_models else mending.database
+    catalog = resolution.models if of_models else resolution.database
     query = catalog[view]["query"].strip()
-    made: Planned = [create(view.name, query, schema=mending.schema, keep_privileges=keep_privileges)]
-    made += settings.of_new(mending, view.kind, view.name, catalog[view])
-    made += mending.comment_of(view, catalog[view])
+    made: Planned = [create(view.name, query, schema=resolution.schema, keep_privileges=keep_privileges)]
+    made += settings.of_new(resolution, view.kind, view.name, catalog[view])
+    made += resolution.comment_of(view, catalog[view])
     for key, facts in catalog.items():
-        if key.table == view.name and key.kind == "index" and key not in mending.own:
-            made += indexes.create(mending, key, facts)
+        if key.table == view.name and key.kind == "index" and key not in resolution.unmanaged:
+            made += indexes.create(resolution, key, facts)
         elif key.table == view.name and key.kind == "column":
-            made += column_settings.of_new(mending, key, facts) + mending.comment_of(key, facts)
-            made += [set_default(mending, key, facts)] if "default" in facts else []
+            made += column_settings.of_new(resolution, key, facts) + resolution.comment_of(key, facts)
+            made += [set_default(resolution, key, facts)] if "default" in facts else []
     return made + [
-        execute(OWN + mending.unqualified(facts["_definition"]))
-        for key, facts in mending.database.items()
-        if key in mending.own and key.kind == "index" and key.table == view.name
+        execute(OWN + resolution.unqualified(facts["_definition"]))
+        for key, facts in resolution.database.items()
+        if key in resolution.unmanaged and key.kind == "index" and key.table == view.name
     ]
 
 
-def set_default(mending: Mending, column: Key, facts: Facts) -> ops.MigrateOperation:
+def set_default(resolution: Resolution, column: Key, facts: Facts) -> ops.MigrateOperation:
     """Return what sets or drops the default of a column of a view."""
     default = f"SET DEFAULT {facts['default']}" if "default" in facts else "DROP DEFAULT"
-    view = mending.qualified(str(column.table))
+    view = resolution.qualified(str(column.table))
     return execute(f"ALTER VIEW {view} ALTER COLUMN {quote(column.name)} {default}")
 
 
-VIEWS = Kind(("view", "materialized view"), _QUERY, _mend)
+VIEWS = Kind(("view", "materialized view"), _QUERY, _resolve)
 
 
 # The operations.

@@ -9,7 +9,7 @@ from alembic.operations import ops
 
 from alembic_drift.objects import Catalog, Difference, Facts, Key, view_of
 from alembic_drift.order import Phase, Plan, free_names
-from alembic_drift.probes import Again, Probes
+from alembic_drift.probes import Probes, Recreate
 from alembic_drift.render import WithDowngrade
 from alembic_drift.sql import as_text, literal, qualified, quote
 
@@ -27,18 +27,18 @@ class Kind:
     """The names of its objects, in the query and for people: "view", "materialized view"."""
     query: str
     """A SELECT of kind, table, name and facts, on top of the query in :mod:`alembic_drift.catalog`."""
-    mend: Callable[["Mending", Key, set[str]], Iterable[str]]
+    resolve: Callable[["Resolution", Key, set[str]], Iterable[str]]
     """Plans operations for the aspects that differ; returns the aspects that no operation resolves."""
-    may_be_own: bool = False
+    may_be_unmanaged: bool = False
     """Whether an object on a table of the models may be unmanaged: it does not change what can be written."""
-    apart: bool = False
+    separate: bool = False
     """Whether the object is created and dropped separately from its table."""
-    again: Again | None = None
+    recreate: Recreate | None = None
     """Recreates an object from the server's text; None if the probes know how to do that."""
 
 
 @dataclass
-class Mending:
+class Resolution:
     """The differences of one schema, and the operations planned so far."""
 
     name: str
@@ -53,7 +53,7 @@ class Mending:
     """The tables of the models, including views."""
     dialect: sa.Dialect
     differences: list[Difference]
-    own: set[Key]
+    unmanaged: set[Key]
     """The unmanaged objects."""
     hidden: Catalog
     """The objects of the database that own_objects or the filters of env.py exclude."""
@@ -67,11 +67,11 @@ class Mending:
     """The views to be recreated, each after the views that it reads."""
     places: dict[Key, int] = field(default_factory=dict)
     """The position of each view among those of all schemas."""
-    remade: set[Key] = field(default_factory=set)
+    recreated: set[Key] = field(default_factory=set)
     """The triggers, rules and policies to be recreated."""
     altered: Columns = field(default_factory=dict)
     planned: list[Plan] = field(default_factory=list)
-    by_hand: list[str] = field(default_factory=list)
+    unresolved: list[str] = field(default_factory=list)
     """Lines about differences that no operation resolves."""
     renames: list[tuple[Rename, str, str]] = field(default_factory=list)
     """Renames: a function that returns the operation for two names, the old and the new name."""
@@ -198,6 +198,6 @@ def execute(statement: str) -> ops.ExecuteSQLOp:
     return ops.ExecuteSQLOp(as_text(statement))
 
 
-def nothing(_mending: Mending, _key: Key, aspects: set[str]) -> set[str]:
+def nothing(_resolution: Resolution, _key: Key, aspects: set[str]) -> set[str]:
     """Return all aspects: kinds that have no operations resolve nothing."""
     return aspects

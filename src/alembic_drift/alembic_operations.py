@@ -6,15 +6,15 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import ops
 
-from alembic_drift import added
+from alembic_drift import new_tables
 from alembic_drift.align import LETTERS
 from alembic_drift.internals import copied, final_name, is_type_bound, reverse_of
 from alembic_drift.kinds import constraints, indexes, sequences, settings
 from alembic_drift.kinds.columns import default
 from alembic_drift.kinds.types import plain
-from alembic_drift.mending import Mending
 from alembic_drift.objects import REFUSED, Facts, Key
 from alembic_drift.order import Phase
+from alembic_drift.resolution import Resolution
 
 Found = tuple[int, ops.MigrateOperation]
 """An operation and its position in Alembic's list."""
@@ -22,51 +22,51 @@ Found = tuple[int, ops.MigrateOperation]
 _NULLS = "postgresql_nulls_not_distinct"
 
 
-def take_over(mending: Mending, found: Iterable[Found]) -> None:
+def take_over(resolution: Resolution, found: Iterable[Found]) -> None:
     """Plan the operations that are kept: tables and columns created or dropped, and those of other plugins.
 
     Changes of columns are collected, and completed later. All other operations are built from the catalogs.
     """
-    differing = {difference.key for difference in mending.differences if difference.aspect == ""}
+    differing = {difference.key for difference in resolution.differences if difference.aspect == ""}
     created: set[str] = set()
     for number, operation in found:
         match operation:
             case ops.CreateTableOp():
                 if Key("table", None, operation.table_name) in differing:
                     created.add(operation.table_name)
-                    _complete_table(mending, operation, created)
-                    added.complete(mending, operation)
-                    settings.complete(operation, mending.models[Key("table", None, operation.table_name)])
-                    mending.plan(Phase.TABLES, operation, number=number)
+                    _complete_table(resolution, operation, created)
+                    new_tables.complete(resolution, operation)
+                    settings.complete(operation, resolution.models[Key("table", None, operation.table_name)])
+                    resolution.plan(Phase.TABLES, operation, number=number)
             case ops.DropTableOp():
                 if Key("table", None, operation.table_name) in differing:
-                    _drop_table(mending, operation)
-                    mending.plan(Phase.TABLES, operation, number=number)
+                    _drop_table(resolution, operation)
+                    resolution.plan(Phase.TABLES, operation, number=number)
             case ops.AddColumnOp():
                 if Key("column", operation.table_name, operation.column.name) in differing:
                     operation.column = _plain_column(operation.column)
-                    mending.plan(Phase.TABLES, operation, number=number)
+                    resolution.plan(Phase.TABLES, operation, number=number)
             case ops.DropColumnOp():
                 if Key("column", operation.table_name, operation.column_name) in differing:
-                    _drop_column(mending, operation)
+                    _drop_column(resolution, operation)
                     # At this point no generated column reads it.
-                    mending.plan(Phase.TABLES, operation, number=30_000 + number)
+                    resolution.plan(Phase.TABLES, operation, number=30_000 + number)
             case ops.AlterColumnOp():
                 key = Key("column", operation.table_name, operation.column_name)
-                if any(mending.of(key)):
-                    mending.altered[operation.table_name, operation.column_name] = operation
+                if any(resolution.of(key)):
+                    resolution.altered[operation.table_name, operation.column_name] = operation
             case ops.CreateTableCommentOp() | ops.DropTableCommentOp():
                 key = Key("table", None, operation.table_name)
-                if any(difference.aspect == "comment" for difference in mending.of(key)):
-                    mending.plan(Phase.TABLES, operation, number=number)
+                if any(difference.aspect == "comment" for difference in resolution.of(key)):
+                    resolution.plan(Phase.TABLES, operation, number=number)
             case ops.CreateIndexOp():
                 # Indexes of new tables only; those of existing tables come from the catalogs.
                 if Key("table", None, str(operation.table_name)) in differing:
-                    mending.plan(Phase.TABLES, operation, number=number)
+                    resolution.plan(Phase.TABLES, operation, number=number)
             case ops.DropIndexOp() | ops.AddConstraintOp() | ops.DropConstraintOp():
                 pass
             case _:
-                mending.plan(Phase.TABLES, operation, number=number)
+                resolution.plan(Phase.TABLES, operation, number=number)
 
 
 def _plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
@@ -77,15 +77,15 @@ def _plain_column(column: "sa.Column[Any]") -> "sa.Column[Any]":
     return plainer
 
 
-def _complete_table(mending: Mending, operation: ops.CreateTableOp, created: set[str]) -> None:
+def _complete_table(resolution: Resolution, operation: ops.CreateTableOp, created: set[str]) -> None:
     """Add separately what a new table cannot be created with, or what Alembic leaves out."""
     table = operation.table_name
-    refused = {of.key.name for of in mending.differences if of.aspect == REFUSED and of.key.table == table}
+    refused = {of.key.name for of in resolution.differences if of.aspect == REFUSED and of.key.table == table}
     operation.columns = [
         _plain_column(item) if isinstance(item, sa.Column) else item
         for item in operation.columns
-        if not (isinstance(item, sa.ForeignKeyConstraint) and _refers_ahead(mending, item, created))
-        and not (isinstance(item, sa.Constraint) and final_name(item, mending.dialect) in refused)
+        if not (isinstance(item, sa.ForeignKeyConstraint) and _refers_ahead(resolution, item, created))
+        and not (isinstance(item, sa.Constraint) and final_name(item, resolution.dialect) in refused)
     ]
     every = [item for item in operation.columns if isinstance(item, sa.Constraint)]
     within = [item for item in every if not is_type_bound(item)]
@@ -93,16 +93,21 @@ def _complete_table(mending: Mending, operation: ops.CreateTableOp, created: set
     bound: set[object] = set()
     for item in every:
         if is_type_bound(item) and isinstance(item, sa.CheckConstraint):
-            bound.add(final_name(item, mending.dialect) or frozenset(item.columns.keys()))
-    names = {final_name(item, mending.dialect) for item in within}
+            bound.add(final_name(item, resolution.dialect) or frozenset(item.columns.keys()))
+    names = {final_name(item, resolution.dialect) for item in within}
     unnamed = {
         (LETTERS.get(item.__visit_name__), frozenset(item.columns.keys()))
         for item in within
         if isinstance(item, sa.schema.ColumnCollectionConstraint)
-        and final_name(item, mending.dialect) is None
+        and final_name(item, resolution.dialect) is None
     }
-    for key, facts in mending.models.items():
-        if key.kind != "constraint" or key.table != table or key.name in names or mending.is_unwritten(key):
+    for key, facts in resolution.models.items():
+        if (
+            key.kind != "constraint"
+            or key.table != table
+            or key.name in names
+            or resolution.is_unwritten(key)
+        ):
             continue
         kind = facts["_type"]
         columns = frozenset(facts.get("_columns", ()))
@@ -110,45 +115,45 @@ def _complete_table(mending: Mending, operation: ops.CreateTableOp, created: set
             continue
         if kind == "c" and any(letter == "c" for letter, _ in unnamed) and not {key.name, columns} & bound:
             continue
-        constraints.exchange(mending, key)
+        constraints.exchange(resolution, key)
 
 
-def _refers_ahead(mending: Mending, key: sa.ForeignKeyConstraint, created: set[str]) -> bool:
+def _refers_ahead(resolution: Resolution, key: sa.ForeignKeyConstraint, created: set[str]) -> bool:
     """Return whether a foreign key of a new table refers to a table that is created after it."""
     referred = key.referred_table
     ahead = (
-        mending.tables.get(referred.name) is referred
-        and Key("table", None, referred.name) not in mending.database
+        resolution.tables.get(referred.name) is referred
+        and Key("table", None, referred.name) not in resolution.database
         and referred.name not in created
     )
     return bool(key.use_alter) or ahead
 
 
-def _drop_table(mending: Mending, operation: ops.DropTableOp) -> None:
+def _drop_table(resolution: Resolution, operation: ops.DropTableOp) -> None:
     """Drop the parts of a table one by one, if the downgrade would not recreate them unchanged.
 
     Foreign keys come first, because tables that refer to each other have no order.
     """
-    for key, facts in mending.database.items():
+    for key, facts in resolution.database.items():
         if key.table != operation.table_name:
             continue
         if key.kind == "index":
-            create = indexes.create(mending, key, facts)
-            mending.both(Phase.INDEXES_GO, indexes.drop(mending, key, facts), create)
+            create = indexes.create(resolution, key, facts)
+            resolution.both(Phase.INDEXES_GO, indexes.drop(resolution, key, facts), create)
         elif key.kind == "constraint" and (facts["_type"] in {"f", "x"} or _is_odd_check(facts)):
-            add = constraints.add(mending, key, facts)
-            mending.both(Phase.KEYS_GO, constraints.drop(mending, key, facts), add)
+            add = constraints.add(resolution, key, facts)
+            resolution.both(Phase.KEYS_GO, constraints.drop(resolution, key, facts), add)
     made = reverse_of(operation)
     if made is not None:
-        settings.complete(operation, mending.database[Key("table", None, operation.table_name)])
+        settings.complete(operation, resolution.database[Key("table", None, operation.table_name)])
         made.columns = [
-            _reflected(mending, operation.table_name, item) if isinstance(item, sa.Column) else item
+            _reflected(resolution, operation.table_name, item) if isinstance(item, sa.Column) else item
             for item in made.columns
             if not isinstance(item, sa.ForeignKeyConstraint)
             and not (
                 isinstance(item, sa.CheckConstraint)
                 and _is_odd_check(
-                    mending.database.get(Key("constraint", operation.table_name, str(item.name)))
+                    resolution.database.get(Key("constraint", operation.table_name, str(item.name)))
                 )
             )
         ]
@@ -156,8 +161,8 @@ def _drop_table(mending: Mending, operation: ops.DropTableOp) -> None:
             # Reflected as False, and written as NULLS DISTINCT, which PostgreSQL supports since 15.
             if isinstance(item, sa.UniqueConstraint) and not item.dialect_kwargs.get(_NULLS):
                 item.dialect_kwargs.pop(_NULLS, None)
-        _make_as_it_was(mending, operation)
-    _note_unmanaged_drops(mending, Key("table", None, operation.table_name))
+        _make_as_it_was(resolution, operation)
+    _note_unmanaged_drops(resolution, Key("table", None, operation.table_name))
 
 
 def _is_odd_check(facts: Facts | None) -> bool:
@@ -169,50 +174,54 @@ def _is_odd_check(facts: Facts | None) -> bool:
     )
 
 
-def _drop_column(mending: Mending, operation: ops.DropColumnOp) -> None:
+def _drop_column(resolution: Resolution, operation: ops.DropColumnOp) -> None:
     """Have the downgrade recreate the sequence of a dropped column, which Alembic forgets."""
     added, column = reverse_of(operation), Key("column", operation.table_name, operation.column_name)
     if added is not None:
-        added.column = _reflected(mending, operation.table_name, added.column)
-    for key, facts in mending.database.items():
+        added.column = _reflected(resolution, operation.table_name, added.column)
+    for key, facts in resolution.database.items():
         owned = key.kind == "sequence" and facts["_owner"] == [column.table, column.name]
-        if added is None or not owned or "default" not in mending.database[column]:
+        if added is None or not owned or "default" not in resolution.database[column]:
             continue
-        mending.both(Phase.FUNCTIONS_GO, [], sequences.create(mending, key, facts))
-        mending.both(Phase.KEYS_GO, [], [sequences.owned(mending, key, facts)])
-        added.column.server_default = default(mending.database[column])
-    _note_unmanaged_drops(mending, column)
+        resolution.both(Phase.FUNCTIONS_GO, [], sequences.create(resolution, key, facts))
+        resolution.both(Phase.KEYS_GO, [], [sequences.owned(resolution, key, facts)])
+        added.column.server_default = default(resolution.database[column])
+    _note_unmanaged_drops(resolution, column)
 
 
-def _reflected(mending: Mending, table: str, column: "sa.Column[Any]") -> "sa.Column[Any]":
+def _reflected(resolution: Resolution, table: str, column: "sa.Column[Any]") -> "sa.Column[Any]":
     """Return a column of the database; SQLAlchemy reflects the NOT NULL of its domain as the column's."""
     made = copied(column)
     made.type = plain(column.type)
-    made.nullable = "not null" not in mending.database.get(Key("column", table, column.name), {"not null": 1})
+    made.nullable = "not null" not in resolution.database.get(
+        Key("column", table, column.name), {"not null": 1}
+    )
     return made
 
 
-def _make_as_it_was(mending: Mending, operation: ops.DropTableOp) -> None:
+def _make_as_it_was(resolution: Resolution, operation: ops.DropTableOp) -> None:
     """Recreate in the downgrade what SQLAlchemy does not reflect, or note that this is lost."""
     key = Key("table", None, operation.table_name)
-    facts = mending.database[key]
+    facts = resolution.database[key]
     if "partition key" in facts:
         operation.table_kw["postgresql_partition_by"] = facts["partition key"]
     if "_partitions" in facts:
-        mending.by_hand.append(
+        resolution.unresolved.append(
             f"{key}: its partitions {facts['_partitions']} are dropped with it;"
             " a downgrade recreates it without partitions"
         )
     for fact in ("replica identity", "inherits", "type", "foreign"):
         if fact in facts:
-            mending.by_hand.append(f"{key}: {fact}: {facts[fact]}: a downgrade recreates it without this")
+            resolution.unresolved.append(
+                f"{key}: {fact}: {facts[fact]}: a downgrade recreates it without this"
+            )
 
 
-def _note_unmanaged_drops(mending: Mending, dropped: Key) -> None:
+def _note_unmanaged_drops(resolution: Resolution, dropped: Key) -> None:
     """Note the unmanaged and excluded objects that PostgreSQL drops with a table or column."""
     table = dropped.table or dropped.name
-    for key in sorted({*mending.own, *mending.hidden}, key=str):
-        facts = mending.hidden[key] if key in mending.hidden else mending.database[key]
+    for key in sorted({*resolution.unmanaged, *resolution.hidden}, key=str):
+        facts = resolution.hidden[key] if key in resolution.hidden else resolution.database[key]
         if key.table == table and (dropped.table is None or dropped.name in facts.get("_columns", ())):
-            why = "excluded from the comparison" if key in mending.hidden else "unmanaged"
-            mending.by_hand.append(f"{key}: {why}; dropped together with {dropped}")
+            why = "excluded from the comparison" if key in resolution.hidden else "unmanaged"
+            resolution.unresolved.append(f"{key}: {why}; dropped together with {dropped}")
