@@ -144,7 +144,7 @@ DECLARE lost bigint;
 BEGIN
     SELECT count(*) INTO lost {rows};
     IF lost > 0 THEN
-        RAISE EXCEPTION 'this downgrade would lose {shown} (count: %); back them up first, then rerun it'
+        RAISE EXCEPTION 'this downgrade would lose {shown}, % in all; back them up first, then rerun it'
             ' with -x allow_data_loss=true', lost;
     END IF;
 END $guard$""")

@@ -47,7 +47,7 @@ CASES = {
         refuse_data_loss('"order"', "rows of order", 'FROM "order"')
         """,
         lost="INSERT INTO \"order\" VALUES (gen_random_uuid(), 'x'), (gen_random_uuid(), 'y')",
-        said="rows of order (count: 2)",
+        said="rows of order, 2 in all",
     ),
     "column": Case(
         'metrics.append_column(sa.Column("region", sa.String(20)))',
@@ -63,7 +63,7 @@ CASES = {
         """,
         kept=ROW,
         lost="UPDATE conversation_metrics SET region = 'r' WHERE user_id = 'a'",
-        said="values of conversation_metrics.region (count: 1)",
+        said="values of conversation_metrics.region, 1 in all",
     ),
     "columns with defaults": Case(
         """
@@ -97,7 +97,7 @@ CASES = {
         """,
         kept=f"{ROW}; UPDATE conversation_metrics SET record_ms = 1",
         lost="""UPDATE conversation_metrics SET js = '{"a": 1}'""",
-        said="values of conversation_metrics.js (count: 2)",
+        said="values of conversation_metrics.js, 2 in all",
     ),
     "column with default now()": Case(
         'metrics.append_column(sa.Column("seen", sa.DateTime, server_default=sa.func.now()))',
@@ -112,7 +112,7 @@ CASES = {
         )
         """,
         lost=ROW,
-        said="values of conversation_metrics.seen (count: 2)",
+        said="values of conversation_metrics.seen, 2 in all",
     ),
     "column altered": Case(
         """
@@ -194,7 +194,7 @@ CASES = {
         """,
         kept=ROW,
         lost="""UPDATE conversation_metrics SET "5% R:n's" = 'y'""",
-        said="values of conversation_metrics.5% R:n's (count: 2)",
+        said="values of conversation_metrics.5% R:n's, 2 in all",
     ),
     "another schema": Case(
         """
@@ -212,6 +212,6 @@ CASES = {
         refuse_data_loss('"Other".t', "rows of t", 'FROM "Other".t')
         """,
         lost='INSERT INTO "Other".t VALUES (NULL)',
-        said="rows of t (count: 1)",
+        said="rows of t, 1 in all",
     ),
 }

@@ -794,7 +794,7 @@ class TestSchemas:
         before = dump_schema(empty)
         path = "-c search_path=app,public"
         with pytest.raises(
-            SchemaError, match=r'the tables are in schema "public", but .* -x schema=public or app'
+            SchemaError, match=r'the tables are in schema "public", but .* -x schema=public or -x schema=app'
         ):
             run_alembic("upgrade", "head", url=url_of(empty, options=path))
         assert dump_schema(empty) == before

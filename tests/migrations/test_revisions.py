@@ -130,10 +130,10 @@ def test_it_verifies_its_result(
         assert empty.execute("SELECT version_num FROM alembic_version").fetchall() == [(previous,)]
 
 
-CONVERSATION = "requests with conversation data .count: 1."
-SUBTASK = "requests with sub-task data .count: 1."
+CONVERSATION = "requests with conversation data .*, 1 in all"
+SUBTASK = "requests with sub-task data .*, 1 in all"
 LOST = {
-    "domain": ("000", "d", "rows of api_requests .count: 1."),
+    "domain": ("000", "d", "rows of api_requests, 1 in all"),
     "current_message_hash": ("001", "a" * 64, CONVERSATION),
     "parent_message_hash": ("001", "a" * 64, CONVERSATION),
     "conversation_id": ("001", uuid.uuid4(), CONVERSATION),
@@ -142,7 +142,7 @@ LOST = {
     "is_subtask": ("003", True, SUBTASK),
     "task_tool_invocation": ("003", Jsonb([{"name": "Task"}]), SUBTASK),
     "parent_task_request_id": ("003", uuid.UUID(int=1), SUBTASK),
-    "account_id": ("005", "by hand", "requests with another account .count: 1."),
+    "account_id": ("005", "by hand", "requests with another account .*, 1 in all"),
 }
 
 
@@ -173,7 +173,7 @@ def test_a_downgrade_that_would_lose_rows_stops(at_revision: At, table: str, rev
     else:
         request = insert(empty, "api_requests")
         insert(empty, table, request_id=request, chunk_index=0, timestamp=START, data="x")
-    with pytest.raises(SchemaError, match=f"would lose rows of {table} .count: 1"):
+    with pytest.raises(SchemaError, match=f"would lose rows of {table}, 1 in all"):
         run_alembic("downgrade", "-1", url=url_of(empty))
 
 
@@ -185,7 +185,7 @@ def test_a_row_that_another_session_is_writing_is_not_lost(head: Database, isola
         downgrade = pool.submit(alembic_program, "downgrade", "005", url=url_of(head))
         wait_until_a_session_waits(head)
         other.commit()
-        assert "would lose rows of conversation_metrics (count: 1)" in downgrade.result().stderr
+        assert "would lose rows of conversation_metrics, 1 in all" in downgrade.result().stderr
     assert head.execute("SELECT count(*) FROM conversation_metrics").fetchone() == (1,)
 
 
@@ -194,7 +194,7 @@ def test_a_linked_call_that_the_proxy_stored_is_not_lost(at_revision: At) -> Non
     empty = at_revision("003")
     call = {"name": "Task", "input": {"prompt": "go"}}
     insert(empty, "api_requests", task_tool_invocation=[call], response_body=task_response("go"))
-    with pytest.raises(SchemaError, match="would lose requests with sub-task data .count: 1"):
+    with pytest.raises(SchemaError, match="would lose requests with sub-task data .*, 1 in all"):
         run_alembic("downgrade", "-1", url=url_of(empty))
 
 
@@ -203,7 +203,7 @@ def test_a_sql_script_refuses_data_loss_too(head: Database) -> None:
     script = alembic_program("downgrade", "006:005", "--sql", url=url_of(head)).stdout
     result = run_sql_script(head, script)
     assert result.returncode != 0
-    assert "this downgrade would lose rows of conversation_metrics (count: 1)" in result.stderr
+    assert "this downgrade would lose rows of conversation_metrics, 1 in all" in result.stderr
     assert head.execute("SELECT count(*) FROM conversation_metrics").fetchone() == (1,)
 
 

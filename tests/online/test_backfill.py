@@ -61,7 +61,7 @@ quick_ways = pytest.mark.parametrize("way", quick([*WAYS], "pages", "key"))
 @pytest.fixture
 def big(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     project.database.execute(BIG)
-    monkeypatch.setattr(batches, "FIRST_STEP", 1)  # many batches
+    monkeypatch.setattr(batches, "FIRST_STEP", 8)  # many batches
     monkeypatch.setattr(batches, "LARGEST_STEP", 300)
     monkeypatch.setattr(batches, "PAUSE", 0)
     return project

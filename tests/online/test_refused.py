@@ -241,8 +241,8 @@ def test_a_script_notes_what_it_cannot_query(project: Project) -> None:
         """
     )
     script = project.script()
-    assert "-- A script cannot ask the server whether the default of t.c makes it write the table" in script
-    assert "-- A script cannot ask the server whether the type of t.a makes it write the table" in script
+    assert "-- A script cannot ask the server whether the default of t.c makes it rewrite the table" in script
+    assert "-- A script cannot ask the server whether the type of t.a makes it rewrite the table" in script
 
 
 def test_online_false_is_rolled_back_after_an_error(project: Project) -> None:

@@ -98,8 +98,6 @@ def test_existing_work_tables_are_kept(project: Project, caplog: pytest.LogCaptu
 def test_a_backfill_needs_its_tables(project: Project, upgrade: str, online: bool) -> None:
     project.database.execute("TRUNCATE t CASCADE")
     project.revision(upgrade)
-    with pytest.raises(
-        (OnlineError, DBAPIError), match='table (work|x) does not|relation "(work|x)" does not'
-    ):
+    with pytest.raises((OnlineError, DBAPIError), match='needs table (work|x) |relation "(work|x)" does not'):
         project.upgrade(online=online)
     assert versions(project.database) == []

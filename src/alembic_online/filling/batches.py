@@ -126,8 +126,7 @@ class _Pass:
             begun = time.monotonic()
             try:
                 with self._session.transaction(**self._settings):
-                    skipped = self._skip(state)
-                    done = skipped or self._batch(state)
+                    done = self._skip(state) or self._batch(state)
             except DBAPIError as error:
                 failures += 1
                 code = driver.sqlstate(error)
@@ -143,24 +142,22 @@ class _Pass:
             changed, seconds = done.changed > state.changed, time.monotonic() - begun
             state, failures, waiting_since = done, 0, time.monotonic()
             progress.show(state.number, self._part(state), state.changed)
-            if not skipped:
-                self._adapt(seconds, changed=changed)
             if changed:
+                self._adapt(seconds)
                 self._reading = 0
                 time.sleep(min(BATCH_SECONDS, seconds * PAUSE))
             else:
                 self._reading = min(LARGEST_STEP, max(FIRST_STEP, 2 * self._reading))
 
-    def _adapt(self, seconds: float, *, changed: bool) -> None:
+    def _adapt(self, seconds: float) -> None:
         """Choose the size of the next batch of a kind by the time that the last one took.
 
-        It grows slowly, because others wait for a batch that is too large. A part without rows to change
-        says nothing about the next part.
+        It grows slowly, because others wait for a batch that is too large. A batch that changed no rows says
+        nothing about the next one.
         """
-        growth = self._growth if changed else 1.0
         if self._weight:
             factor = BATCH_SECONDS / max(self._weight * seconds, 1e-4)
-            step = int(self._steps[self._kind] * min(growth, max(0.25, factor)))
+            step = int(self._steps[self._kind] * min(self._growth, max(0.25, factor)))
             self._steps[self._kind] = max(1, min(LARGEST_STEP, step))
 
     def _part(self, state: State) -> float:
