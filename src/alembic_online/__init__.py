@@ -134,11 +134,11 @@ def until_unchanged() -> Iterator[None]:
     before: int | None = None
     for number in range(MAXIMUM_PASSES):
         if online is not None:
-            online.carrier.filled = 0
+            online.executor.filled = 0
         yield
-        if online is None or online.offline or online.mode.reading or not online.carrier.filled:
+        if online is None or online.offline or online.mode.reading or not online.executor.filled:
             return
-        if number > 1 and before is not None and online.carrier.filled >= before:
+        if number > 1 and before is not None and online.executor.filled >= before:
             log.info("rows arrive as fast as they are filled; rows arriving from now on stay unfilled")
             return
-        before = online.carrier.filled
+        before = online.executor.filled

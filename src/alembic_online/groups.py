@@ -54,7 +54,7 @@ class Groups:
         self.close()
         self._after = digest
 
-    def carry_out(
+    def execute(
         self, step: Rows, text: str, values: str, tables: set[str], work: Callable[[], object]
     ) -> None:
         """Execute an operation that changes rows, unless an earlier run has done its group.

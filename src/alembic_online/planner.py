@@ -14,7 +14,7 @@ from alembic_online.errors import OnlineError, RefusedError, first_line
 from alembic_online.internals import steps_of, transaction_of_revision
 from alembic_online.options import Request
 from alembic_online.plan import REFUSED, Counts
-from alembic_online.plancarrier import LATER, PlanCarrier
+from alembic_online.plan_executor import LATER, PlanExecutor
 from alembic_online.program import Program
 from alembic_online.run import Run, opts_out, way_of
 from alembic_online.server import NoServer
@@ -94,7 +94,7 @@ class Planner(Run):
         self._server.to_be_checked.clear()
         mode.skipping = opts_out(step)
         mode.active = not mode.skipping
-        plan = PlanCarrier(
+        plan = PlanExecutor(
             self._server,
             self._asked,
             self._blind,
@@ -104,7 +104,7 @@ class Planner(Run):
             say=self._say,
             counts=self.counts,
         )
-        self.carrier = plan
+        self.executor = plan
         self._say(str(step))
         if mode.skipping:
             self.note("online = False: it runs in one transaction and holds its locks until the end")
@@ -148,7 +148,7 @@ class Planner(Run):
         Raises :class:`UnreadableError`.
         """
         if self.mode.active:
-            self.carrier.refuse_copy(table.name, table.schema)
+            self.executor.refuse_copy(table.name, table.schema)
         raise UnreadableError(f"op.batch_alter_table copies {table.name}")
 
 

@@ -11,9 +11,9 @@ from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionS
 from sqlalchemy import event
 
 from alembic_online import catalog, sql
-from alembic_online.carrying import Carrier
 from alembic_online.effects import expected_objects
 from alembic_online.errors import OnlineError, RefusedError
+from alembic_online.executor import Executor
 from alembic_online.internals import Implementation, transaction_of_revision
 from alembic_online.journal import Journal, replaced
 from alembic_online.log import log
@@ -55,7 +55,7 @@ class Run:
         self._server: Server = (NoServer if self.offline else Server)(self.session, render)
         self._request = request
         self._program = Program()
-        self.carrier = Carrier(self._server, self.journal, self._program, self.mode)
+        self.executor = Executor(self._server, self.journal, self._program, self.mode)
         self._ours = 0
         if not self.offline:
             around_autocommit_block(context, self._ended_group)
@@ -63,7 +63,7 @@ class Run:
     @contextmanager
     def _ended_group(self) -> Iterator[None]:
         """End a group of rows before an autocommit_block() commits it."""
-        self.carrier.groups.close()
+        self.executor.groups.close()
         yield
 
     # The run: one step for each revision.
@@ -131,7 +131,7 @@ class Run:
             begun = bool(self.journal)
         online = self._is_online(step, begun=begun)
         self.mode.active, self.mode.skipping = online, begun and not online
-        self.carrier = Carrier(self._server, self.journal, self._program, self.mode)
+        self.executor = Executor(self._server, self.journal, self._program, self.mode)
         if begun:
             self._resume()
         if online and not self.offline:
@@ -200,8 +200,8 @@ class Run:
         only when the run reaches them.
         """
         created = set(self._server.created)
-        carrier, self.carrier = self.carrier, Carrier(self._server, self.journal, program, self.mode)
-        groups = self.carrier.groups
+        executor, self.executor = self.executor, Executor(self._server, self.journal, program, self.mode)
+        groups = self.executor.groups
         self.mode.reading = self._server.reading = True
         try:
             with self.session.read_only(), transaction_of_revision(self.context), _silence():
@@ -218,8 +218,8 @@ class Run:
             self.mode.reading = self._server.reading = False
             self._server.created = created
             self.journal.restart()
-            self.carrier = carrier
-            carrier.groups.know(groups)
+            self.executor = executor
+            executor.groups.know(groups)
 
     def stamped(self, **_: object) -> None:
         """Clear the journal of a revision, in the transaction that stamps it.
@@ -229,17 +229,17 @@ class Run:
         if self.offline:
             return
         if self.mode.active or self.mode.skipping:
-            self.carrier.groups.close()
+            self.executor.groups.close()
             self._program.require_all()
         self.journal.forget()
 
     # Operations.
 
-    def carry_out(self, operation: Any, original: Implementation) -> Any:
-        """Execute an operation of a revision; see :meth:`Carrier.carry_out`."""
+    def execute(self, operation: Any, original: Implementation) -> Any:
+        """Execute an operation of a revision; see :meth:`Executor.execute`."""
         self._ours += 1
         try:
-            return self.carrier.carry_out(operation, original)
+            return self.executor.execute(operation, original)
         finally:
             self._ours -= 1
 

@@ -108,7 +108,7 @@ def _refuse_copies(context: MigrationContext, run: Run) -> None:
 
     def refuse_copy(batch: Any, table: Any) -> None:
         if run.mode.active:
-            run.carrier.refuse_copy(table.name, table.schema)
+            run.executor.refuse_copy(table.name, table.schema)
         prepare(batch, table)
 
     impl.prep_table_for_batch = refuse_copy
@@ -149,13 +149,13 @@ def _implementation(original: Implementation, at_once: Implementation) -> Implem
             return at_once(operations, operation)
         if isinstance(operations, BatchOperations) and online.mode.active:
             if copies_table(operations):
-                online.carrier.refuse_copy(*batch_table(operations))
-                return online.carrier.queue(operations, operation, at_once)
+                online.executor.refuse_copy(*batch_table(operations))
+                return online.executor.queue(operations, operation, at_once)
             places = getattr(operation, "kw", {})
             if places.get("insert_before") or places.get("insert_after"):
-                return online.carrier.queue(operations, operation, at_once)  # Alembic refuses it
+                return online.executor.queue(operations, operation, at_once)  # Alembic refuses it
         # Any other batch would queue the operation and bypass this plugin; PostgreSQL does not need it.
-        return online.carry_out(operation, at_once)
+        return online.execute(operation, at_once)
 
     return run
 

@@ -34,7 +34,7 @@ from alembic_online.server import Server
 from alembic_online.steps import BuildIndex, Rows, Setting, Step
 
 
-class Carrier:
+class Executor:
     """Executes the operations of one revision."""
 
     def __init__(self, server: Server, journal: Journal, program: Program, mode: Mode) -> None:
@@ -50,7 +50,7 @@ class Carrier:
         self._mode = mode
         self._operations = Operations(self._context)
 
-    def carry_out(self, operation: ops.MigrateOperation, original: Implementation) -> Any:
+    def execute(self, operation: ops.MigrateOperation, original: Implementation) -> Any:
         """Execute an operation of a revision, unless an earlier run has done it.
 
         :param original: executes it in one transaction, or writes it to a script.
@@ -79,7 +79,7 @@ class Carrier:
     def _change_rows(
         self, operation: ops.MigrateOperation, original: Implementation, description: Description, step: Rows
     ) -> None:
-        self.groups.carry_out(
+        self.groups.execute(
             step,
             sql.without_values(description.text or ""),
             description.values,

@@ -7,8 +7,8 @@ from typing import Any
 from alembic.operations import Operations, ops
 from sqlalchemy.exc import DBAPIError
 
-from alembic_online.carrying import Carrier
 from alembic_online.errors import OnlineError, RefusedError, first_line
+from alembic_online.executor import Executor
 from alembic_online.internals import Implementation
 from alembic_online.journal import Journal
 from alembic_online.operations import plan
@@ -25,7 +25,7 @@ LATER = "depends on earlier revisions"
 WITHIN = "depends on earlier operations of the revision"
 
 
-class PlanCarrier(Carrier):
+class PlanExecutor(Executor):
     """Prints the operations of one revision.
 
     :param server: the server for this revision: ``asked`` or ``blind``.
@@ -57,7 +57,7 @@ class PlanCarrier(Carrier):
         self._remarks: list[str] = []
         """Why the lines of the operation are uncertain."""
 
-    def carry_out(self, operation: ops.MigrateOperation, original: Implementation) -> Any:
+    def execute(self, operation: ops.MigrateOperation, original: Implementation) -> Any:
         """Print an operation of a revision, and return its result as far as that is known.
 
         :param original: executes it in one transaction.
