@@ -171,8 +171,10 @@ def test_plain_sql_outside_of_the_table(stock: Stock) -> None:
 
 
 @pytest.mark.thorough
-def test_the_example_of_the_readme(project: Project, copy: Any) -> None:
-    [declared] = re.findall(r"```py\n(for statement in .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_example_of_the_page(project: Project, copy: Any) -> None:
+    [declared] = re.findall(
+        r"```py\n(for statement in .*?)```", (ROOT / "docs/autogenerate.md").read_text(), re.DOTALL
+    )
     model = SimpleNamespace(__table__=copy.conversation_metrics)
     exec(declared, {"ConversationMetric": model, "DDL": DDL, "event": event})
     assert_round_trip(project, [], "policy everything on conversation_metrics", "table conversation_metrics")

@@ -139,26 +139,28 @@ class _Pass:
                 continue
             if done is None:
                 return state
-            changed, seconds = done.changed > state.changed, time.monotonic() - begun
+            changed = done.changed > state.changed
             state, failures, waiting_since = done, 0, time.monotonic()
             progress.show(state.number, self._part(state), state.changed)
             if changed:
-                self._adapt(seconds)
+                self._adapt()
                 self._reading = 0
-                time.sleep(min(BATCH_SECONDS, seconds * PAUSE))
+                time.sleep(min(BATCH_SECONDS, (time.monotonic() - begun) * PAUSE))
             else:
                 self._reading = min(LARGEST_STEP, max(FIRST_STEP, 2 * self._reading))
 
-    def _adapt(self, seconds: float) -> None:
-        """Choose the size of the next batch of a kind by the time that the last one took.
+    def _adapt(self) -> None:
+        """Choose the size of the next batch of a kind by the time that others waited for the last one.
 
         It grows slowly, because others wait for a batch that is too large. A batch that changed no rows says
         nothing about the next one.
         """
         if self._weight:
-            factor = BATCH_SECONDS / max(self._weight * seconds, 1e-4)
-            step = int(self._steps[self._kind] * min(self._growth, max(0.25, factor)))
-            self._steps[self._kind] = max(1, min(LARGEST_STEP, step))
+            seconds = time.monotonic() - self._begun + (self._weight - 1) * self._updating
+            factor = BATCH_SECONDS / max(seconds, 1e-4)
+            step = self._steps[self._kind] * min(self._growth, max(0.25, factor))
+            whole = math.ceil(step) if factor > 1 else int(step)  # from one page, it grows to two
+            self._steps[self._kind] = max(1, min(LARGEST_STEP, whole))
 
     def _part(self, state: State) -> float:
         """Return how much of the pass is done, from 0 to 1."""
@@ -204,7 +206,9 @@ class _Pass:
             if over:  # the planner expects few rows in a round, and would scan the range for each of them
                 self._session.set({"enable_hashjoin": "on"}, local=True)
         before = rounds.counted() if rounds is not None and state.round > 1 else 0
+        self._begun = time.monotonic()
         changed = update(self._session.connection, self._operation, conditions, first=state.changed == 0)
+        self._updating = time.monotonic() - self._begun
         done = state._replace(position=end, changed=state.changed + changed, in_pass=state.in_pass + changed)
         # The last of many rounds also updates rows that do not fit on their page.
         if rounds is not None and state.round > 1 and changed and (state.left > 1 or state.round == 2):
