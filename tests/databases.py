@@ -93,9 +93,15 @@ def run_sql_script(connection: Database, script: str) -> subprocess.CompletedPro
     )
 
 
+WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE NOT granted AND datname = current_database()"""
+"""The number of sessions of this database that wait for a lock."""
+
+
 def wait_until_a_session_waits(connection: Database) -> None:
-    """Wait until a session of the server waits for a lock."""
-    while connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+    """Wait until a session of this database waits for a lock; other tests may use the same server."""
+    while connection.execute(WAITING).fetchone() == (0,):
         time.sleep(0.05)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from databases import SECRET, Database, as_role, catalog, dump_schema, url_of
+from databases import SECRET, WAITING, Database, as_role, catalog, dump_schema, url_of
 from legacy_databases import KINDS, build
 from programs import Fork, alembic_program
 from psycopg.conninfo import conninfo_to_dict
@@ -312,8 +312,7 @@ def test_an_interrupted_migration_is_rolled_back(empty: Database) -> None:
         other.execute("CREATE TABLE conversation_metrics (id int)")  # not committed: the migration waits
         url = url_of(empty, options="-c lock_timeout=60s")
         process = Fork("alembic", "upgrade", "head", url=url)
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        while empty.execute(waiting).fetchone() == (0,) and not process.ended:
+        while empty.execute(WAITING).fetchone() == (0,) and not process.ended:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         result = process.wait()

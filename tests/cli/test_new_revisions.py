@@ -10,7 +10,7 @@ from cli.changes import CASES, Case
 from copies import alembic, alembic_error, new_file
 from databases import Database, dump_schema
 from marks import quick
-from programs import run_program
+from programs import ROOT, run_program
 from support import HEAD
 
 
@@ -107,3 +107,11 @@ def test_verify_knows_every_spelling_of_a_type(head: Database, project: Path) ->
     alembic(project, head, "downgrade", HEAD)
     refused = alembic_error(project, head, "upgrade", "head")
     assert "keyed is not what this revision creates: column id is BIGINT" in refused
+
+
+def test_mypy_knows_the_operations_of_the_plugins(tmp_path: Path) -> None:
+    file = tmp_path / "revision.py"
+    file.write_text("from alembic import op\n\nop.create_type('quality', ['low', 'high'])\n")
+    mypy = Path(sys.executable).with_name("mypy")
+    result = run_program(mypy, "--config-file", ROOT / "pyproject.toml", file, cwd=ROOT)
+    assert result.returncode == 0, result.stdout

@@ -35,9 +35,13 @@ def test_old_requests_are_deleted(head: Database) -> None:
     )
     shell = Shell(head)
     [delete] = command_lines(section(PAGE, "Delete old requests"))
-    for _ in range(2):
+    without_age = shell.run(delete.replace("-v older_than='90 days'", ""))
+    assert (without_age.returncode, without_age.stdout) == (3, "")
+    assert "set the age: -v older_than='90 days'" in without_age.stderr
+    for number in (1502, 0):
         deleted = shell.run(delete)
-        assert (deleted.returncode, deleted.stderr) == (0, "")
+        assert (deleted.returncode, deleted.stderr.count("\n")) == (0, 1)
+        assert f"INFO:  {number} requests deleted" in deleted.stderr
         found = {row[0] for row in head.execute("SELECT request_id FROM api_requests")}
         assert found == {new, kept, sub_task}
     assert head.execute("SELECT count(*) FROM streaming_chunks").fetchone() == (2,)

@@ -24,7 +24,10 @@ SETTINGS = (
     " AND name NOT LIKE 'transaction_%' AND name NOT LIKE 'plpgsql.%' ORDER BY 1"  # once PL/pgSQL is used
 )
 LOCK = "SELECT pg_advisory_lock(hashtextextended('nexus_schema public', 0))"
-LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+OF_LOCKS = """
+FROM pg_locks JOIN pg_database ON pg_database.oid = database
+WHERE locktype = 'advisory' AND datname = current_database()"""
+LOCKS = f"SELECT count(*) {OF_LOCKS}"
 
 Passed = Callable[[Engine], AbstractContextManager[Engine | Connection]]
 
@@ -174,7 +177,7 @@ def test_online(empty: Database, head: Database, engine: Engine, kind: str) -> N
     assert catalog(empty) == catalog(head)
     with engine.connect() as connection:
         assert connection.scalar(text("SHOW lock_timeout")) == "0"
-        assert connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 0
+        assert connection.scalar(text(LOCKS)) == 0
 
 
 def test_online_refuses_a_transaction_of_the_caller(empty: Database, engine: Engine) -> None:
@@ -222,7 +225,7 @@ def test_a_connection_that_is_lost(empty: Database, engine: Engine) -> None:
     """The error is one line, and the engine continues with another connection."""
 
     def kill(**_: Any) -> None:
-        empty.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        empty.execute(f"SELECT pg_terminate_backend(pid) {OF_LOCKS}")
 
     with pytest.raises(SchemaError, match="the connection was terminated: terminating connection .*; rerun"):
         run("upgrade", engine, "head", on_version_apply=kill)

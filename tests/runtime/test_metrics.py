@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 
 import psycopg
 import pytest
-from databases import Database, url_of
+from databases import WAITING, Database, url_of
 from servers import own_server
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -477,7 +477,7 @@ def test_async_cancelled(head: Database) -> None:
 
     async def run() -> None:
         task = asyncio.create_task(write_async(head, "engine", timeout=60))
-        while head.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+        while head.execute(WAITING).fetchone() == (0,):
             await asyncio.sleep(0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -497,7 +497,7 @@ def test_async_cancelled_in_the_callers_transaction(head: Database) -> None:
         async with AsyncSession(engine) as session, session.begin():
             await session.execute(text("CREATE TABLE own (id int)"))
             write = asyncio.create_task(record_conversation_metrics_async(session, timeout=0.5, **FIELDS))
-            while head.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+            while head.execute(WAITING).fetchone() == (0,):
                 await asyncio.sleep(0.02)
             write.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -540,7 +540,7 @@ def test_the_event_loop_is_not_blocked(head: Database) -> None:
         locker = await psycopg.AsyncConnection.connect(url_of(head))
         await locker.execute("LOCK TABLE conversation_metrics IN ACCESS EXCLUSIVE MODE")
         write = asyncio.create_task(write_async(head, "engine", timeout=60))
-        while head.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+        while head.execute(WAITING).fetchone() == (0,):
             await asyncio.sleep(0.02)
         await locker.close()
         return await write

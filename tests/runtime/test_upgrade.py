@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from databases import SECRET, Database, catalog, url_of, wait_until_a_session_waits
+from databases import SECRET, WAITING, Database, catalog, url_of, wait_until_a_session_waits
 from marks import quick
 from programs import Fork, alembic_program, copy_project, python_program
 from servers import Server, directory, own_server, pooler
@@ -582,7 +582,7 @@ def test_the_lock_outlives_its_holder_while_a_statement_runs(empty: Database) ->
         wait_until_a_session_waits(empty)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
-        row = empty.execute("SELECT pid FROM pg_locks WHERE NOT granted").fetchone()
+        row = empty.execute(WAITING.replace("count(*)", "pid")).fetchone()
         assert row is not None, "the statement still runs"
         assert f"(process {row[0]} " in str(upgrade_database(url_of(empty), lock_wait=0.3).error)
         gate.execute("SELECT pg_advisory_unlock_all()")
@@ -616,7 +616,7 @@ def test_cancelling(empty: Database, log: pytest.LogCaptureFixture, where: str) 
         url = "postgresql://u@127.0.0.1:1/d" if where == "waiting for the server" else url_of(empty)
         upgrade = asyncio.create_task(upgrade_database_async(url, connect_wait=3600))
         if where == "in a statement":
-            while empty.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+            while empty.execute(WAITING).fetchone() == (0,):
                 await asyncio.sleep(0.02)
         else:
             await asyncio.sleep(1)
