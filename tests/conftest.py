@@ -1,7 +1,8 @@
 """The server of the test suite, and databases cloned from templates.
 
-TEST_DATABASE_URL names an existing server (the URL of a superuser). Without it, each pytest-xdist worker
-starts an embedded server at the first test that needs one. The server stops with its worker, also on SIGTERM.
+Each pytest-xdist worker starts an embedded server at the first test that needs one. TEST_POSTGRES_PROGRAMS is
+a folder with the programs of another PostgreSQL to start. The server stops with its worker, also on SIGTERM.
+TEST_DATABASE_URL names an existing server instead (the URL of a superuser).
 """
 
 import gc
@@ -24,7 +25,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pytest_postgresql.factories.noprocess import xdistify_dbname
 from pytest_postgresql.janitor import DatabaseJanitor
-from servers import DIRECTORY_VARIABLE, make_run_directory, remove_run_directory
+from servers import DIRECTORY_VARIABLE, make_run_directory, own_server, remove_run_directory
 from support import upgraded_to
 
 from nexus_schema.embedded import embedded_server
@@ -52,6 +53,10 @@ def server_url() -> Iterator[str]:
     """The URL of the server that the tests share."""
     if "TEST_DATABASE_URL" in os.environ:
         yield os.environ["TEST_DATABASE_URL"]
+        return
+    if programs := os.environ.get("TEST_POSTGRES_PROGRAMS"):
+        with own_server(Path(programs), "synchronous_commit = off\nfull_page_writes = off\n") as server:
+            yield server.url()
         return
     with (
         tempfile.TemporaryDirectory(dir=os.environ[DIRECTORY_VARIABLE], ignore_cleanup_errors=True) as path,

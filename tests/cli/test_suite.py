@@ -55,19 +55,20 @@ def wait_until(mark: str, program: str, *, runs: bool) -> None:
         time.sleep(0.02)
 
 
-def test_with_server() -> None:
-    """The server is of the given programs and stops with the command. The exit status is passed on."""
-    code = """
-import os, psycopg
-with psycopg.connect(os.environ["TEST_DATABASE_URL"]) as connection:
-    print(connection.info.server_version, os.environ["NEXUS_TESTS_DIRECTORY"])
-raise SystemExit(3)"""
-    program = [sys.executable, "tests/with_server.py", str(PROGRAMS_OF[16]), sys.executable, "-c", code]
-    run = subprocess.run(program, check=False, capture_output=True, text=True, cwd=ROOT)
-    assert run.returncode == 3, run.stderr
-    version, directory = run.stdout.split()
-    assert int(version) // 10_000 == 16
-    assert not Path(directory).exists()
+def test_another_server(tmp_path: Path) -> None:
+    """With TEST_POSTGRES_PROGRAMS, the tests start a server of those programs."""
+    file = tmp_path / "test_version.py"
+    file.write_text("def test_version(empty):\n    assert empty.info.server_version // 10_000 == 16\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-n", "0", "-p", "conftest", file],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "TEST_DATABASE_URL"}
+        | {"TEST_POSTGRES_PROGRAMS": str(PROGRAMS_OF[16]), "PYTHONPATH": "tests"},
+    )
+    assert run.returncode == 0, run.stdout
 
 
 @pytest.mark.thorough
