@@ -15,8 +15,8 @@ There are two main kinds of statement:
 - brief: changes only the catalog, under a strong lock. First it requests a weak lock, which blocks nobody
   and makes the server cancel an autovacuum. Then it waits at most 200 ms for the strong lock, because
   other sessions queue behind it, and tries again.
-- long: an index build or a validation. Its lock lets others read and write. A second connection watches it
-  and logs what it waits for.
+- long: an index build or a validation. Its lock does not block reads and writes. A second connection
+  watches it and logs what it waits for.
 
 ``op.execute`` counts as brief, unless the statement is known to be non-blocking or is marked with
 ``execution_options={"online": "long"}``.

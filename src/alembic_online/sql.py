@@ -13,7 +13,7 @@ def kind(sql: str) -> str:
     - ``local``: changes a setting for its transaction, in which nothing else runs
     - ``transaction``: begins or ends a transaction
     - ``outside``: PostgreSQL refuses it in a transaction
-    - ``long``: its locks let others read and write
+    - ``long``: its locks do not block reads and writes
     - ``rows``: changes rows, and waits only for row locks
     - ``brief``: everything else
     """

@@ -68,7 +68,7 @@ class Locking:
 
 @dataclass(frozen=True)
 class NonBlocking:
-    """Runs as long as it takes, and lets others read and write."""
+    """Runs as long as it takes, and does not block reads and writes."""
 
     what: str
     work: Work

@@ -34,6 +34,7 @@ from alembic_online import (
 )
 from alembic_online.errors import first_line
 from alembic_online.filling import MAXIMUM_PASSES
+from alembic_online.render import counted
 from nexus_schema.errors import SchemaError, database_error, user_message
 from nexus_schema.revisions import INDEX_DEFINITION, INDEX_OF_CONSTRAINT, KINDS
 from nexus_schema.views import (
@@ -421,7 +422,7 @@ def _run(change: "_Change", *, online: bool) -> str:
         raise SchemaError(f'nothing was changed: "{change.what}" failed: {user_message(error)}') from error
     if changed is None:
         return change.what
-    return f"{change.what} in {changed} {'row' if changed == 1 else 'rows'}"
+    return f"{change.what} in {counted(changed, 'row', 'rows')}"
 
 
 def drop_served_indexes(revision: str | None = None) -> None:
@@ -504,8 +505,8 @@ class _Database:
                 indexes = sum(
                     row.table == table and row.name in KNOWN_INDEXES for row in self.indexes.values()
                 )
-                noun = "index" if indexes == 1 else "indexes"
-                parts.append(f"{table} ({present} of {len(known)} columns, {indexes} known {noun})")
+                known_indexes = counted(indexes, "known index", "known indexes")
+                parts.append(f"{table} ({present} of {len(known)} columns, {known_indexes})")
         return ", ".join([*parts, *([VIEW] if VIEW in self.relations else [])])
 
     def conflicts(self, *, any_role: bool = False) -> list[str]:

@@ -21,7 +21,7 @@ class Options:
     ``schema``: the schema to work in. ``allow_data_loss``: a downgrade may destroy data.
     ``account_domains``: the account of each domain, or None for the built-in mapping of 005.
     ``lock_wait``: how many seconds to wait for another migration and, online, for a blocking session; None
-    for no limit. ``online``: let others read and write (:mod:`alembic_online`).
+    for no limit. ``online``: do not block reads and writes (:mod:`alembic_online`).
     """
 
     schema: str | None = None

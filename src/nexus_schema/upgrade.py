@@ -100,8 +100,8 @@ def upgrade_database(
 
     :param database: a URL or an engine of psycopg 3; None: the URL in DATABASE_URL. The schema is the first
         of its search_path, as it is outside of a transaction.
-    :param online: let others read and write meanwhile (:mod:`alembic_online`). After a failure, finished
-        operations stay, and the next call continues from there.
+    :param online: do not block reads and writes (:mod:`alembic_online`). After a failure, finished operations
+        stay, and the next call continues from there.
     :param connect_wait: how many seconds in total to wait for a database that cannot be reached.
     :param lock_wait: how many seconds to wait for another migration and, online, for a blocking session;
         None: no limit.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from databases import Database, catalog, content, dump_schema, run_sql_script, url_of
+from databases import WAITING, Database, catalog, content, dump_schema, run_sql_script, url_of
 from marks import quick
 from programs import Fork, alembic_program, run_program
 from support import at, insert, run_alembic, task_response, user_message
@@ -34,10 +34,7 @@ def waiting_upgrade(database: Database, *options: str) -> Iterator[Fork]:
     """Run an online upgrade until one of its statements waits for another session."""
     process = Fork("alembic", "-x", "online", *options, "upgrade", "head", url=url_of(database))
     try:
-        waiting = (
-            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
-            " WHERE NOT granted AND locktype = 'virtualxid' AND datname = current_database()"
-        )
+        waiting = f"{WAITING} AND locktype = 'virtualxid'"
         while database.execute(waiting).fetchone() == (0,) and not process.ended:
             time.sleep(0.05)
         assert not process.ended, process.said()

@@ -128,6 +128,9 @@ CREATE INDEX child_parent_idx ON child (parent_id);
 INSERT INTO child SELECT n, n, n FROM generate_series(1, 10) AS n;
 """
 
+FIX = "INSERT INTO parent VALUES (99, 'fixed')"
+"""Inserts the row without which a revision fails that divides by its number."""
+
 Hook = Callable[[Engine], None]
 
 

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 from marks import quick
-from online.project import Fault, Project, Stop, both_ways, reset, state, versions
+from online.project import FIX, Fault, Project, Stop, both_ways, reset, state, versions
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 
 from alembic_online.errors import OnlineError, first_line
 
 FAILS = '\nop.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")'
-FIX = "INSERT INTO parent VALUES (99, 'mended')"
 
 # After these operations, the catalog does not show which of them were done.
 REVISIONS = {

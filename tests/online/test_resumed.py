@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 from alembic import command
 from marks import quick
-from online.project import REVISION, Fault, Project, Stop, reset, state, versions
+from online.project import FIX, REVISION, Fault, Project, Stop, reset, state, versions
 from sqlalchemy.exc import DBAPIError
 
 from alembic_online.errors import OnlineError
@@ -193,7 +193,6 @@ op.create_check_constraint("t_c_check", "t", "c > 0")
 op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")
 """
 FAILS = 'op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")'
-FIX = "INSERT INTO parent VALUES (99, 'mended')"
 
 
 def interrupted(project: Project, upgrade: str = INTERRUPTED) -> None:

@@ -4,13 +4,12 @@ import logging
 
 import pytest
 from marks import quick
-from online.project import Project, reset, state, versions
+from online.project import FIX, Project, reset, state, versions
 from sqlalchemy.exc import DBAPIError
 
 from alembic_online.errors import OnlineError
 
 FAILS = 'op.execute("SELECT 1 / count(*) FROM parent WHERE id = 99")\n'
-FIX = "INSERT INTO parent VALUES (99, 'mended')"
 T = 't = sa.table("t", sa.column("id", sa.Integer), sa.column("filled", sa.Integer))\n'
 WORK = T + 'work = sa.table("work", sa.column("id", sa.Integer), sa.column("v", sa.Integer))\n'
 FILL = """
