@@ -86,7 +86,7 @@ def run_online(options: Options, stack: ExitStack) -> None:
             legacy.report(connection)
         if not of_caller:
             connection.rollback()  # Alembic begins the transactions
-        with context.begin_transaction():
+        with scripts.note_progress(context.get_context(), heads), context.begin_transaction():
             context.run_migrations()
 
 
@@ -120,6 +120,8 @@ reads_files_only = (
 with one_line_errors(exit_process=command_line), ExitStack() as exits:
     chosen = Options.current()
     scripts.check_numbers(context.script)
+    if reads_files_only:  # Alembic would log that it generates SQL
+        logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
     if context.is_offline_mode() or reads_files_only:
         run_offline(chosen)
     else:

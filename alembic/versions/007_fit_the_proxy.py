@@ -104,7 +104,7 @@ def upgrade() -> None:
         sa.update(requests)
         .values(task_tool_invocation=sa.literal_column(WITH_BOTH_FORMS, JSONB()))
         .where(sa.literal_column(SOME_LACK_A_FORM, sa.Boolean())),
-        what="requests given the form that their Task calls lack",
+        what="requests given the missing form of their Task calls",
     )
     op.create_index(
         "idx_requests_conversation_listing",

@@ -57,10 +57,16 @@ class Rewrites(NamedTuple):
     """What to do instead."""
 
 
-def run(operations: Operations, statement: str, rewrites: Rewrites | None = None) -> None:
-    """Execute a statement of an operation."""
-    options = None if rewrites is None else {"rewrites": tuple(rewrites)}
-    operations.execute(as_text(statement), execution_options=options)
+def run(
+    operations: Operations, statement: str, rewrites: Rewrites | None = None, *, title: str | None = None
+) -> None:
+    """Execute a statement of an operation.
+
+    :param title: what a statement does whose first words do not tell; its execution option "title".
+    """
+    options = {"rewrites": None if rewrites is None else tuple(rewrites), "title": title}
+    given = {name: value for name, value in options.items() if value is not None}
+    operations.execute(as_text(statement), execution_options=given or None)
 
 
 def as_one(statements: Sequence[str]) -> str:

@@ -24,6 +24,8 @@ QUERY_CANCELED = "57014"
 DEADLOCK_DETECTED = "40P01"
 SERIALIZATION_FAILURE = "40001"
 LOCK_NOT_AVAILABLE = "55P03"
+UNDEFINED = {"42P01", "42703", "42704", "42883"}
+"""A table, a column, a type or another object, a function does not exist."""
 
 CONNECT_SECONDS = 10
 """The connection timeout of the second connection."""

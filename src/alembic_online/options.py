@@ -2,12 +2,28 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from alembic_online.errors import OnlineError
 
 _WORDS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
+
+
+_NAMES = ("online", "lock_wait")
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise :class:`OnlineError` for a mistyped option, which Alembic would ignore.
+
+    Names that are less similar are options of the project.
+    """
+    for name in set(names) - {*_NAMES}:
+        for meant in get_close_matches(name.lower(), _NAMES, n=1, cutoff=0.8):
+            if meant.startswith(name[:1].lower()):
+                raise OnlineError(f"unknown option -x {name}; did you mean -x {meant}?")
 
 
 def is_plan(value: Any) -> bool:

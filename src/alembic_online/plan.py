@@ -13,7 +13,7 @@ from alembic_online import catalog, locks, sql
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.live import backfill_of
 from alembic_online.locks import Lock
-from alembic_online.operations.description import describe, name_of, sql_of, title
+from alembic_online.operations.description import describe, name_of, sql_of, title, title_of
 from alembic_online.probe import index_of_part
 from alembic_online.render import counted, table_name
 from alembic_online.server import Server
@@ -116,7 +116,7 @@ class Plan:
             self._counts.add(DONE)
             self._line(f"{DONE}: {step.what}")
         for step in steps[done:]:
-            self._counts.add(type(step))
+            self._counts.add(Locking if self._is_comment(step) else type(step))
             self._take(step)
 
     def write_done(self, remarks: Iterable[str]) -> None:
@@ -157,8 +157,7 @@ class Plan:
 
     @_take.register
     def _non_blocking(self, step: NonBlocking) -> None:
-        statements = self._statements(step.work)
-        self._step(step.what, statements, brief=all(sql.begins_with(text, "COMMENT") for text in statements))
+        self._step(step.what, self._statements(step.work), brief=self._is_comment(step))
 
     @_take.register
     def _build_index(self, step: BuildIndex) -> None:
@@ -236,10 +235,13 @@ class Plan:
         existing = [
             lock
             for lock in found
-            if not server.created_in_this_run(lock.on) and not server.is_of_revision(lock.on)
+            if not server.created_in_this_run(lock.on)
+            and not server.is_of_revision(lock.on)
+            and (server.exists(lock.on) or not server.can_tell)
         ]
         if not existing:
-            return "nobody waits: the table is new" if found else "no table lock: nobody waits"
+            new = " and ".join(lock.on for lock in found)
+            return f"nobody waits: {new} is new" if found else "no table lock: nobody waits"
         by_mode = {
             mode: [lock.on for lock in existing if lock.mode == mode] for mode in reversed(locks.STRENGTH)
         }
@@ -250,6 +252,11 @@ class Plan:
         verb = "waits" if who == "everybody" else "wait"
         return f"{modes}: {who} {verb}, {'briefly' if brief else 'as long as it takes'}"
 
+    def _is_comment(self, step: Step) -> bool:
+        return isinstance(step, NonBlocking) and all(
+            sql.begins_with(text, "COMMENT") for text in self._statements(step.work)
+        )
+
     def _line(self, text: str) -> None:
         self._say(textwrap.indent("; ".join([text, *self._remarks]), "  "))
 
@@ -259,6 +266,8 @@ class Plan:
     def _title(self) -> str:
         if isinstance(self._operation, BackfillOp):
             return self._operation.what
+        if isinstance(self._operation, ops.ExecuteSQLOp):
+            return title_of(self._server.render, self._operation)
         return title(next(iter(self._statements(None)), name_of(self._operation)))
 
     def _statements(self, work: Work) -> list[str]:

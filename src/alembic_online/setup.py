@@ -22,7 +22,7 @@ from alembic_online.internals import (
 )
 from alembic_online.operations import HANDLERS, columns, rows  # noqa: F401 - each registers its handlers
 from alembic_online.operations.rename_index import RenameIndexOp, rename_index
-from alembic_online.options import is_plan, read_request, read_seconds
+from alembic_online.options import check_names, is_plan, read_request, read_seconds
 from alembic_online.planner import plan_instead
 from alembic_online.run import KEY, Run
 from alembic_online.script import count_blocks, in_transaction
@@ -38,12 +38,14 @@ def enable(environment: EnvironmentContext) -> None:
         sets ``config.attributes["online"]`` instead of ``-x online``, and ``config.attributes["lock_wait"]``
         instead of ``-x lock_wait=SECONDS``: how long to wait for blocking sessions, by default without limit.
 
-    Raises :class:`OnlineError` for any other value, and if an online run is impossible: a database other than
-    PostgreSQL, one transaction for all revisions, or a transaction begun before ``configure``.
+    Raises :class:`OnlineError` for any other value, for a mistyped option, and if an online run is
+    impossible: a database other than PostgreSQL, one transaction for all revisions, or a transaction begun
+    before ``configure``.
     """
     context = environment.get_context()
     arguments = environment.get_x_argument(as_dictionary=True)
     attributes = environment.config.attributes
+    check_names(arguments)
     if plans(environment):
         _require_upgrade(environment)
         _require_fitness(context)

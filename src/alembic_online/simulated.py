@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from alembic.operations import ops
 from sqlalchemy.exc import DBAPIError
 
-from alembic_online import catalog, sql
+from alembic_online import catalog, driver, sql
 from alembic_online.errors import first_line
 from alembic_online.internals import final_name
 from alembic_online.operations.description import sql_of
@@ -139,7 +139,9 @@ class SimulatedServer(Server):
                 yield
         except DBAPIError as error:
             if not error.connection_invalidated:
-                self.unknown.append(f"it cannot be tried on an empty copy ({first_line(error)})")
+                later = self.changed and driver.sqlstate(error) in driver.UNDEFINED
+                when = "before earlier operations of the revision" if later else "on an empty copy"
+                self.unknown.append(f"it cannot be tried {when} ({first_line(error)})")
             raise
 
     # Changes by the operations.

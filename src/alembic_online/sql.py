@@ -98,6 +98,25 @@ def creates_trigger(sql: str) -> bool:
     return False
 
 
+_BEFORE_KIND = {
+    "OR", "REPLACE", "GLOBAL", "LOCAL", "TEMP", "TEMPORARY", "UNLOGGED", "UNIQUE", "MATERIALIZED", "FOREIGN",
+    "CONSTRAINT", "EVENT",
+}  # fmt: skip
+
+
+def head(sql: str) -> str | None:
+    """Return a CREATE or DROP up to the name of its object; None for other statements."""
+    for reader in readers(sql):
+        if reader.next() not in {"CREATE", "DROP"}:
+            return None
+        while reader.next() in _BEFORE_KIND:
+            pass
+        for words in (("CONCURRENTLY",), ("IF", "NOT", "EXISTS"), ("IF", "EXISTS"), ("ONLY",)):
+            reader.takes(*words)
+        return None if reader.name() is None else reader.so_far()
+    return None
+
+
 def last_part(name: str) -> str:
     """Return a name without its schema, folded and unquoted."""
     *_, last = next(statements(name))

@@ -121,6 +121,10 @@ class Reader:
             found.add(self._tokens[self._at - 1].text)
         return found
 
+    def so_far(self) -> str:
+        """Return the part of the statement that was read, unchanged."""
+        return self._sql[self._tokens[0].begin : self._tokens[min(self._at, len(self._tokens)) - 1].end]
+
     def rest(self) -> str:
         """Return the rest of the statement, unchanged."""
         return self._sql[self._tokens[self._at - 1].end : self._tokens[-1].end]

@@ -179,11 +179,19 @@ def one_line_errors(*, exit_process: bool) -> Iterator[None]:
         message = user_message(error)
         if message is None:
             raise
+        message = "; ".join([message, *_notes(error)])
         if enabled("DEBUG"):
             traceback.print_exc()
         if exit_process:
             sys.exit(f"error: {message}")
         raise SchemaError(message) from error
+
+
+def _notes(error: BaseException | None) -> Iterator[str]:
+    """Yield the notes of an error and of its causes."""
+    while error is not None:
+        yield from getattr(error, "__notes__", ())
+        error = error.__cause__
 
 
 def _one_line(text: str) -> str:

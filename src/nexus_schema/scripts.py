@@ -1,11 +1,14 @@
 """The revisions of this project: where they are, in the repository or the wheel, and their numbers."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
+from sqlalchemy.exc import DBAPIError
 
 from nexus_schema.errors import SchemaError
 
@@ -109,6 +112,24 @@ def check_known(script: ScriptDirectory, revisions: Collection[str]) -> None:
         f"revision {unknown} belongs to another project, which uses the alembic_version of this schema; give"
         " that project its own version_table, or this one its own schema"
     )
+
+
+@contextmanager
+def note_progress(context: MigrationContext, before: Collection[str]) -> Iterator[None]:
+    """Add a note to an error: at which revisions it leaves the database, if not at those before."""
+    connection = context.connection
+    of_caller = connection is None or connection.in_transaction()  # then the caller rolls everything back
+    try:
+        yield
+    except Exception as error:
+        if connection is not None and not (of_caller or connection.closed or connection.invalidated):
+            with suppress(DBAPIError):  # of a lost connection
+                connection.rollback()
+                now = context.get_current_heads()
+                connection.rollback()
+                if set(now) != set(before):
+                    error.add_note(f"the database is at {', '.join(sorted(now)) or 'base'}")
+        raise
 
 
 def _known(script: ScriptDirectory) -> set[str]:

@@ -59,3 +59,34 @@ def test_a_label_is_added_and_used_immediately(stock: Stock) -> None:
     stock.upgrade()
     stock.database.execute("INSERT INTO t (id) VALUES (2)")
     assert stock.database.execute("SELECT v::text FROM t ORDER BY id").fetchall() == [("a",), ("c",)]
+
+
+def test_a_plan_names_what_the_operations_do(stock: Stock) -> None:
+    online(stock)
+    stock.attributes["online"] = "plan"
+    stock.database.execute("INSERT INTO t VALUES (1, 'a', 1)")
+    stock.write_revision(
+        """\
+import alembic_drift.operations
+from sqlalchemy.dialects import postgresql
+op.create_type('mood', "ENUM ('low', 'high')")
+op.add_column('t', sa.Column('m', postgresql.ENUM(name='mood', create_type=False), server_default='low'))
+op.create_view('seen', 'SELECT id\\nFROM t')
+op.replace_function('f()', 'CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql\\nAS $$ SELECT 1 $$')
+op.execute("COMMENT ON TABLE t IS 'long enough to be cut in a title, because it has many words'")
+op.rename_constraint('t', 't_pkey', 't_key')
+op.rename_type_label('k', 'b', 'z')"""
+    )
+    stock.upgrade()
+    assert [line.strip() for line in stock.said[1:-1] if not line.startswith(" " * 6)] == [
+        "create type mood",
+        "add column t.m; not known: it cannot be tried before earlier operations of the revision"
+        ' (type "mood" does not exist)',
+        "create view seen",
+        "CREATE OR REPLACE FUNCTION f",
+        "COMMENT ON TABLE t IS 'long enough to be cut in a title, because it has many words'",
+        "rename constraint t_pkey of t to t_key",
+        "rename label 'b' of type k to 'z'",
+    ]
+    assert '-- nobody waits: "seen" is new' in "\n".join(stock.said)
+    assert stock.said[-1] == "1 revision, 7 steps: 7 brief statements"

@@ -711,7 +711,7 @@ def test_the_log_says_what_was_found_and_what_was_changed(empty: Database) -> No
         "index idx_chunks_request_id dropped: idx_streaming_chunks_request_id serves its queries",
         "index idx_requests_account_id dropped: idx_requests_account_timestamp serves its queries",
     ):
-        assert f"INFO  [nexus_schema.legacy] {expected}" in log
+        assert f"INFO    [nexus_schema.legacy] {expected}" in log
     assert "put_tokens" not in log
 
 

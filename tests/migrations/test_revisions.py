@@ -177,6 +177,14 @@ def test_a_downgrade_that_would_lose_rows_stops(at_revision: At, table: str, rev
         run_alembic("downgrade", "-1", url=url_of(empty))
 
 
+def test_the_error_says_at_which_revision_the_database_is(head: Database) -> None:
+    insert(head, "conversation_metrics", user_id="u")
+    refused = alembic_program("downgrade", "004", url=url_of(head)).stderr
+    assert refused.endswith("then rerun it with -x allow_data_loss=true; the database is at 006\n")
+    again = alembic_program("downgrade", "004", url=url_of(head)).stderr
+    assert again.endswith("then rerun it with -x allow_data_loss=true\n")  # nothing was changed
+
+
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
 def test_a_row_that_another_session_is_writing_is_not_lost(head: Database, isolation: str) -> None:
     head.execute(f"ALTER DATABASE {head.info.dbname} SET default_transaction_isolation = '{isolation}'")

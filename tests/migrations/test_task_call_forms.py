@@ -98,7 +98,7 @@ class TestTaskCalls:
         store(database, [TASK | TEXTS] * 3, [TASK | TEXTS], [BOTH])
         with caplog.at_level(logging.INFO, "alembic.online"):
             migrate(database)
-        assert "requests given the form that their Task calls lack (2 rows)" in caplog.messages
+        assert "requests given the missing form of their Task calls (2 rows)" in caplog.messages
 
     def test_what_003_stores_has_both(self, at_revision: At, caplog: pytest.LogCaptureFixture) -> None:
         database = at_revision("002")
@@ -106,7 +106,7 @@ class TestTaskCalls:
         insert(database, "api_requests", response_body={"content": content})
         with caplog.at_level(logging.INFO, "alembic.online"):
             migrate(database)
-        assert "requests given the form that their Task calls lack (0 rows)" in caplog.messages
+        assert "requests given the missing form of their Task calls (0 rows)" in caplog.messages
 
     @pytest.mark.thorough
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

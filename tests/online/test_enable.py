@@ -140,11 +140,13 @@ YES, NO = ("", "true", "True", "1", "YES", "on"), ("false", "FALSE", "0", "No", 
         {
             "alone": (["online"], True),
             "not at all": ([], False),
+            "of the project": (["tenant=a", "offline", "inline=yes"], False),
             **{f"online={value}": ([f"online={value}"], True) for value in YES},
             **{f"online={value}": ([f"online={value}"], False) for value in NO},
         },
         "alone",
         "not at all",
+        "of the project",
         "online=True",
         "online=off",
     ),
@@ -172,10 +174,16 @@ def test_valid_values_of_online(project: Project, options: list[str], online: bo
                 for value in ("", "soon", "-1", "1s", "nan", "inf", "1e400")
             },
             "soon": (["lock_wait=soon"], "option -x lock_wait takes a number of seconds, not 'soon'"),
+            "onlien": (["onlien"], "unknown option -x onlien; did you mean -x online?"),
+            "lock-wait": (
+                ["online", "lock-wait=5"],
+                "unknown option -x lock-wait; did you mean -x lock_wait?",
+            ),
         },
         "ture",
         "online, nan",
         "soon",
+        "onlien",
     ),
 )
 def test_invalid_values_of_options(project: Project, options: list[str], message: str) -> None:

@@ -164,7 +164,7 @@ def test_an_operator(run: Run, empty: Database, head: Database, tmp_path: Path) 
     assert unset.stderr.startswith("error: DATABASE_URL is not set; set it to postgresql://")
     upgraded = run("upgrade", "head")
     assert upgraded.returncode == 0, upgraded.stderr
-    assert upgraded.stderr.count("INFO  [alembic.runtime.migration] Running upgrade") == len(REVISIONS)
+    assert upgraded.stderr.count("INFO    [alembic.runtime.migration] Running upgrade") == len(REVISIONS)
     assert catalog(empty) == catalog(head)
     assert run("check").stdout == "No new upgrade operations detected.\n"
     refused = run("revision", "-m", "x")

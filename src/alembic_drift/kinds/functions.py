@@ -192,9 +192,11 @@ def _replace_function(operations: Operations, operation: ReplaceFunctionOp) -> N
     run(operations, operation.definition)
     if operation.own_search_path:
         pin = f"ALTER ROUTINE {operation.signature} SET search_path = ".replace("'", "''").replace("%", "%%")
-        run(operations, f"DO $pin$ BEGIN EXECUTE format('{pin}%I', current_schema()); END $pin$")
+        set_path = f"DO $pin$ BEGIN EXECUTE format('{pin}%I', current_schema()); END $pin$"
+        run(operations, set_path, title=f"set search_path of {operation.signature}")
     if operation.keep_privileges:
-        run(operations, privileges.restored(operations, privileges.ROUTINE, operation.signature))
+        restore = privileges.restored(operations, privileges.ROUTINE, operation.signature)
+        run(operations, restore, title=f"restore privileges of {operation.signature}")
 
 
 @Operations.implementation_for(DropFunctionOp)
@@ -202,7 +204,7 @@ def _drop_function(operations: Operations, operation: DropFunctionOp) -> None:
     drop = f"DROP ROUTINE IF EXISTS {operation.signature}"
     if operation.keep_privileges:
         drop = privileges.dropped(operations, privileges.ROUTINE, operation.signature, drop)
-    run(operations, drop)
+    run(operations, drop, title=f"drop {operation.signature}")
 
 
 @renderers.dispatch_for(ReplaceFunctionOp)

@@ -221,7 +221,13 @@ def _set_generated(operations: Operations, operation: SetGeneratedOp) -> None:
         "add a column with the new expression or a trigger for new rows, backfill it with op.backfill, and"
         " drop the old column in a later revision"
     )
-    run(operations, filled(_SET, values), Rewrites(what, filled(_REWRITTEN, values), instead))
+    rewrites = Rewrites(what, filled(_REWRITTEN, values), instead)
+    run(
+        operations,
+        filled(_SET, values),
+        rewrites,
+        title=f"set generated {operation.table_name}.{operation.column_name}",
+    )
 
 
 @renderers.dispatch_for(SetGeneratedOp)

@@ -196,6 +196,7 @@ ELSIF found <> {definition} THEN
         {literal(operation.name)}, found, {definition};
 END IF;
 END $create$""",  # noqa: S608 - the names are quoted
+        title=f"create {operation.kind} {operation.name}",
     )
 
 

@@ -244,9 +244,11 @@ class DropMaterializedViewOp(_DropViewOp):
 @Operations.implementation_for(CreateMaterializedViewOp)
 def _create_view(operations: Operations, operation: _CreateViewOp) -> None:
     name = qualified(operation.name, operation.schema)
-    run(operations, f"{operation.statement} {name} AS\n{operation.query}")
+    title = f"{operation.operation.replace('_', ' ')} {operation.name}"
+    run(operations, f"{operation.statement} {name} AS\n{operation.query}", title=title)
     if operation.keep_privileges:
-        run(operations, privileges.restored(operations, privileges.RELATION, name))
+        restore = privileges.restored(operations, privileges.RELATION, name)
+        run(operations, restore, title=f"restore privileges of {operation.name}")
 
 
 @Operations.implementation_for(DropViewOp)
@@ -256,7 +258,7 @@ def _drop_view(operations: Operations, operation: _DropViewOp) -> None:
     drop = f"{operation.statement} {name}"
     if operation.keep_privileges:
         drop = privileges.dropped(operations, privileges.RELATION, name, drop)
-    run(operations, drop)
+    run(operations, drop, title=f"{operation.operation.replace('_', ' ')} {operation.name}")
 
 
 @renderers.dispatch_for(_CreateViewOp)

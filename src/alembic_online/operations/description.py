@@ -24,10 +24,22 @@ def name_of(operation: ops.MigrateOperation) -> str:
     return type(operation).__name__.removesuffix("Op")
 
 
+_LONGEST_TITLE = 60
+
+
 def title(text: str) -> str:
-    """Return the beginning of a statement or description, for the log."""
+    """Return a statement for the log; a long one only up to the name of its object, or its first words."""
     without_comments = re.sub(r"\A(\s*--[^\n]*\n|\s*/\*.*?\*/)+", "", text, flags=re.DOTALL)
-    return " ".join(without_comments.split())[:60]
+    words = " ".join(without_comments.split())
+    if len(words) <= _LONGEST_TITLE:
+        return words
+    named = " ".join((sql.head(text) or "").split())
+    return named or f"{words[:_LONGEST_TITLE].rpartition(' ')[0] or words[:_LONGEST_TITLE]} …"
+
+
+def title_of(render: Renderer, operation: ops.ExecuteSQLOp) -> str:
+    """Return the title of op.execute: its execution option "title", or that of its statement."""
+    return (operation.execution_options or {}).get("title") or title(sql_of(render, operation))
 
 
 def sql_of(render: Renderer, operation: ops.ExecuteSQLOp) -> str:
@@ -69,9 +81,10 @@ def describe(render: Renderer, operation: ops.MigrateOperation, original: Implem
     if isinstance(operation, ops.ExecuteSQLOp):
         text = sql_of(render, operation)
         if sql.kind(text) == "session" or sql.is_temporary(text):  # each run repeats it
-            return Description(title(text), None)
+            return Description(title_of(render, operation), None)
         values = text if isinstance(operation.sqltext, str) else _with_values(render, operation.sqltext)
-        return Description(title(text), text if sql.kind(text) == "rows" else values, values)
+        kept = text if sql.kind(text) == "rows" else values
+        return Description(title_of(render, operation), kept, values)
     output = StringIO()
     script = _script(render.context, output)
     try:
