@@ -66,6 +66,10 @@ def server_url() -> Iterator[str]:
             for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # the data is temporary
                 connection.execute(f"ALTER SYSTEM SET {setting} = off")
             connection.execute("SELECT pg_reload_conf()")
+        with psycopg.connect(url.replace("/postgres?", "/template1?"), autocommit=True) as template:
+            # pg_dump reads all comments. Without those on system objects it takes a sixth less time.
+            template.execute("DELETE FROM pg_description WHERE objoid < 16384")
+            template.execute("VACUUM FULL pg_description")
         yield url
 
 

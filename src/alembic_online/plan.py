@@ -218,7 +218,7 @@ class Plan:
                 self._under(statement)
         parts = [part for statement in statements for part in _parts(statement)]
         taken = [locks.taken(part) for part in parts]
-        new = {name for part in parts for name in sql.created(part)}
+        new = {name for part in parts for name in self._new(part)}
         known = [lock for found in taken for lock in found or () if lock.on not in new]
         named = {lock.on for lock in known}
         others = [*others, *(lock for part in parts for lock in _locked_with(self._server, part))]
@@ -229,19 +229,22 @@ class Plan:
             said.append("its other locks are not known" if found else "its locks are not known")
         self._under(f"-- {'; '.join(said)}")
 
+    def _new(self, part: str) -> Iterator[str]:
+        """Yield the tables and views that a statement creates, and nobody locks."""
+        yield from sql.created(part)
+        if self._server.can_tell and sql.begins_with(part, "CREATE", "OR", "REPLACE", "VIEW"):
+            yield from (lock.on for lock in locks.taken(part) or () if not self._server.exists(lock.on))
+
     def _waits(self, found: list[Lock], *, brief: bool) -> str:
         """Return which locks are taken, who waits for them, and how long."""
         server = self._server
         existing = [
             lock
             for lock in found
-            if not server.created_in_this_run(lock.on)
-            and not server.is_of_revision(lock.on)
-            and (server.exists(lock.on) or not server.can_tell)
+            if not server.created_in_this_run(lock.on) and not server.is_of_revision(lock.on)
         ]
         if not existing:
-            new = " and ".join(lock.on for lock in found)
-            return f"nobody waits: {new} is new" if found else "no table lock: nobody waits"
+            return "nobody waits: the table is new" if found else "no table lock: nobody waits"
         by_mode = {
             mode: [lock.on for lock in existing if lock.mode == mode] for mode in reversed(locks.STRENGTH)
         }

@@ -88,5 +88,5 @@ op.rename_type_label('k', 'b', 'z')"""
         "rename constraint t_pkey of t to t_key",
         "rename label 'b' of type k to 'z'",
     ]
-    assert '-- nobody waits: "seen" is new' in "\n".join(stock.said)
+    assert "FROM t\n      -- no table lock: nobody waits" in "\n".join(stock.said)
     assert stock.said[-1] == "1 revision, 7 steps: 7 brief statements"

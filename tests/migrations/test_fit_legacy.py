@@ -46,13 +46,13 @@ def with_both_forms(before: Content, request_id: uuid.UUID) -> Content:
     return before | {"api_requests": (columns, sorted(changed, key=str))}
 
 
-# Every kind; the ways alternate.
+# Every other kind; the ways alternate.
 TURNS = {
     "bootstrap, atomic": ("bootstrap", WAYS["atomic"]),
     "bootstrap, online": ("bootstrap", WAYS["online"]),
 } | {
     f"{kind}, {way}": (kind, WAYS[way])
-    for number, kind in enumerate(DIFFERENT)
+    for number, kind in enumerate(DIFFERENT[1::2])
     for way in [[*WAYS][number % len(WAYS)]]
 }
 
@@ -82,7 +82,7 @@ class TestInterruptedOnline:
 
     @pytest.mark.parametrize(
         ("first", "step"),
-        quick({"few": (5, 41), "every twelfth": (0, 12), "those between": (6, 12)}),
+        quick({"few": (5, 41), "every twelfth": (0, 12)}),
     )
     def test_anywhere(self, at_revision: Callable[[str], Database], first: int, step: int) -> None:
         writes: list[str] = []

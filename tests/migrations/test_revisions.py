@@ -57,7 +57,9 @@ def fill(database: Database, revision: str) -> None:
         insert(database, "conversation_metrics", user_id="u")
 
 
-@pytest.mark.parametrize(("before", "revision"), STEPS)
+@pytest.mark.parametrize(
+    ("before", "revision"), quick({step[1]: step for step in STEPS}, "003", "005", "007")
+)
 @pytest.mark.parametrize(
     "filled",
     [pytest.param(False, id="empty", marks=pytest.mark.thorough), pytest.param(True, id="with rows")],
@@ -76,7 +78,7 @@ def test_up_down_up(at_revision: At, before: str, revision: str, filled: bool) -
     assert (dump_schema(empty), rows(empty)) == upgraded
 
 
-@pytest.mark.parametrize("revision", quick(REVISIONS, "000", "003", "005", "007"))
+@pytest.mark.parametrize("revision", quick(REVISIONS, "003", "007"))
 @pytest.mark.parametrize(
     "at_head",
     [

@@ -197,6 +197,8 @@ SWALLOWED = {
 @pytest.mark.parametrize("way", quick(["pages", "key", "over another table"]))
 @pytest.mark.parametrize(("swallow", "rows"), quick(SWALLOWED, *list(SWALLOWED)[::3]))
 def test_swallowed_updates(big: Project, swallow: str, rows: str, way: str, online: bool) -> None:
+    if rows.startswith("1000"):
+        big.database.execute("DELETE FROM big WHERE id > 1200")
     big.database.execute(swallow)
     big.revision(fill(big, way))
     for _ in range(2):

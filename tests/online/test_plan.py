@@ -50,7 +50,7 @@ upgrade  -> r1
       -- no table lock: nobody waits
   insert into k
       INSERT INTO k -- 1 row
-      -- nobody waits: k is new
+      -- nobody waits: the table is new
   SET jit = off
       -- no table lock: nobody waits
   UPDATE bare SET v = v + 1
@@ -166,7 +166,7 @@ def test_later_revisions_are_planned_as_in_a_script(project: Project) -> None:
         == """\
   create index k_id_idx; depends on earlier revisions
       CREATE INDEX k_id_idx ON k (id)
-      -- nobody waits: k is new
+      -- nobody waits: the table is new
   create index t_a_idx; depends on earlier revisions
       CREATE INDEX CONCURRENTLY t_a_idx ON t (a)
       -- SHARE UPDATE EXCLUSIVE on t: nobody waits; runs as long as it takes

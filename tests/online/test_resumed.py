@@ -134,14 +134,14 @@ LOOK = {
 
 
 def ends(project: Project, upgrade: str, *, kill: bool) -> list[str | None]:
-    """Interrupt it before each of its changes, and run it again; return the errors, or None.
+    """Interrupt it before every other of its changes, and run it again; return the errors, or None.
 
-    With ``kill``, its process is terminated before every other change.
+    With ``kill``, its process is terminated instead.
     """
     project.revision(upgrade)
     project.upgrade(online=False)
     wanted, found = state(project.database), list[str | None]()
-    for number in count(1, 2 if kill else 1):
+    for number in count(2 if kill else 1, 2):
         reset(project.database)
         stop = Stop(number, kill=project.database if kill else None)
         with suppress(Exception):
@@ -323,7 +323,7 @@ def test_branches_and_a_merge(project: Project) -> None:
     )
     command.upgrade(project.config(online=False), "heads")
     wanted = state(project.database)
-    for number in count(1, 3):
+    for number in count(1, 6):
         reset(project.database)
         stop = Stop(number)
         with suppress(Fault):

@@ -239,14 +239,14 @@ op.backfill(
 @pytest.mark.parametrize(("order", "least"), [("id", 0.8), ("id % 50, id", 0.0)])
 def test_over_another_table_of_many_pages(project: Project, order: str, least: float) -> None:
     """Rounds go over the rows of one batch; a small one whose rows are on different pages takes none."""
-    make(project, rows=4000, fill=OVER_ROWS)
+    make(project, rows=1500, fill=OVER_ROWS)
     project.database.execute(
         f"CREATE TABLE other AS SELECT id AS a, repeat('x', 400) AS pad FROM big ORDER BY {order}"
     )
     updates = Updates()
     project.upgrade(hooks=[updates])
-    updated, hot, _, _ = counters(project.database, 4000)
-    assert (updated, updates.rows, missing(project.database)) == (4000, 4000, 0)
+    updated, hot, _, _ = counters(project.database, 1500)
+    assert (updated, updates.rows, missing(project.database)) == (1500, 1500, 0)
     assert hot >= least * updated
     assert in_rounds(updates)[0] == (least > 0)
 

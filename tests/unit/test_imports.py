@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from marks import quick
 
 TESTS = Path(__file__).parents[1]
 
@@ -30,7 +31,8 @@ def test_what_an_import_loads(module: str, unloaded: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "first", ["models", "models.base", "nexus_schema.models", "nexus_schema.models.api_request"]
+    "first",
+    quick(["models", "models.base", "nexus_schema.models", "nexus_schema.models.api_request"]),
 )
 def test_both_names_of_the_models_are_one_package(first: str) -> None:
     code = f"""if True:
