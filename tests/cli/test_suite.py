@@ -55,6 +55,7 @@ def wait_until(mark: str, program: str, *, runs: bool) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.thorough
 def test_another_server(tmp_path: Path) -> None:
     """With TEST_POSTGRES_PROGRAMS, the tests start a server of those programs."""
     file = tmp_path / "test_version.py"

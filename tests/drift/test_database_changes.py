@@ -420,7 +420,7 @@ GROUPS = {
 }
 
 
-@pytest.mark.parametrize("group", quick(GROUPS, *[*GROUPS][: len(ALL_TOGETHER) : 2]))
+@pytest.mark.parametrize("group", quick(GROUPS, *[*GROUPS][: len(ALL_TOGETHER) : 3]))
 def test_a_revision_resolves_changes_and_its_downgrade_restores_them(
     project: Project, schema_at_head: list[str], group: list[tuple[str, str]]
 ) -> None:

@@ -661,7 +661,7 @@ GROUPS = groups()
 ALL_TOGETHER = len(together(case for case in changes() if not drops_others(case[1]))) + 2
 
 
-@pytest.mark.parametrize("group", quick(GROUPS, *[*GROUPS][:ALL_TOGETHER:2]))
+@pytest.mark.parametrize("group", quick(GROUPS, *[*GROUPS][:ALL_TOGETHER:3]))
 def test_changes_of_the_models_are_applied_and_reverted(
     project: Project, copy: Copy, group: list[tuple[str, Change]]
 ) -> None:

@@ -54,7 +54,7 @@ op.execute("UPDATE t SET c = passing.id FROM passing")
 op.execute("DROP TABLE passing")
 """,
 }
-of_each = pytest.mark.parametrize("upgrade", REVISIONS.values(), ids=REVISIONS)
+of_each = pytest.mark.parametrize("upgrade", quick(REVISIONS, *[*REVISIONS][::2]))
 
 
 def failed(project: Project, upgrade: str) -> Any:

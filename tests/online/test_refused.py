@@ -162,7 +162,7 @@ FIRST = 'op.create_index("t_first_idx", "t", ["a"])\n'
 NAMES = ("upgrade", "what", "instead")
 few = pytest.mark.parametrize(NAMES, quick(REFUSED, *list(REFUSED)[::8]))
 of_each_and_savepoints = pytest.mark.parametrize(
-    NAMES, quick(REFUSED | SAVEPOINTS, *list(REFUSED | SAVEPOINTS)[::2])
+    NAMES, quick(REFUSED | SAVEPOINTS, *list(REFUSED | SAVEPOINTS)[::4])
 )
 few_and_savepoints = pytest.mark.parametrize(
     NAMES, quick(REFUSED | SAVEPOINTS, *list(REFUSED | SAVEPOINTS)[::8])

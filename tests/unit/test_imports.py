@@ -52,6 +52,7 @@ def test_attributes() -> None:
     assert run(code) == "False True\n"
 
 
+@pytest.mark.thorough
 def test_the_former_name_of_online_operations() -> None:
     """Revisions of other projects import it, and revisions do not change."""
     code = """if True:
@@ -66,6 +67,7 @@ def test_the_former_name_of_online_operations() -> None:
     assert "nexus_schema.online is alembic_online now" in run(code)
 
 
+@pytest.mark.thorough
 def test_the_former_name_of_autogenerate() -> None:
     """The env.py of another project imports it, and revisions use its operations."""
     code = """if True:
