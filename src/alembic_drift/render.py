@@ -58,13 +58,14 @@ class Rewrites(NamedTuple):
 
 
 def run(
-    operations: Operations, statement: str, rewrites: Rewrites | None = None, *, title: str | None = None
+    operations: Operations, statement: str, rewrites: Rewrites | None = None, *, summary: str | None = None
 ) -> None:
     """Execute a statement of an operation.
 
-    :param title: what a statement does whose first words do not tell; its execution option "title".
+    :param summary: what a DO block does: the statement in it, or words that are no SQL. It is the execution
+        option "summary", for programs that show what a revision does.
     """
-    options = {"rewrites": None if rewrites is None else tuple(rewrites), "title": title}
+    options = {"rewrites": None if rewrites is None else tuple(rewrites), "summary": summary}
     given = {name: value for name, value in options.items() if value is not None}
     operations.execute(as_text(statement), execution_options=given or None)
 

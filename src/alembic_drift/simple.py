@@ -79,9 +79,9 @@ def set_and_reset(options: Mapping[str, Value]) -> Iterator[str]:
 @Operations.implementation_for(SimpleOp)
 def _execute(operations: Operations, operation: SimpleOp) -> None:
     name = next(operation.arguments()).strip("'")
-    title = f"{operation.operation.replace('_', ' ')} {name}"
+    words = f"{operation.operation.replace('_', ' ')} {name}"
     for statement in operation.statements():
-        run(operations, statement, title=title if statement.startswith("DO ") else None)
+        run(operations, statement, summary=words if statement.startswith("DO ") else None)
 
 
 @renderers.dispatch_for(SimpleOp)

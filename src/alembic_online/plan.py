@@ -13,7 +13,7 @@ from alembic_online import catalog, locks, sql
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.live import backfill_of
 from alembic_online.locks import Lock
-from alembic_online.operations.description import describe, name_of, sql_of, title, title_of
+from alembic_online.operations.description import describe, name_of, shown, title
 from alembic_online.probe import index_of_part
 from alembic_online.render import counted, table_name
 from alembic_online.server import Server
@@ -269,8 +269,6 @@ class Plan:
     def _title(self) -> str:
         if isinstance(self._operation, BackfillOp):
             return self._operation.what
-        if isinstance(self._operation, ops.ExecuteSQLOp):
-            return title_of(self._server.render, self._operation)
         return title(next(iter(self._statements(None)), name_of(self._operation)))
 
     def _statements(self, work: Work) -> list[str]:
@@ -285,7 +283,7 @@ class Plan:
             count = len(operation.rows)
             return [f"INSERT INTO {table} -- {counted(count, 'row', 'rows')}"]
         if isinstance(operation, ops.ExecuteSQLOp):
-            return [textwrap.dedent(sql_of(render, operation)).strip()]
+            return [textwrap.dedent(shown(render, operation)).strip()]
         lines = render.plain(describe(render, operation, self._original).written).expandtabs(4).splitlines()
         text = "\n".join(line.rstrip() for line in lines if line.strip())
         return _parts(text)

@@ -4,7 +4,9 @@ For operators who have the wheel but not the repository. In the repository it do
 """
 
 import sys
+from importlib.metadata import version
 
+from alembic import __version__
 from alembic.config import CommandLine
 
 from nexus_schema import scripts
@@ -16,6 +18,9 @@ _WRITING = {"init", "revision", "merge", "edit"}
 def main() -> None:
     """Run an Alembic command; exit with its status, or with 1 after an error."""
     command_line = CommandLine(prog="python -m nexus_schema")
+    if sys.argv[1:] == ["--version"]:  # Alembic's own would print only the version of Alembic
+        sys.stdout.write(f"nexus-schema {version('nexus-schema')}, Alembic {__version__}\n")
+        return
     options = command_line.parser.parse_args()
     with one_line_errors(exit_process=True):
         if not hasattr(options, "cmd"):

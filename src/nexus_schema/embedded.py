@@ -77,10 +77,12 @@ def main() -> None:
         if not Path("alembic.ini").is_file():
             raise SchemaError("there is no alembic.ini here; run this in the root of the project")
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        shared = Path(DATA_DIRECTORY, "postmaster.pid").exists()
         with embedded_server(Path(DATA_DIRECTORY)) as url:
             sys.stdout.write(f"export DATABASE_URL='{url}'\n")
             sys.stdout.flush()
-            sys.stderr.write("running until interrupted (Ctrl-C)\n")
+            others = "; another process uses the server too" if shared else ""
+            sys.stderr.write(f"running until interrupted (Ctrl-C){others}\n")
             try:
                 signal.pause()
             except KeyboardInterrupt:

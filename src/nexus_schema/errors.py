@@ -50,7 +50,8 @@ def user_message(error: BaseException) -> str | None:
                 f"multiple heads: {', '.join(sorted(error.__cause__.heads))}; set down_revision of the later"
                 " one to the other, or merge them: alembic merge heads -m 'join the two'"
             )
-        return _one_line(str(error))
+        said = _one_line(str(error))
+        return f"{said}; alembic history lists them" if "t locate revision" in said else said
     if isinstance(error, PoolTimeout):
         return f"no connection of the engine's pool became available: {_one_line(error.args[0])}"
     if isinstance(error, CompileError):
@@ -175,6 +176,12 @@ def one_line_errors(*, exit_process: bool) -> Iterator[None]:
             raise
         sys.stderr.write("interrupted: unfinished work is rolled back; the next run continues from there\n")
         sys.exit(128 + (signal.SIGTERM if isinstance(interrupt, TerminatedError) else signal.SIGINT))
+    except BrokenPipeError:
+        if not exit_process:
+            raise
+        # The reader of a pipe, such as head, has ended. Python would fail again to write the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         message = user_message(error)
         if message is None:

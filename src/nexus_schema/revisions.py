@@ -132,8 +132,8 @@ def refuse_data_loss(table: str, what: str, rows: str) -> None:
         return
     if is_online():
         raise RefusedError(
-            "this downgrade has to lock the table while it counts what would be lost; run it without"
-            " -x online"
+            f"this downgrade has to lock {table} while it counts what would be lost; run it without"
+            " -x online, or add -x allow_data_loss=true"
         )
     shown = what.replace("'", "''").replace("%", "%%").replace(":", r"\:")
     op.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")

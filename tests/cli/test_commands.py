@@ -2,10 +2,14 @@
 
 import ast
 import re
+import shlex
+import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from alembic import __version__
 from copies import alembic, alembic_error, change, new_file
 from databases import Database, dump_schema, url_of
 from marks import quick
@@ -249,6 +253,20 @@ def test_history_needs_no_database(project: Path) -> None:
     result = alembic_program("history", url="postgresql://127.0.0.1:1/none", cwd=project)
     assert result.returncode == 0, result.stderr
     assert f"{REVISIONS[-2]} -> {HEAD} (head)" in result.stdout
+
+
+def test_the_reader_of_a_pipe_may_end_early(project: Path) -> None:
+    alembic_command = shlex.quote(str(Path(sys.executable).with_name("alembic")))
+    command = f"{alembic_command} upgrade head --sql | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = run_program("bash", "-c", command, cwd=project)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert done.stdout == "BEGIN;\n"
+    assert all(line.startswith("INFO") for line in done.stderr.splitlines())
+
+
+def test_the_version_is_that_of_this_package() -> None:
+    said = python_program("-m", "nexus_schema", "--version").stdout
+    assert said == f"nexus-schema {version('nexus-schema')}, Alembic {__version__}\n"
 
 
 def test_offline_sql_is_pure_sql_and_needs_no_database(project: Path) -> None:

@@ -52,7 +52,8 @@ def test_it_is_found_from_another_directory(project: Path, tmp_path_factory: pyt
 def test_it_is_stopped_after_an_error(project: Path) -> None:
     result = alembic_program("upgrade", "999", cwd=project)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == "error: Can't locate revision identified by '999'"
+    said = "error: Can't locate revision identified by '999'; alembic history lists them"
+    assert result.stderr.splitlines()[-1] == said
     assert not (project / ".postgres" / "postmaster.pid").exists()
 
 

@@ -49,6 +49,8 @@ def apply_diff(project: Path, diff: str) -> None:
             "\n".join(line[1:] for line in hunk.splitlines() if line[0] in kept) for kept in (" -", " +")
         )
         text = path.read_text()
+        if new in text:
+            pytest.skip(f"{name} has this change of the page already")
         assert text.count(old) == 1, f"{name} has no {old}"
         path.write_text(text.replace(old, new))
 
@@ -64,6 +66,8 @@ def test_its_changes(head: Database, project: Path) -> None:
     shell = Shell(head, project, PYTHONPATH=str(project / "src"))
 
     first = section(PAGE, "Add a column or an index")
+    # The numbers of the page are those before anyone has followed it.
+    first = first.replace("007", HEAD).replace("008", NEXT)
     [diff], [said], [written], [console] = (
         examples(first, kind) for kind in ("diff", "text", "py", "console")
     )

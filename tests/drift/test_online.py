@@ -61,6 +61,31 @@ def test_a_label_is_added_and_used_immediately(stock: Stock) -> None:
     assert stock.database.execute("SELECT v::text FROM t ORDER BY id").fetchall() == [("a",), ("c",)]
 
 
+PLAN = """\
+upgrade r1 -> r2, Manual.
+  CREATE TYPE "mood" AS ENUM ('low', 'high')
+      -- no table lock: nobody waits
+  add column t.m; not known: it cannot be tried before earlier operations of the revision (type "mood" does not exist)
+      ALTER TABLE t ADD COLUMN m mood DEFAULT 'low'
+      -- ACCESS EXCLUSIVE on t: everybody waits, briefly; whether it rewrites the table is not known
+  CREATE OR REPLACE VIEW "seen" AS SELECT id FROM t
+      CREATE OR REPLACE VIEW "seen" AS
+      SELECT id
+      FROM t
+      -- no table lock: nobody waits
+  CREATE OR REPLACE FUNCTION f
+      CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql
+      AS $$ SELECT 1 $$
+      -- no table lock: nobody waits
+  COMMENT ON TABLE t IS 'long enough to be cut in a title, because it has many words'
+      -- SHARE UPDATE EXCLUSIVE on t: nobody waits
+  ALTER TABLE "t" RENAME CONSTRAINT "t_pkey" TO "t_key"
+      -- ACCESS EXCLUSIVE on "t": everybody waits, briefly
+  ALTER TYPE "k" RENAME VALUE 'b' TO 'z'
+      -- no table lock: nobody waits
+1 revision, 7 steps: 7 brief statements"""  # noqa: E501 - as it is printed
+
+
 def test_a_plan_names_what_the_operations_do(stock: Stock) -> None:
     online(stock)
     stock.attributes["online"] = "plan"
@@ -78,15 +103,4 @@ op.rename_constraint('t', 't_pkey', 't_key')
 op.rename_type_label('k', 'b', 'z')"""
     )
     stock.upgrade()
-    assert [line.strip() for line in stock.said[1:-1] if not line.startswith(" " * 6)] == [
-        "create type mood",
-        "add column t.m; not known: it cannot be tried before earlier operations of the revision"
-        ' (type "mood" does not exist)',
-        "create view seen",
-        "CREATE OR REPLACE FUNCTION f",
-        "COMMENT ON TABLE t IS 'long enough to be cut in a title, because it has many words'",
-        "rename constraint t_pkey of t to t_key",
-        "rename label 'b' of type k to 'z'",
-    ]
-    assert "FROM t\n      -- no table lock: nobody waits" in "\n".join(stock.said)
-    assert stock.said[-1] == "1 revision, 7 steps: 7 brief statements"
+    assert "\n".join(stock.said) == PLAN

@@ -137,7 +137,7 @@ def test_a_downgrade_that_checks_for_data_loss_is_refused(at_revision: Callable[
     database = at_revision("006")
     done = alembic_program("-x", "online=plan", "downgrade", "-1", url=url_of(database))
     assert done.returncode == 1
-    assert "  refused: this downgrade has to lock the table" in done.stdout
+    assert "  refused: this downgrade has to lock conversation_metrics" in done.stdout
     allowed = ("-x", "online=plan", "-x", "allow_data_loss=true")
     done = alembic_program(*allowed, "downgrade", "-1", url=url_of(database))
     assert done.returncode == 0

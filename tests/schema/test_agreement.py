@@ -21,7 +21,12 @@ def test_the_models_create_the_schema_of_the_chain(head: Database, empty: Databa
     Base.metadata.create_all(engine)
     engine.dispose()
     assert "CREATE MATERIALIZED VIEW public.hourly_stats" in dump_schema(head)
-    assert_same(dump_schema(head), dump_schema(empty))
+    # A revision adds a column at the end of its table; in the model it may be anywhere.
+    of_chain, of_models = (
+        "\n".join(sorted(line.rstrip(",") for line in dump_schema(database).splitlines()))
+        for database in (head, empty)
+    )
+    assert_same(of_chain, of_models)
 
 
 def test_the_sql_script_creates_the_schema_of_the_chain(head: Database, empty: Database) -> None:

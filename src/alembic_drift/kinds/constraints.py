@@ -276,7 +276,7 @@ ELSIF NOT {there} {literal(new)}) THEN
     RAISE EXCEPTION 'table % has no constraint %', {literal(operation.table_name)}, {literal(old)};
 END IF;
 END $rename$""",
-        title=f"rename constraint {old} of {operation.table_name} to {new}",
+        summary=f"ALTER TABLE {table} RENAME CONSTRAINT {quote(old)} TO {quote(new)}",
     )
 
 

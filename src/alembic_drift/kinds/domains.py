@@ -238,7 +238,7 @@ IF NOT {same} THEN
 END IF;
 END $check$""",
         None if operation.definition.upper().endswith("NOT VALID") else reads,
-        title=f"create check {operation.name} of domain {operation.domain_name}",
+        summary=f"ALTER DOMAIN {name} ADD CONSTRAINT {check} {operation.definition}",
     )
 
 

@@ -125,7 +125,7 @@ ELSIF NOT {there} {new}) THEN
     RAISE EXCEPTION 'type % has no label %', {literal(operation.name)}, {old};
 END IF;
 END $rename$""",
-        title=f"rename label {old} of type {operation.name} to {new}",
+        summary=f"ALTER TYPE {name} RENAME VALUE {old} TO {new}",
     )
 
 
@@ -146,7 +146,7 @@ def _set_type_labels(operations: Operations, operation: SetTypeLabelsOp) -> None
         operations,
         filled(EXCHANGE, values),
         Rewrites(f"changing the labels of type {operation.name}", filled(REWRITTEN, values), instead),
-        title=f"set labels of type {operation.name}",
+        summary=f"change the labels of type {operation.name}",
     )
 
 

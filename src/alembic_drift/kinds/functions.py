@@ -193,18 +193,22 @@ def _replace_function(operations: Operations, operation: ReplaceFunctionOp) -> N
     if operation.own_search_path:
         pin = f"ALTER ROUTINE {operation.signature} SET search_path = ".replace("'", "''").replace("%", "%%")
         set_path = f"DO $pin$ BEGIN EXECUTE format('{pin}%I', current_schema()); END $pin$"
-        run(operations, set_path, title=f"set search_path of {operation.signature}")
+        run(
+            operations,
+            set_path,
+            summary=f"ALTER ROUTINE {operation.signature} SET search_path = (the current schema)",
+        )
     if operation.keep_privileges:
         restore = privileges.restored(operations, privileges.ROUTINE, operation.signature)
-        run(operations, restore, title=f"restore privileges of {operation.signature}")
+        run(operations, restore, summary=f"restore the privileges of {operation.signature}")
 
 
 @Operations.implementation_for(DropFunctionOp)
 def _drop_function(operations: Operations, operation: DropFunctionOp) -> None:
-    drop = f"DROP ROUTINE IF EXISTS {operation.signature}"
+    drop = statement = f"DROP ROUTINE IF EXISTS {operation.signature}"
     if operation.keep_privileges:
-        drop = privileges.dropped(operations, privileges.ROUTINE, operation.signature, drop)
-    run(operations, drop, title=f"drop {operation.signature}")
+        statement = privileges.dropped(operations, privileges.ROUTINE, operation.signature, drop)
+    run(operations, statement, summary=drop)
 
 
 @renderers.dispatch_for(ReplaceFunctionOp)

@@ -226,7 +226,7 @@ def _set_generated(operations: Operations, operation: SetGeneratedOp) -> None:
         operations,
         filled(_SET, values),
         rewrites,
-        title=f"set generated {operation.table_name}.{operation.column_name}",
+        summary=f"change how {operation.table_name}.{operation.column_name} is generated",
     )
 
 

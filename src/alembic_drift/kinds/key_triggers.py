@@ -124,7 +124,7 @@ LOOP
     EXECUTE statement;
 END LOOP;
 END $alter$""",  # noqa: S608 - the names are quoted
-        title=f"alter triggers of constraint {operation.constraint_name} of {operation.table_name}",
+        summary=f"change which triggers of {operation.constraint_name} on {operation.table_name} fire",
     )
 
 

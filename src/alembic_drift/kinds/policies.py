@@ -193,8 +193,8 @@ def _create_policy(operations: Operations, operation: CreatePolicyOp) -> None:
     )
     definition += "" if operation.using is None else f" USING ({operation.using})"
     definition += "" if operation.with_check is None else f" WITH CHECK ({operation.with_check})"
-    both = as_one([f"DROP POLICY IF EXISTS {on}", f"CREATE POLICY {on} {definition}"])
-    run(operations, both, title=f"create policy {on}")
+    both = [f"DROP POLICY IF EXISTS {on}", f"CREATE POLICY {on} {definition}"]
+    run(operations, as_one(both), summary=";\n".join(both))
 
 
 @Operations.implementation_for(SetRowSecurityOp)

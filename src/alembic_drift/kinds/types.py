@@ -196,7 +196,7 @@ ELSIF found <> {definition} THEN
         {literal(operation.name)}, found, {definition};
 END IF;
 END $create$""",  # noqa: S608 - the names are quoted
-        title=f"create {operation.kind} {operation.name}",
+        summary=f"CREATE {operation.kind.upper()} {name} AS {operation.definition}",
     )
 
 

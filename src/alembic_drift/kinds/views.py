@@ -244,21 +244,20 @@ class DropMaterializedViewOp(_DropViewOp):
 @Operations.implementation_for(CreateMaterializedViewOp)
 def _create_view(operations: Operations, operation: _CreateViewOp) -> None:
     name = qualified(operation.name, operation.schema)
-    title = f"{operation.operation.replace('_', ' ')} {operation.name}"
-    run(operations, f"{operation.statement} {name} AS\n{operation.query}", title=title)
+    run(operations, f"{operation.statement} {name} AS\n{operation.query}")
     if operation.keep_privileges:
         restore = privileges.restored(operations, privileges.RELATION, name)
-        run(operations, restore, title=f"restore privileges of {operation.name}")
+        run(operations, restore, summary=f"restore the privileges of {operation.name}")
 
 
 @Operations.implementation_for(DropViewOp)
 @Operations.implementation_for(DropMaterializedViewOp)
 def _drop_view(operations: Operations, operation: _DropViewOp) -> None:
     name = qualified(operation.name, operation.schema)
-    drop = f"{operation.statement} {name}"
+    drop = statement = f"{operation.statement} {name}"
     if operation.keep_privileges:
-        drop = privileges.dropped(operations, privileges.RELATION, name, drop)
-    run(operations, drop, title=f"{operation.operation.replace('_', ' ')} {operation.name}")
+        statement = privileges.dropped(operations, privileges.RELATION, name, drop)
+    run(operations, statement, summary=drop)
 
 
 @renderers.dispatch_for(_CreateViewOp)

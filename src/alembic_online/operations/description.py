@@ -37,9 +37,9 @@ def title(text: str) -> str:
     return named or f"{words[:_LONGEST_TITLE].rpartition(' ')[0] or words[:_LONGEST_TITLE]} …"
 
 
-def title_of(render: Renderer, operation: ops.ExecuteSQLOp) -> str:
-    """Return the title of op.execute: its execution option "title", or that of its statement."""
-    return (operation.execution_options or {}).get("title") or title(sql_of(render, operation))
+def shown(render: Renderer, operation: ops.ExecuteSQLOp) -> str:
+    """Return the statement of op.execute, or the summary of it that another plugin gives as an option."""
+    return (operation.execution_options or {}).get("summary") or sql_of(render, operation)
 
 
 def sql_of(render: Renderer, operation: ops.ExecuteSQLOp) -> str:
@@ -81,10 +81,10 @@ def describe(render: Renderer, operation: ops.MigrateOperation, original: Implem
     if isinstance(operation, ops.ExecuteSQLOp):
         text = sql_of(render, operation)
         if sql.kind(text) == "session" or sql.is_temporary(text):  # each run repeats it
-            return Description(title_of(render, operation), None)
+            return Description(title(shown(render, operation)), None)
         values = text if isinstance(operation.sqltext, str) else _with_values(render, operation.sqltext)
         kept = text if sql.kind(text) == "rows" else values
-        return Description(title_of(render, operation), kept, values)
+        return Description(title(shown(render, operation)), kept, values)
     output = StringIO()
     script = _script(render.context, output)
     try:

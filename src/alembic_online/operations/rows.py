@@ -9,7 +9,7 @@ from alembic_online.errors import OnlineError
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.operations import handles
 from alembic_online.operations.columns import NOT_ASKED
-from alembic_online.operations.description import sql_of, title, title_of
+from alembic_online.operations.description import shown, sql_of, title
 from alembic_online.render import Renderer
 from alembic_online.server import Server
 from alembic_online.steps import (
@@ -37,7 +37,7 @@ def rows_of(render: Renderer, operation: ops.MigrateOperation) -> Rows | None:
         text = sql_of(render, operation)
         kind = (operation.execution_options or {}).get("online")
         if sql.kind(text) == "rows" and kind in {None, "long"}:
-            return Rows(title_of(render, operation), guarded=kind is None)
+            return Rows(title(shown(render, operation)), guarded=kind is None)
     return None
 
 
@@ -51,7 +51,7 @@ def backfill(server: Server, operation: BackfillOp) -> Iterator[Step]:  # noqa: 
 def execute(server: Server, operation: ops.ExecuteSQLOp) -> Iterator[Step]:
     """Run a statement once, however often the revision is resumed, as its kind requires."""
     text = sql_of(server.render, operation)
-    what = title_of(server.render, operation)
+    what = title(shown(server.render, operation))
     kind = (operation.execution_options or {}).get("online") or sql.kind(text)
     if kind == "session":
         yield Setting(what)
