@@ -21,7 +21,7 @@ from nexus_schema.models import Base
 
 INDEXES = r"""
 SELECT indexrelid::regclass::text, replace(regexp_replace(pg_get_indexdef(indexrelid, 0, true),
-    '^.* USING (\w+) \((.*?)\)( WHERE .*)?$', '\2\1\3'), '"', '')
+    '^.* USING (\w+) \((.*?)\)( WHERE .*)?$', '\2 (\1)\3'), '"', '')
 FROM pg_index JOIN pg_class ON pg_class.oid = indrelid WHERE relnamespace = 'public'::regnamespace
 """
 COLUMNS = """
@@ -145,15 +145,15 @@ def test_the_table_of_indexes_agrees_with_the_models(made: Database) -> None:
     said = {}
     for name, on, serves in cells(section("docs/schema.md", "Indexes"))[1:]:
         columns, _, where = on.partition("; ")
-        method = "gin" if columns.endswith(" (GIN)") else "btree"
-        said[name.strip("`")] = f"{columns.removesuffix(' (GIN)')}{method}{where and ' ' + where}"
+        columns = columns.replace(" (GIN)", " (gin)") if columns.endswith(" (GIN)") else f"{columns} (btree)"
+        said[name.strip("`")] = f"{columns}{where and ' ' + where}"
         for query in code(serves):
             assert hasattr(queries, query) or query == "hourly_stats"
-    assert said == dict(made.execute(INDEXES).fetchall())
+    assert said == dict(made.execute(INDEXES).fetchall()), "complete the table of indexes in docs/schema.md"
 
 
 def test_the_table_of_revisions_is_the_chain() -> None:
     rows = cells(section("docs/schema.md", "Revisions"))[1:]
     assert [name for name, *_ in rows] == [
         f"`{file.stem}`" for file in sorted((ROOT / "alembic" / "versions").glob("*.py"))
-    ]
+    ], "complete the table of revisions in docs/schema.md"

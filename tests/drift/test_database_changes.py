@@ -35,7 +35,7 @@ RESOLVED = [
     ("column api_requests.tool_call_count", A + "DROP COLUMN tool_call_count CASCADE"),
     ("column conversation_metrics.user_id", M + "ALTER user_id TYPE varchar(100)"),
     ("column conversation_metrics.record_ms", M + "ALTER record_ms TYPE bigint"),
-    ("column conversation_metrics.created_at", M + "ALTER created_at TYPE timestamptz"),
+    ("column api_requests.completed_at", A + "ALTER completed_at TYPE timestamp"),
     ("column api_requests.current_message_hash", A + "ALTER current_message_hash TYPE varchar(64)"),
     ("column api_requests.model", "DROP MATERIALIZED VIEW hourly_stats; " + A + "ALTER model TYPE text"),
     ("column conversation_metrics.user_id", M + 'ALTER user_id TYPE varchar(255) COLLATE "C"'),

@@ -94,6 +94,7 @@ def test_all_objects_of_this_project_are_managed(project: Project) -> None:
             " AND tablename NOT LIKE 'alembic_version%'"
             " UNION ALL SELECT 'column', table_name, column_name FROM information_schema.columns"
             " WHERE table_schema = 'public' AND table_name NOT LIKE 'alembic_version%'"
+            " AND table_name IN (SELECT tablename FROM pg_tables)"
             " UNION ALL SELECT 'index', tablename, indexname FROM pg_indexes WHERE schemaname = 'public'"
             " AND tablename NOT LIKE 'alembic_version%'"
             " AND NOT EXISTS (SELECT FROM pg_constraint WHERE conname = indexname)"

@@ -30,6 +30,7 @@ from nexus_schema.scripts import name_of, script_directory
 NAMES = [name_of(revision) for revision in script_directory()[1].walk_revisions()][::-1]
 LOGGERS = ("nexus_schema", "alembic.online")
 LOCK = "SELECT pg_advisory_lock(hashtextextended('nexus_schema public', 0))"
+TO_005 = "UPDATE alembic_version SET version_num = '005'; DROP TABLE conversation_metrics CASCADE"
 START = "from nexus_schema import upgrade_database; print(upgrade_database())"
 
 
@@ -203,7 +204,9 @@ def test_supported_arguments(empty: Database, how: Callable[[URL, dict[str, str]
         None,
     )
     assert how(url, options).outcome is Outcome.AT_HEAD
-    empty.execute("UPDATE app.alembic_version SET version_num = '005'; DROP TABLE app.conversation_metrics")
+    empty.execute(
+        "UPDATE app.alembic_version SET version_num = '005'; DROP TABLE app.conversation_metrics CASCADE"
+    )
     assert applied(how(url, options)) == NAMES[6:]
 
 
@@ -549,7 +552,7 @@ def test_the_command_line_uses_the_same_lock(head: Database, command: str) -> No
 
 def test_an_index_is_built_concurrently_while_others_wait(head: Database) -> None:
     """The build would wait for a waiter with a snapshot, such as one in pg_advisory_lock()."""
-    head.execute("UPDATE alembic_version SET version_num = '005'; DROP TABLE conversation_metrics")
+    head.execute(TO_005)
     with psycopg.connect(url_of(head), autocommit=True) as holder:
         holder.execute(LOCK)
         waiting = threading.Event()
@@ -697,7 +700,7 @@ def test_through_a_pooler(
 ) -> None:
     with pooler(str(PGBOUNCER), url_of(head), mode) as url:
         assert upgrade_database(url).outcome is Outcome.AT_HEAD
-        head.execute("UPDATE alembic_version SET version_num = '005'; DROP TABLE conversation_metrics")
+        head.execute(TO_005)
         before = catalog(head)
         result = upgrade_database(url)
         assert result.outcome is Outcome.FAILED
@@ -721,7 +724,7 @@ def test_through_a_pooler(
 @needs_pgbouncer
 def test_through_a_busy_pooler(head: Database) -> None:
     """Other clients use the server's sessions, so two checks do not find the same session."""
-    head.execute("UPDATE alembic_version SET version_num = '005'; DROP TABLE conversation_metrics")
+    head.execute(TO_005)
     stop = threading.Event()
 
     def work(url: str) -> None:
