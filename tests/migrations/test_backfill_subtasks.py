@@ -374,7 +374,7 @@ def read_requests(database: Database) -> dict[uuid.UUID, tuple[Any, ...]]:
 
 @pytest.mark.thorough
 @settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

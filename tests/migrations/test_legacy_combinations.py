@@ -107,7 +107,7 @@ def is_unmanaged(kind: str, name: str, new: dict[tuple[str, str], str]) -> bool:
 
 @pytest.mark.thorough
 @settings(
-    max_examples=10,
+    max_examples=6,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -723,7 +723,7 @@ def test_the_online_log_has_a_line_for_each_operation(empty: Database, kind: str
     assert log.count("Context impl") == 1
 
 
-@pytest.mark.parametrize("kind", quick(["bootstrap", "bootstrap, then scripts to 005", "early bootstrap"]))
+@pytest.mark.parametrize("kind", quick(["bootstrap", "early bootstrap"]))
 @pytest.mark.parametrize("x", quick({"atomic": {}, "online": {"online": "true"}}, "atomic"))
 def test_a_running_proxy_never_writes_null_tokens(empty: Database, kind: str, x: dict[str, str]) -> None:
     """D6: the bootstrap's DEFAULT 0 is kept at every revision."""

@@ -109,7 +109,7 @@ class TestTaskCalls:
         assert "requests given the missing form of their Task calls (0 rows)" in caplog.messages
 
     @pytest.mark.thorough
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(values=st.lists(st.deferred(lambda: VALUES), min_size=1, max_size=30))
     def test_any_json(self, at_revision: At, values: list[Any]) -> None:
         database = at_revision("006")

@@ -127,7 +127,7 @@ op.alter_column("t", "a", nullable=False)
 """
 
 
-@pytest.mark.parametrize("number", quick({str(number): number for number in range(2, 13)}, "5"))
+@pytest.mark.parametrize("number", quick({str(number): number for number in range(3, 13, 2)}, "5"))
 def test_it_shows_the_rest_of_an_interrupted_run(project: Project, number: int) -> None:
     project.revision(INTERRUPTED)
     whole = steps(plan_of(project))

@@ -134,14 +134,14 @@ LOOK = {
 
 
 def ends(project: Project, upgrade: str, *, kill: bool) -> list[str | None]:
-    """Interrupt it before every other of its changes, and run it again; return the errors, or None.
+    """Interrupt it before every third of its changes, and run it again; return the errors, or None.
 
     With ``kill``, its process is terminated instead.
     """
     project.revision(upgrade)
     project.upgrade(online=False)
     wanted, found = state(project.database), list[str | None]()
-    for number in count(2 if kill else 1, 2):
+    for number in count(2 if kill else 1, 3):
         reset(project.database)
         stop = Stop(number, kill=project.database if kill else None)
         with suppress(Exception):

@@ -17,8 +17,6 @@ from support import at, insert, task_response, user_message
 
 from nexus_schema import Outcome, upgrade_database
 
-PARTS = 3
-
 STRIDE = int(os.environ.get("KILL_STRIDE", "700"))
 """Online, each kind of database is killed at every n-th write; 1 takes a day."""
 
@@ -76,9 +74,8 @@ def fresh(request: pytest.FixtureRequest, empty: Database) -> Iterator[Callable[
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(("fresh", "first"), [("new", 0), ("legacy", 1)], indirect=["fresh"])
-def test_killed_at_a_sixteenth_of_the_statements(fresh: Callable[[], str], first: int, part: int) -> None:
+def test_killed_at_every_24th_statement(fresh: Callable[[], str], first: int) -> None:
     writes: list[str] = []
     url = fresh()
     killed.upgrade(url, lambda _number, _connection, text, _parameters: writes.append(text))
@@ -86,8 +83,8 @@ def test_killed_at_a_sixteenth_of_the_statements(fresh: Callable[[], str], first
     assert writes.count("COMMIT") > 7
     assert len(writes) > 100
     finished: list[State] = []
-    # A new database dies at every sixteenth statement, the legacy one halfway between them.
-    for number in range(len(writes))[8 * first + 16 * part :: 16 * PARTS]:
+    # A new database dies at every 24th statement, the legacy one halfway between them.
+    for number in range(len(writes))[12 * first :: 24]:
         url = fresh()
         assert kill_client(url, number, online=False), f"not killed at statement {number}: {writes[number]}"
         left = state(url)
@@ -102,7 +99,7 @@ def test_killed_at_a_sixteenth_of_the_statements(fresh: Callable[[], str], first
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("fresh", "first"),
-    [pytest.param(kind, number, id=kind) for number, kind in enumerate(["new", *DIFFERENT[::5]])],
+    [pytest.param(kind, number, id=kind) for number, kind in enumerate(["new", *DIFFERENT[::8]])],
     indirect=["fresh"],
 )
 def test_killed_online(fresh: Callable[[], str], first: int) -> None:
@@ -110,7 +107,7 @@ def test_killed_online(fresh: Callable[[], str], first: int) -> None:
     url = fresh()
     assert upgrade_database(url).outcome is Outcome.UPGRADED
     expected = state(url), dump(url)
-    for turn, number in enumerate(range(first * 60 % STRIDE, MOST_WRITES, STRIDE), start=first):
+    for turn, number in enumerate(range(first * 90 % STRIDE, MOST_WRITES, STRIDE), start=first):
         url = fresh()
         reached = (kill_client if turn % 2 else kill_server)(url, number, online=True)
         assert reached or number >= FEWEST_WRITES
