@@ -41,7 +41,8 @@ SELECT confrelid::regclass::text, CASE WHEN attnotnull THEN '||' ELSE '|o' END |
 FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
 WHERE contype = 'f' AND connamespace = 'public'::regnamespace
 UNION
-SELECT refobjid::regclass::text, '}|..o|', relname, 'summed up by hour'
+SELECT refobjid::regclass::text, '}|..o|', relname,
+    CASE relname WHEN 'hourly_stats' THEN 'summed up by hour' ELSE 'read by the view' END
 FROM pg_depend JOIN pg_rewrite ON pg_rewrite.oid = objid JOIN pg_class ON pg_class.oid = ev_class
 WHERE refclassid = 'pg_class'::regclass AND refobjid <> ev_class
     AND relnamespace = 'public'::regnamespace
