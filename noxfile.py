@@ -36,13 +36,11 @@ def install(session: nox.Session, extra: str) -> None:
 
 def run_pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
     """Run pytest, with time to stop the servers after an interrupt."""
-    # One more worker than cores: some tests wait for locks.
-    workers = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", str((os.cpu_count() or 1) + 1))
     session.run(
         "pytest",
         *arguments,
         *session.posargs,
-        env={"PYTEST_XDIST_AUTO_NUM_WORKERS": workers} | environment,
+        env=environment,
         interrupt_timeout=60,
         terminate_timeout=60,
     )

@@ -43,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.pycache_prefix = str(config.cache.mkdir("pycache"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more worker than cores: some tests wait for locks."""
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", (os.cpu_count() or 1) + 1))
+
+
 def pytest_collection_finish() -> None:
     # Imported modules are never freed. Exclude them from garbage collection, which takes less time then.
     gc.freeze()
