@@ -7,13 +7,12 @@ from functools import singledispatchmethod
 from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy.exc import CompileError
 
 from alembic_online import catalog, locks, sql
 from alembic_online.filling.operation import BackfillOp
 from alembic_online.live import backfill_of
 from alembic_online.locks import Lock
-from alembic_online.operations.description import describe, name_of, shown, title
+from alembic_online.operations.description import describe, name_of, shown, title, update_of
 from alembic_online.probe import index_of_part
 from alembic_online.render import counted, table_name
 from alembic_online.server import Server
@@ -192,7 +191,7 @@ class Plan:
     def _fill(self, step: Fill) -> None:
         operation: Any = self._operation if step.default is None else backfill_of(step.default, step.what)
         self._line(step.what)
-        self._under(_update(self._server, operation))
+        self._under(update_of(self._server.render, operation))
         table = table_name(self._server.render.dialect, operation.table)
         self._under(
             f"-- {locks.ROWS} on {table}, in batches: nobody waits, except briefly for a row of a batch;"
@@ -277,7 +276,7 @@ class Plan:
             return [*work]
         operation, render = self._operation, self._server.render
         if isinstance(operation, BackfillOp):
-            return [_update(self._server, operation)]
+            return [update_of(self._server.render, operation)]
         if isinstance(operation, ops.BulkInsertOp):
             table = render.quoted(operation.table.name, operation.table.schema)
             count = len(operation.rows)
@@ -294,13 +293,3 @@ def _locked_with(server: Server, statement: str) -> Iterator[Lock]:
     for name in locks.dropped_tables(statement):
         for (other,) in server.rows(catalog.LOCKED_WITH, table=name):
             yield Lock(locks.ALL, other)
-
-
-def _update(server: Server, operation: BackfillOp) -> str:
-    """Return the statement of a backfill, with its values if they can be compiled to SQL."""
-    dialect = server.render.dialect
-    try:
-        compiled = operation.statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
-    except (CompileError, NotImplementedError):
-        compiled = operation.statement.compile(dialect=dialect)
-    return server.render.plain(str(compiled))

@@ -719,7 +719,7 @@ def test_the_log_says_what_was_found_and_what_was_changed(empty: Database) -> No
 def test_the_online_log_has_a_line_for_each_operation(empty: Database, kind: str) -> None:
     build(empty, KINDS[kind])
     log = alembic_program("-x", "online", "upgrade", "head", url=url_of(empty)).stderr
-    assert len(log.splitlines()) < 9 * len(REVISIONS)
+    assert len(log.splitlines()) < 70 + 8 * len(REVISIONS[REVISIONS.index("007") + 1 :])
     assert log.count("Context impl") == 1
 
 

@@ -204,9 +204,7 @@ def test_supported_arguments(empty: Database, how: Callable[[URL, dict[str, str]
         None,
     )
     assert how(url, options).outcome is Outcome.AT_HEAD
-    empty.execute(
-        "UPDATE app.alembic_version SET version_num = '005'; DROP TABLE app.conversation_metrics CASCADE"
-    )
+    empty.execute(f"SET search_path TO app; {TO_005}")
     assert applied(how(url, options)) == NAMES[6:]
 
 

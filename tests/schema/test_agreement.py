@@ -16,17 +16,23 @@ def assert_same(left: str, right: str) -> None:
     assert left == right, "\n".join(difflib.unified_diff(left.splitlines(), right.splitlines(), lineterm=""))
 
 
+def with_sorted_columns(dump: str) -> str:
+    """Sort the columns of each table: a revision adds one at the end, in the model it may be anywhere."""
+
+    def in_order(statement: str) -> str:
+        first, *columns = statement.splitlines()
+        return "\n".join([first, *sorted(line.rstrip(",") for line in columns)])
+
+    statements = dump.split("\n\n")
+    return "\n\n".join(in_order(text) if text.startswith("CREATE TABLE") else text for text in statements)
+
+
 def test_the_models_create_the_schema_of_the_chain(head: Database, empty: Database) -> None:
     engine = create_engine(parse_url(url_of(empty)))
     Base.metadata.create_all(engine)
     engine.dispose()
     assert "CREATE MATERIALIZED VIEW public.hourly_stats" in dump_schema(head)
-    # A revision adds a column at the end of its table; in the model it may be anywhere.
-    of_chain, of_models = (
-        "\n".join(sorted(line.rstrip(",") for line in dump_schema(database).splitlines()))
-        for database in (head, empty)
-    )
-    assert_same(of_chain, of_models)
+    assert_same(with_sorted_columns(dump_schema(head)), with_sorted_columns(dump_schema(empty)))
 
 
 def test_the_sql_script_creates_the_schema_of_the_chain(head: Database, empty: Database) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.exc import CompileError
 
 from alembic_online import sql
 from alembic_online.filling.operation import BackfillOp
@@ -107,6 +108,15 @@ def remember_types(context: MigrationContext, description: Description) -> None:
     for name, found in description.memo.items():
         if isinstance(found, set):
             context.impl.memo.setdefault(name, set()).update(found)
+
+
+def update_of(render: Renderer, operation: BackfillOp) -> str:
+    """Return the statement of a backfill, with its values if they can be compiled to SQL."""
+    try:
+        compiled = operation.statement.compile(dialect=render.dialect, compile_kwargs={"literal_binds": True})
+    except (CompileError, NotImplementedError):
+        compiled = operation.statement.compile(dialect=render.dialect)
+    return render.plain(str(compiled))
 
 
 def _script(context: MigrationContext, output: StringIO) -> MigrationContext:
