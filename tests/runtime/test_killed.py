@@ -20,7 +20,7 @@ from nexus_schema import Outcome, upgrade_database
 STRIDE = int(os.environ.get("KILL_STRIDE", "700"))
 """Online, each kind of database is killed at every n-th write; 1 takes a day."""
 
-FEWEST_WRITES, MOST_WRITES = 480, 700
+FEWEST_WRITES, MOST_WRITES = 600, 820
 """The range of the number of writes in an online run, over all kinds."""
 
 
@@ -75,7 +75,7 @@ def fresh(request: pytest.FixtureRequest, empty: Database) -> Iterator[Callable[
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("fresh", "first"), [("new", 0), ("legacy", 1)], indirect=["fresh"])
-def test_killed_at_every_24th_statement(fresh: Callable[[], str], first: int) -> None:
+def test_killed_at_every_40th_statement(fresh: Callable[[], str], first: int) -> None:
     writes: list[str] = []
     url = fresh()
     killed.upgrade(url, lambda _number, _connection, text, _parameters: writes.append(text))
@@ -83,8 +83,8 @@ def test_killed_at_every_24th_statement(fresh: Callable[[], str], first: int) ->
     assert writes.count("COMMIT") > 7
     assert len(writes) > 100
     finished: list[State] = []
-    # A new database dies at every 24th statement, the legacy one halfway between them.
-    for number in range(len(writes))[12 * first :: 24]:
+    # A new database dies at every 40th statement, the legacy one halfway between them.
+    for number in range(len(writes))[20 * first :: 40]:
         url = fresh()
         assert kill_client(url, number, online=False), f"not killed at statement {number}: {writes[number]}"
         left = state(url)
