@@ -54,13 +54,21 @@ def wait_until(mark: str, program: str, *, runs: bool) -> None:
         time.sleep(0.02)
 
 
+def command(file: Path, text: str, workers: str) -> list[str | Path]:
+    """Return the command that runs a file as a part of this suite."""
+    file.write_text(text)
+    # pytest's default basetemp would become inaccessible to the servers' user of other tests.
+    own = f"--basetemp={file.parent / 'own'}"
+    options = ("-c", "pyproject.toml", "-p", "conftest", "-n", workers, own)
+    return [sys.executable, "-m", "pytest", *options, file]
+
+
 @pytest.mark.thorough
 def test_another_server(tmp_path: Path) -> None:
     """With TEST_POSTGRES_PROGRAMS, the tests start a server of those programs."""
-    file = tmp_path / "test_version.py"
-    file.write_text("def test_version(empty):\n    assert empty.info.server_version // 10_000 == 16\n")
+    text = "def test_version(empty):\n    assert empty.info.server_version // 10_000 == 16\n"
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-n", "0", "-p", "conftest", file],
+        command(tmp_path / "test_version.py", text, "0"),
         check=False,
         capture_output=True,
         text=True,
@@ -77,14 +85,11 @@ def test_another_server(tmp_path: Path) -> None:
 def test_sigterm_leaves_no_server_behind(tmp_path: Path, workers: str, begun: str) -> None:
     """Neither a running server, nor one that a worker was just creating when it was killed."""
     mark = uuid.uuid4().hex
+    text = "import time\ndef test_a(empty):\n    time.sleep(60)\ndef test_b(empty):\n    time.sleep(60)\n"
     with subprocess.Popen(
-        [
-            *(sys.executable, "-m", "pytest", "-n", workers, "tests/migrations/test_legacy_databases.py"),
-            # pytest's default would become inaccessible to the servers' user of other tests.
-            f"--basetemp={tmp_path / 'own'}",
-        ],
+        command(tmp_path / "test_slow.py", text, workers),
         cwd=ROOT,
-        env=os.environ | {"MARK_OF_THE_TEST": mark},
+        env=os.environ | {"MARK_OF_THE_TEST": mark, "PYTHONPATH": "tests"},
         stdout=subprocess.DEVNULL,
     ) as suite:
         wait_until(mark, begun, runs=True)

@@ -60,14 +60,10 @@ def fill(database: Database, revision: str) -> None:
 @pytest.mark.parametrize(
     ("before", "revision"), quick({step[1]: step for step in STEPS}, "003", "005", "007")
 )
-@pytest.mark.parametrize(
-    "filled",
-    [pytest.param(False, id="empty", marks=pytest.mark.thorough), pytest.param(True, id="with rows")],
-)
-def test_up_down_up(at_revision: At, before: str, revision: str, filled: bool) -> None:
+def test_up_down_up(at_revision: At, before: str, revision: str) -> None:
     empty = at_revision(before)
     url = url_of(empty)
-    if filled and before != "base":
+    if before != "base":
         fill(empty, before)
     schema, content = dump_schema(empty), rows(empty)
     run_alembic("upgrade", revision, url=url)

@@ -54,6 +54,16 @@ def test_each_kind_of_step(driven: Project) -> None:
 
 
 @with_each
+def test_an_operation_leaves_the_transaction_once(driven: Project) -> None:
+    """Each time, the session's settings are read, changed and restored: several round trips."""
+    column = 'op.add_column("t", sa.Column("u", sa.Uuid, server_default=sa.text("gen_random_uuid()")))'
+    driven.revision(f'{column}\nop.create_index("t_new_idx", "t", ["a"])')
+    statements = Statements()
+    driven.upgrade(hooks=[statements])
+    assert sum("current_setting('application_name'" in each for each in statements.found) == 2
+
+
+@with_each
 @pytest.mark.thorough
 def test_a_query_on_both_sides_of_a_change(driven: Project) -> None:
     """A driver that keeps prepared statements must notice the change."""

@@ -99,7 +99,7 @@ def test_killed_at_every_40th_statement(fresh: Callable[[], str], first: int) ->
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("fresh", "first"),
-    [pytest.param(kind, number, id=kind) for number, kind in enumerate(["new", *DIFFERENT[::8]])],
+    [pytest.param(kind, number, id=kind) for number, kind in enumerate(["new", *DIFFERENT[::12]])],
     indirect=["fresh"],
 )
 def test_killed_online(fresh: Callable[[], str], first: int) -> None:
