@@ -45,8 +45,10 @@ def parse_url(value: str, variable: str = "DATABASE_URL") -> URL:
     if parameters is None or misread or not re.fullmatch(r"[0-9,]*", str(parameters.get("port", ""))):
         # Raised outside the handlers, because libpq's message repeats parts of the URL.
         if unknown := _unknown_parameters(rest):
+            instead = "; alembic -x schema=NAME selects a schema" if "schema" in unknown else ""
             raise SchemaError(
-                f"{variable} has parameters that libpq does not know: {', '.join(unknown)}; remove them"
+                f"{variable} has parameters that libpq does not know: {', '.join(unknown)};"
+                f" remove them{instead}"
             )
         raise SchemaError(
             f"{variable} is malformed; expected {_EXAMPLE}, with special characters in the"

@@ -275,7 +275,7 @@ QUICK = {
         "14-trigger-disabled",
     ),
     *("17-added-and-default", "17-removed-partial-index", "17-both", "18-check-changed"),
-    *("19-expression", "19-becomes-generated-with-all"),
+    *("19-expression", "19-becomes-generated-with-all", "20-view-of-an-enum"),
     *("17-trigger-added", "17-policy-changes", "17-view-recreated"),
     *("15-unique-include-added", "15-check-plain-dropped", "15-exclude-dropped"),
     *(

@@ -60,7 +60,7 @@ def test_parameters_of_libpq(value: str, expected: dict[str, str]) -> None:
         ("postgresql://u:secret@h/d?nonsense=1", "libpq does not know: nonsense; remove"),
         (
             "postgresql://u:secret@h/d?schema=public&sslmode=require&pgbouncer=true",
-            "know: pgbouncer, schema;",
+            "know: pgbouncer, schema; remove them; alembic -x schema=NAME",
         ),
         ("postgresql://u:se?secret=1@h/d?nonsense=1", "malformed"),
         ("postgresql://h/d?se%zzcret=1", "malformed"),

@@ -24,7 +24,7 @@ SELECT 'domain', NULL, typname, jsonb_build_object(
         FROM pg_constraint WHERE contypid = pg_type.oid AND contype = 'c'),
     '_used_by', (SELECT jsonb_agg(DISTINCT relname) FROM pg_attribute JOIN heaps ON heaps.oid = attrelid
         WHERE atttypid IN (pg_type.oid, typarray) AND attnum > 0 AND NOT attisdropped
-          AND heaps.relkind <> 'm'),
+          AND heaps.relkind NOT IN ('m', 'v')),
     '_depth', (WITH RECURSIVE under (oid, depth) AS (
             SELECT pg_type.typbasetype, 1
             UNION ALL SELECT CASE typtype WHEN 'd' THEN type.typbasetype ELSE typelem END, depth + 1

@@ -46,7 +46,7 @@ SELECT 'type', NULL, typname, jsonb_build_object(
         JOIN heaps ON heaps.oid = attrelid WHERE atttypid IN (pg_type.oid, typarray) AND NOT attisdropped),
     '_used_by', (SELECT jsonb_agg(DISTINCT relname) FROM pg_attribute JOIN heaps ON heaps.oid = attrelid
         WHERE atttypid IN (pg_type.oid, typarray) AND attnum > 0 AND NOT attisdropped
-          AND heaps.relkind <> 'm'),
+          AND heaps.relkind NOT IN ('m', 'v')),
     'comment', obj_description(pg_type.oid, 'pg_type'))
 FROM pg_type
 WHERE typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
