@@ -67,6 +67,8 @@ def test_verify_and_refuse_data_loss(head: Database, project: Path, case: Case) 
         assert dump_schema(head) == after
         alembic(project, head, "-x", "allow_data_loss=true", "downgrade", HEAD)
         assert dump_schema(head) == before
+        alembic(project, head, "upgrade", "head")
+        assert dump_schema(head) == after
 
 
 @pytest.mark.thorough

@@ -176,11 +176,17 @@ def test_an_operator(run: Run, empty: Database, head: Database, tmp_path: Path) 
 @pytest.mark.thorough
 def test_an_operators_other_commands(run: Run, empty: Database, tmp_path: Path) -> None:
     run_alembic("upgrade", "head", url=url_of(empty))
+    assert run("current").stdout == f"{HEAD} (head)\n"
     assert run("-x", "lock_wait=5", "downgrade", "005").returncode == 0
     assert run("history").stdout.count("->") == len(REVISIONS)
     assert "CREATE TABLE IF NOT EXISTS api_requests" in run("upgrade", "head", "--sql").stdout
     assert run("--help").stdout.startswith("usage: python -m nexus_schema")
-    assert run("current").stdout == "005\n"
+
+    before = catalog(empty)
+    unknown = run("upgrade", "999")
+    assert unknown.returncode != 0
+    assert "Can't locate revision identified by '999'" in unknown.stderr + unknown.stdout
+    assert catalog(empty) == before
     assert list(tmp_path.iterdir()) == []
 
 

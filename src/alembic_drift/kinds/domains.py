@@ -7,7 +7,7 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations, ops
 
-from alembic_drift.kinds.types import TYPE_DEFINITION, create_or_drop
+from alembic_drift.kinds.types import TYPE_DEFINITION, USED_BY, create_or_drop
 from alembic_drift.objects import Key
 from alembic_drift.order import Phase
 from alembic_drift.render import Rewrites, imported, in_schema, run
@@ -22,9 +22,7 @@ SELECT 'domain', NULL, typname, jsonb_build_object(
     '_checks', (SELECT jsonb_object_agg(conname, jsonb_build_array(pg_get_constraintdef(oid),
             obj_description(oid, 'pg_constraint')) ORDER BY conname)
         FROM pg_constraint WHERE contypid = pg_type.oid AND contype = 'c'),
-    '_used_by', (SELECT jsonb_agg(DISTINCT relname) FROM pg_attribute JOIN heaps ON heaps.oid = attrelid
-        WHERE atttypid IN (pg_type.oid, typarray) AND attnum > 0 AND NOT attisdropped
-          AND heaps.relkind NOT IN ('m', 'v')),
+    '_used_by', @USED_BY,
     '_depth', (WITH RECURSIVE under (oid, depth) AS (
             SELECT pg_type.typbasetype, 1
             UNION ALL SELECT CASE typtype WHEN 'd' THEN type.typbasetype ELSE typelem END, depth + 1
@@ -33,7 +31,8 @@ SELECT 'domain', NULL, typname, jsonb_build_object(
     'comment', obj_description(pg_type.oid, 'pg_type'))
 FROM pg_type
 WHERE typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema) AND typtype = 'd'
-  AND ('pg_type'::regclass, oid) NOT IN (TABLE extensions)""".replace("@DEFINITION", TYPE_DEFINITION)
+  AND ('pg_type'::regclass, oid) NOT IN (TABLE extensions)"""
+_QUERY = _QUERY.replace("@DEFINITION", TYPE_DEFINITION).replace("@USED_BY", USED_BY)
 
 
 def _resolve(resolution: Resolution, key: Key, aspects: set[str]) -> set[str]:

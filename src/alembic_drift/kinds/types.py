@@ -37,6 +37,12 @@ CASE typtype
     ELSE format('%s %s %s', typinput, typoutput, typlen) END"""
 """SQL for the text after CREATE TYPE … AS or CREATE DOMAIN … AS, from a row of pg_type."""
 
+USED_BY = """\
+(SELECT jsonb_agg(DISTINCT relname) FROM pg_attribute JOIN heaps ON heaps.oid = attrelid
+        WHERE atttypid IN (pg_type.oid, typarray) AND attnum > 0 AND NOT attisdropped
+          AND heaps.relkind NOT IN ('m', 'v'))"""
+"""SQL for the names of the tables with a column of a type, from a row of pg_type."""
+
 _QUERY = """\
 SELECT 'type', NULL, typname, jsonb_build_object(
     'definition', @DEFINITION,
@@ -44,15 +50,14 @@ SELECT 'type', NULL, typname, jsonb_build_object(
         FROM pg_enum WHERE enumtypid = pg_type.oid) END,
     '_columns', (SELECT jsonb_agg(jsonb_build_array(relname, attname)) FROM pg_attribute
         JOIN heaps ON heaps.oid = attrelid WHERE atttypid IN (pg_type.oid, typarray) AND NOT attisdropped),
-    '_used_by', (SELECT jsonb_agg(DISTINCT relname) FROM pg_attribute JOIN heaps ON heaps.oid = attrelid
-        WHERE atttypid IN (pg_type.oid, typarray) AND attnum > 0 AND NOT attisdropped
-          AND heaps.relkind NOT IN ('m', 'v')),
+    '_used_by', @USED_BY,
     'comment', obj_description(pg_type.oid, 'pg_type'))
 FROM pg_type
 WHERE typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema)
   AND (typtype IN ('e', 'r') OR typrelid IN (SELECT oid FROM relations WHERE relkind = 'c')
       OR (typtype = 'b' AND NOT EXISTS (SELECT FROM pg_type AS element WHERE element.typarray = pg_type.oid)))
-  AND ('pg_type'::regclass, oid) NOT IN (TABLE extensions)""".replace("@DEFINITION", TYPE_DEFINITION)
+  AND ('pg_type'::regclass, oid) NOT IN (TABLE extensions)"""
+_QUERY = _QUERY.replace("@DEFINITION", TYPE_DEFINITION).replace("@USED_BY", USED_BY)
 
 Type = sa.types.TypeEngine[Any]
 
